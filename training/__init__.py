@@ -1,0 +1,1 @@
+"""Training of MA-Net: data sets, recipes, optimisation and evaluation."""

@@ -1,0 +1,88 @@
+"""Evaluation: how often, and on what, a network agrees with a data set's labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from manet.preprocess import Preprocessing
+from training.datasets.expression_set import ExpressionSet
+from training.transforms import Samples
+
+Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""From uint8 images (N, S, S, 3) to fused logits (N, classes); ``manet.backends.Backend.infer`` is one."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out, with all rates in percent.
+
+    Attributes:
+        n: pictures counted.
+        accuracy: share answered with their label.
+        macro_recall: mean of the per-class recalls over the classes that occur.
+        per_class: class name to its recall and count.
+        confusion: (classes, classes) counts, rows the labels, columns the answers.
+        cross_entropy: mean negative log-likelihood of the labels under the softmax of the fused logits, in nats.
+    """
+
+    n: int
+    accuracy: float
+    macro_recall: float
+    per_class: dict[str, dict[str, float | int]]
+    confusion: npt.NDArray[np.int64]
+    cross_entropy: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types, rounded to what the counts can carry."""
+        return {
+            "n": self.n,
+            "accuracy": round(self.accuracy, 3),
+            "macro_recall": round(self.macro_recall, 3),
+            "per_class": self.per_class,
+            "confusion": self.confusion.tolist(),
+            "cross_entropy": round(self.cross_entropy, 5),
+        }
+
+
+def score(data: ExpressionSet, logits: npt.NDArray[np.float32]) -> Evaluation:
+    """Return the evaluation of fused logits (N, classes), one row for each of the set's pictures, in order."""
+    labels, classes = data.labels, len(data.classes)
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    counts = confusion.sum(axis=1)
+    recall = 100 * confusion.diagonal() / np.maximum(counts, 1)
+    per_class: dict[str, dict[str, float | int]] = {
+        name.value: {"recall": round(float(r), 3), "n": int(n)}
+        for name, r, n in zip(data.classes, recall, counts, strict=True)
+    }
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    log_probability = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    return Evaluation(
+        n=len(data),
+        accuracy=100 * float(confusion.diagonal().sum()) / len(data),
+        macro_recall=float(recall[counts > 0].mean()),
+        per_class=per_class,
+        confusion=confusion,
+        cross_entropy=-float(log_probability[np.arange(len(data)), labels].mean()),
+    )
+
+
+def run(data: ExpressionSet, spec: Preprocessing, classify: Classify, *, batch_size: int = 128) -> npt.NDArray[np.float32]:
+    """Return the fused logits (N, classes) of every picture of a set, prepared exactly as the service does."""
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(Samples(data, spec), batch_size=batch_size)
+    batches = [classify(images.permute(0, 2, 3, 1).contiguous().numpy()) for images, _ in loader]
+    return np.concatenate(batches)
+
+
+def to_input(images: Tensor, spec: Preprocessing) -> Tensor:
+    """Return uint8 images (N, 3, S, S) as the network's float input, scaled to 0..1 and normalised."""
+    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
+    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,19 @@
+"""The training loss: both branches' cross-entropies, weighed as their answers are."""
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from manet.model import BranchLogits
+
+
+def branch_loss(logits: BranchLogits, targets: Tensor, fusion_weight: float) -> Tensor:
+    """Return lambda * CE(local) + (1 - lambda) * CE(multi-scale), a scalar (paper, section III-C).
+
+    Args:
+        logits: of both branches, (N, classes) each.
+        targets: class indices (N,) or distributions (N, classes).
+        fusion_weight: the paper's lambda, 0..1.
+    """
+    local = cross_entropy(logits.local, targets)
+    multi_scale = cross_entropy(logits.multi_scale, targets)
+    return fusion_weight * local + (1 - fusion_weight) * multi_scale

@@ -1,0 +1,209 @@
+"""A run folder: recipe, log, curve, and the checkpoint from which a stopped run goes on.
+
+``recipe.json``, ``run.json``     what was run, on what, with which versions; written once
+``checkpoint.pt``                 the whole state, replaced atomically
+``log.csv``, ``curve.png``        one row an epoch, and its picture
+``best.safetensors``              the weights of the epoch with the highest validation accuracy
+``last.safetensors``              the weights of the latest epoch
+"""
+
+import csv
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+
+from training.loop import EpochResult, Trainer
+from training.recipe import Recipe
+
+CHECKPOINT_SECONDS = 300.0
+"""At most this much work is lost when a run is killed."""
+
+
+class Stop:
+    """Whether somebody asked the run to end; set by SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Turn both signals into ``asked`` while inside, and put the old handlers back after."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        old = {number: signal.signal(number, self._ask) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.pt"
+        self.log = path / "log.csv"
+
+    def create(self, recipe: Recipe, facts: dict[str, Any]) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            FileExistsError: if there is a run in it already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if (self.path / "recipe.json").exists():
+            raise FileExistsError(f"{self.path} holds a run already; continue it with --resume, or choose another folder")
+        self._write("recipe.json", recipe.model_dump_json(indent=2))
+        self._write("run.json", json.dumps(facts, indent=2))
+
+    def recipe(self) -> Recipe:
+        """Return the run's recipe."""
+        return Recipe.model_validate_json((self.path / "recipe.json").read_text())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``create`` was given."""
+        facts: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        return facts
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
+        part = self.checkpoint.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(trainer.state_dict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.checkpoint)
+
+    def restore(self, trainer: Trainer) -> None:
+        """Put the trainer where the checkpoint was taken, or leave it at the start where there is none yet."""
+        if self.checkpoint.exists():
+            trainer.load_state_dict(torch.load(self.checkpoint, map_location=trainer.device, weights_only=True))
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the log's rows so far."""
+        if not self.log.exists():
+            return []
+        with self.log.open(newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def add(self, result: EpochResult, trainer: Trainer) -> None:
+        """Keep a finished epoch: its row, the curve and the weights.
+
+        A row of the same or a later epoch, left by a run that was killed after writing it, is replaced.
+        """
+        rows = [row for row in self.rows() if row["epoch"] < result.epoch]
+        best = max((row["valid_accuracy"] for row in rows), default=0.0)
+        rows.append(result.as_row())
+        with self.log.with_suffix(".part").open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[-1]))
+            writer.writeheader()
+            writer.writerows(rows)
+        self.log.with_suffix(".part").replace(self.log)
+        self._weights("last", result, trainer)
+        if result.valid_accuracy > best:
+            self._weights("best", result, trainer)
+        draw_curve(rows, self.path / "curve.png")
+
+    def _weights(self, name: str, result: EpochResult, trainer: Trainer) -> None:
+        state = {key: value.contiguous() for key, value in trainer.best_weights().state_dict().items()}
+        part = self.path / f"{name}.part"
+        save_file(state, part, metadata={key: str(value) for key, value in result.as_row().items()})
+        part.replace(self.path / f"{name}.safetensors")
+
+    def _write(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to judge a time: processor, cores, versions."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def train(
+    folder: RunFolder, trainer: Trainer, stop: Stop, console: Console, clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Train until the last epoch or until asked to stop; return whether the run is finished."""
+    saved = clock()
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.4f}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} pictures/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(
+            "", total=trainer.total_steps, completed=trainer.steps_done, loss=0.0, rate=0.0, epoch=0, epochs=trainer.recipe.epochs
+        )
+        while not trainer.finished:
+            began, first = clock(), trainer.step
+            for loss in trainer.steps():
+                rate = (trainer.step - first) * trainer.recipe.batch_size / max(clock() - began, 1e-9)
+                progress.update(bar, completed=trainer.steps_done, loss=loss, rate=rate, epoch=trainer.epoch + 1)
+                if stop.asked or clock() - saved > CHECKPOINT_SECONDS:
+                    folder.save(trainer)
+                    saved = clock()
+                    if not console.is_terminal:
+                        console.print(f"step {trainer.steps_done}/{trainer.total_steps}  loss {loss:.4f}  {rate:.1f} pictures/s")
+                if stop.asked:
+                    return False
+            result = trainer.end_epoch()
+            folder.add(result, trainer)
+            folder.save(trainer)
+            saved = clock()
+            console.print(
+                f"epoch {result.epoch}: loss {result.train_loss:.4f}, train {result.train_accuracy:.2f} %, "
+                f"valid {result.valid_accuracy:.2f} %, macro recall {result.valid_macro_recall:.2f} %, "
+                f"{result.seconds:.0f} s"
+            )
+    return True
+
+
+def draw_curve(rows: list[dict[str, float]], path: Path) -> None:
+    """Draw loss and accuracy over the epochs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, rates = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for axis, columns, title in (
+        (losses, ("train_loss", "valid_loss"), "loss (nats)"),
+        (rates, ("train_accuracy", "valid_accuracy", "valid_macro_recall"), "percent"),
+    ):
+        for column in columns:
+            axis.plot(epochs, [row[column] for row in rows], marker=".", label=column.replace("_", " "))
+        axis.set(xlabel="epoch", title=title)
+        axis.legend()
+        axis.grid(alpha=0.3)
+    FigureCanvasAgg(figure).print_png(str(path))
