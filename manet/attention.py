@@ -28,6 +28,7 @@ class ChannelGate(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the map with each channel weighed."""
         average = self.mlp(x.mean(dim=(2, 3), keepdim=True))  # (N, C)
         maximum = self.mlp(x.amax(dim=(2, 3), keepdim=True))  # (N, C)
         gate = torch.sigmoid(average + maximum)
@@ -59,6 +60,7 @@ class SpatialGate(nn.Module):
         self.spatial = _SpatialConvolution()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the map with each position weighed."""
         pooled = torch.cat((x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)), dim=1)  # (N, 2, H, W)
         return x * torch.sigmoid(self.spatial(pooled))
 
@@ -72,5 +74,6 @@ class CBAM(nn.Module):
         self.SpatialGate = SpatialGate()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the map with its channels weighed, then its positions."""
         out: Tensor = self.SpatialGate(self.ChannelGate(x))
         return out

@@ -5,20 +5,13 @@ Source: Zhao, Liu, Wang, IEEE TIP 2021, section III. Every block maps (N, in_cha
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from manet.attention import CBAM
-
-Wiring = Literal["bidirectional", "unidirectional"]
-"""Direction of the multi-scale block's second cascade.
-
-``bidirectional`` is the authors' corrected code of 2023-04-15 and what the paper describes; ``unidirectional``
-is their first release of 2021. Both have the same keys and give different numbers.
-"""
+from manet.wiring import Wiring
 
 SUBSETS = 4
 """Number of channel subsets in a multi-scale block (paper, section III-B)."""
@@ -51,6 +44,7 @@ class BasicBlock(nn.Module):
         self.downsample = _projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the rectified sum of residual and shortcut."""
         shortcut = x if self.downsample is None else self.downsample(x)
         return relu(self._residual(x) + shortcut)
 
@@ -91,6 +85,7 @@ class MultiScaleBlock(nn.Module):
         self.downsample = _projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the rectified sum of both cascades and the shortcut."""
         shortcut = x if self.downsample is None else self.downsample(x)
         subsets = relu(self.bn1(self.conv1(x))).chunk(SUBSETS, dim=1)  # 4 x (N, channels / 4, H, W)
         first = self._cascade(1, subsets, range(SUBSETS))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d, relu
 
-from manet.blocks import AttentionBlock, BasicBlock, MultiScaleBlock, Wiring
+from manet.blocks import AttentionBlock, BasicBlock, MultiScaleBlock
+from manet.wiring import Wiring
 
 MIN_INPUT_SIZE = 32
 """Smallest side, in pixels, that leaves each patch at least one position wide."""
@@ -44,7 +45,7 @@ class MANet(nn.Module):
 
     Args:
         num_classes: length of both heads.
-        wiring: direction of the second multi-scale cascade; see ``manet.blocks.Wiring``.
+        wiring: direction of the second multi-scale cascade; see ``manet.wiring.Wiring``.
 
     Raises:
         ValueError: if ``wiring`` is not one of the two known.
@@ -74,14 +75,15 @@ class MANet(nn.Module):
         self._initialise()
 
     def forward(self, images: Tensor) -> BranchLogits:
+        """Return both branches' logits for images (N, 3, H, W), RGB, normalised as the weights want it."""
         features = self._pre_extract(images)
         return BranchLogits(self.fc_1(self._local(features)), self.fc_2(self._multi_scale(features)))
 
     def _pre_extract(self, images: Tensor) -> Tensor:
         x = relu(self.bn1(self.conv1(images)))  # (N, 64, 112, 112) at 224
         x = max_pool2d(x, kernel_size=3, stride=2, padding=1)  # (N, 64, 56, 56)
-        x = self.layer2(self.layer1(x))  # (N, 128, 28, 28)
-        return x
+        out: Tensor = self.layer2(self.layer1(x))  # (N, 128, 28, 28)
+        return out
 
     def _local(self, features: Tensor) -> Tensor:
         row, column = features.shape[2] // 2, features.shape[3] // 2
@@ -101,7 +103,8 @@ class MANet(nn.Module):
 
     def _initialise(self) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # There is nothing to draw behind a meta tensor, and PyTorch loads its compiler to find that out.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 

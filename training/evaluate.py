@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from manet.preprocess import Preprocessing
+from training.calibration import cross_entropy
 from training.datasets.expression_set import ExpressionSet
 from training.transforms import Samples
 
@@ -61,16 +62,13 @@ def score(data: ExpressionSet, logits: npt.NDArray[np.float32]) -> Evaluation:
         name.value: {"recall": round(float(r), 3), "n": int(n)}
         for name, r, n in zip(data.classes, recall, counts, strict=True)
     }
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    log_probability = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
     return Evaluation(
         n=len(data),
         accuracy=100 * float(confusion.diagonal().sum()) / len(data),
         macro_recall=float(recall[counts > 0].mean()),
         per_class=per_class,
         confusion=confusion,
-        cross_entropy=-float(log_probability[np.arange(len(data)), labels].mean()),
+        cross_entropy=cross_entropy(logits, labels),
     )
 
 

@@ -35,7 +35,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         if self._augment is None:
             image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # (3, S, S)
         else:
-            torch.manual_seed(_seed(self._seed, self._epoch, index))
+            torch.default_generator.manual_seed(_seed(self._seed, self._epoch, index))
             image = self._augment(Image.fromarray(pixels))
         return image, torch.from_numpy(self._data.targets[index])
 

@@ -1,0 +1,52 @@
+"""The errors of ``manet``: one tree, so that a caller can catch as much of it as suits.
+
+.. code-block:: text
+
+    ManetError
+    ├── CheckpointError             a file is not a checkpoint of this network
+    │   └── ChecksumError           a file is not, byte for byte, the one that was expected
+    ├── PictureError                bytes that give no picture to look at
+    │   ├── PictureTooLarge         more bytes or pixels than the limits allow
+    │   ├── PictureFormatUnsupported    not one of the formats that are read
+    │   └── PictureBroken           one of the formats, but truncated, corrupt or empty
+    ├── UnknownWeightsError         no weights are registered under that name
+    └── WeightsNotInstalledError    the weights are known, but their file is not here
+
+Every message is one line that names what was expected and what was found.
+"""
+
+
+class ManetError(Exception):
+    """The root: anything that ``manet`` raises on purpose."""
+
+
+class CheckpointError(ManetError):
+    """A file is not a checkpoint of this network: unreadable, refused, or with a wrong key, shape or class count."""
+
+
+class ChecksumError(CheckpointError):
+    """A file's SHA-256 is not the one that was written down for it."""
+
+
+class UnknownWeightsError(ManetError):
+    """No weights are registered under the name asked for."""
+
+
+class WeightsNotInstalledError(ManetError):
+    """The weights asked for are registered, but their file is not on this machine."""
+
+
+class PictureError(ManetError):
+    """Bytes that give no picture to look at; the message holds nothing of the picture itself."""
+
+
+class PictureTooLarge(PictureError):
+    """A picture has more bytes or pixels than the limits allow."""
+
+
+class PictureFormatUnsupported(PictureError):
+    """A picture is not in one of the formats that are read."""
+
+
+class PictureBroken(PictureError):
+    """A picture is truncated, corrupt or empty."""

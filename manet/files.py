@@ -1,0 +1,99 @@
+"""Files that are written whole or not at all, and known by their SHA-256.
+
+The checksum of a file that nobody else vouches for lies beside it, as ``NAME.sha256`` in the format of
+``sha256sum``, so that ``sha256sum --check`` can also be used on it.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from manet.errors import CheckpointError, ChecksumError
+
+SHA256_DIGITS = 64
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written so that readers see the old one or the new one, whatever happens in between.
+
+    Args:
+        path: where the file is to be; its folder is made where needed.
+        write: writes the content to the path it is given.
+
+    Raises:
+        OSError: if the folder or the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        part, plain = Path(folder) / path.name, Path(folder) / "plain"
+        write(part)
+        # Some writers make files that only their owner can read; a service often runs as somebody else.
+        plain.touch()
+        part.chmod(plain.stat().st_mode)
+        _sync(part)
+        os.replace(part, path)
+    _sync(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 as 64 hexadecimal digits.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_sha256(path: Path) -> str:
+    """Write down a file's SHA-256 beside it, and return it.
+
+    Raises:
+        OSError: if the file cannot be read or its folder not be written.
+    """
+    digest = sha256_of(path)
+    write_whole(_record(path), lambda part: part.write_text(f"{digest}  {path.name}\n"))
+    return digest
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """Return the SHA-256 written down beside a file, or None where there is none.
+
+    Raises:
+        CheckpointError: if what lies there is no checksum.
+    """
+    record = _record(path)
+    if not record.is_file():
+        return None
+    digest = record.read_text(errors="replace").partition(" ")[0].strip().lower()
+    if len(digest) != SHA256_DIGITS or not set(digest) <= set("0123456789abcdef"):
+        raise CheckpointError(
+            f"{record}: expected a SHA-256 of {SHA256_DIGITS} hexadecimal digits, found something else"
+        )
+    return digest
+
+
+def verify_sha256(path: Path, expected: str) -> None:
+    """Return if the file's SHA-256 is the expected one.
+
+    Raises:
+        ChecksumError: if it is not.
+        OSError: if the file cannot be read.
+    """
+    found = sha256_of(path)
+    if found != expected.lower():
+        raise ChecksumError(f"{path}: expected SHA-256 {expected.lower()}, found {found}")
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,136 @@
+"""Picture: bytes in, upright RGB pixels out, under limits that hold before the work is done."""
+
+import io
+import struct
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from manet.errors import PictureBroken, PictureFormatUnsupported, PictureTooLarge
+from manet.jpeg import count_scans
+from manet.preprocess import Pixels
+
+FORMATS = ("JPEG", "PNG", "WebP", "BMP")
+"""The formats that are read, as people write them."""
+
+_MAX_JPEG_SCANS = 100
+"""A progressive JPEG has about ten. Each costs a pass over all pixels and can be written in a few dozen bytes."""
+
+_TRANSPOSE = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+"""What undoes each value of the EXIF orientation tag (Exif 3.0, section 4.6.5.1.6); 1 is upright already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureLimits:
+    """The largest picture that is read.
+
+    Attributes:
+        max_bytes: of the file.
+        max_pixels: width times height, taken from the header before any pixel is decoded. Reading holds up to
+            about a dozen bytes a pixel for a moment.
+    """
+
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 40_000_000
+
+
+def read_picture(data: bytes, *, limits: PictureLimits) -> Pixels:
+    """Return the first frame of a picture as it is meant to be seen: upright, RGB, uint8 (height, width, 3).
+
+    EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits, and palettes, grey
+    and CMYK become RGB.
+
+    Args:
+        data: a whole JPEG, PNG, WebP or BMP file. Its first bytes decide the format; no name is looked at.
+        limits: the largest picture to read.
+
+    Raises:
+        PictureTooLarge: too many bytes or pixels, or more JPEG scans than any camera or program writes.
+        PictureFormatUnsupported: none of the four formats.
+        PictureBroken: empty, truncated or corrupt.
+    """
+    if len(data) > limits.max_bytes:
+        raise PictureTooLarge(f"the picture has {len(data)} bytes; at most {limits.max_bytes} are read")
+    codec = _codec(data)
+    if codec == "JPEG" and (scans := count_scans(data)) > _MAX_JPEG_SCANS:
+        raise PictureTooLarge(f"the JPEG has {scans} scans; at most {_MAX_JPEG_SCANS} are read")
+    try:
+        with Image.open(io.BytesIO(data), formats=[codec]) as picture:
+            _check_size(picture, limits)
+            picture.load()
+            return np.asarray(_to_rgb(_upright(picture)))
+    except (PictureTooLarge, PictureBroken, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureTooLarge(f"the picture has more than {limits.max_pixels} pixels") from error
+    except Exception as error:
+        # A decoder fed with hostile bytes raises whatever it stumbles over (OSError, SyntaxError, struct.error,
+        # zlib.error, ...); here all of them say the same.
+        raise PictureBroken(f"the {codec} picture is truncated or corrupt") from error
+
+
+def _codec(data: bytes) -> str:
+    if not data:
+        raise PictureBroken("the picture is empty: it has 0 bytes")
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith(b"BM"):
+        return "BMP"
+    raise PictureFormatUnsupported(f"not a picture in one of the formats that are read: {', '.join(FORMATS)}")
+
+
+def _check_size(picture: Image.Image, limits: PictureLimits) -> None:
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise PictureBroken(f"the picture has no pixels: it is {width} x {height}")
+    if width * height > limits.max_pixels:
+        raise PictureTooLarge(
+            f"the picture has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are read"
+        )
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        # A picture whose EXIF block is damaged is still a picture; it says nothing of its orientation.
+        return picture
+    transpose = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+    return picture if transpose is None else picture.transpose(transpose)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):
+        picture = _eight_bits(picture)
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    white = Image.new("RGB", picture.size, "white")
+    white.paste(picture, mask=picture.getchannel("A"))
+    return white
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, which Pillow would clip at 255; a value that the file names transparent becomes white."""
+    values = np.asarray(picture)
+    grey = (values / 257).round().astype(np.uint8)  # 65535 / 255 = 257
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)

@@ -1,0 +1,1 @@
+"""Service: MA-Net behind HTTP, with dynamic batching. It imports ``manet`` and never ``training``."""

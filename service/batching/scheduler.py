@@ -1,0 +1,304 @@
+"""Scheduler: brings waiting items and the engine together, by the policy."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from manet.backends import Logits
+from manet.preprocess import Pixels
+from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed
+from service.batching.health import EngineHealth
+from service.batching.policy import BatchPolicy, BatchTimes, Running
+from service.batching.queue import BoundedQueue, Item
+from service.batching.staging import Staging
+from service.batching.thread import EngineThread
+from service.clock import Clock
+
+_log = logging.getLogger("manet.scheduler")
+
+
+class Engine(Protocol):
+    """What the scheduler drives; a ``manet.backends.Backend`` is one. It is called from a single thread."""
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        """Run one blank batch of each size."""
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the logits, (N, C), of a batch, (N, S, S, 3)."""
+
+    def close(self) -> None:
+        """Let go of the network."""
+
+
+class BatchObserver(Protocol):
+    """Who is told what the scheduler does."""
+
+    def waited(self, seconds: float) -> None:
+        """An item left the queue for the engine after so long."""
+
+    def completed(self, size: int, seconds: float) -> None:
+        """A batch came back; blank ones do not count."""
+
+    def failed(self) -> None:
+        """A batch failed."""
+
+
+@dataclass(slots=True, eq=False)
+class _Face(Item):
+    pixels: Pixels
+    answer: asyncio.Future[Logits] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Scheduler:
+    """Batches what waits, one batch in the engine and one prepared ahead.
+
+    Args:
+        engine: the network; called in a thread of the scheduler's own.
+        side: side of the network's input, in pixels.
+        policy: when a batch starts and how large it grows.
+        capacity: the most items that wait at once.
+        clock: the time.
+        observer: is told of every batch.
+        health: the judge of the engine.
+    """
+
+    CLOSING: ClassVar[float] = 5.0
+    """Seconds that a stopping scheduler gives the engine to return."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        engine: Engine,
+        *,
+        side: int,
+        policy: BatchPolicy,
+        capacity: int,
+        clock: Clock,
+        observer: BatchObserver,
+        health: EngineHealth | None = None,
+    ) -> None:
+        self.health = EngineHealth() if health is None else health
+        self._engine = engine
+        self._policy = policy
+        self._clock = clock
+        self._observer = observer
+        self._thread = EngineThread()
+        self._times = BatchTimes()
+        self._queue: BoundedQueue[_Face] = BoundedQueue(capacity)
+        self._next: Staging[_Face] = Staging(policy.max_batch_size, side)
+        self._spare: Staging[_Face] = Staging(policy.max_batch_size, side)
+        self._blank: Pixels = np.zeros((policy.max_batch_size, side, side, 3), dtype=np.uint8)
+        self._running: Running | None = None
+        self._changed = asyncio.Event()
+        self._driver: asyncio.Task[None] | None = None
+        self._ended = False
+
+    # -- what the service asks
+
+    @property
+    def depth(self) -> int:
+        """Items that wait, the batch in the engine left out."""
+        return len(self._queue) + len(self._next)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and the engine does nothing."""
+        return self.depth == 0 and self._running is None
+
+    @property
+    def alive(self) -> bool:
+        """Whether items are taken and the engine has answered lately."""
+        return self._driver is not None and not self._ended and self.health.alive(self._clock.now())
+
+    def expected_wait(self, ahead: int = 0) -> float:
+        """Return the seconds in which an item handed in now should be answered.
+
+        Args:
+            ahead: items that are not here yet, but will be served first.
+        """
+        return self._policy.expected_wait(
+            self._times, ahead=self.depth + ahead, running=self._running, now=self._clock.now()
+        )
+
+    async def submit(self, faces: Sequence[Pixels], *, deadline: float) -> list[Logits]:
+        """Return the logits, (C,) each, of one picture's faces, which wait as a group and are batched one by one.
+
+        If the caller is cancelled, or one of the faces fails, the others leave the queue.
+
+        Args:
+            faces: network inputs, (S, S, 3) each.
+            deadline: when the answer is worth nothing any more, in seconds of the clock.
+
+        Raises:
+            QueueFull: if they do not all fit into the queue.
+            DeadlinePassed: if the deadline passed before the engine came to one of them.
+            ItemFailed: if the engine fails on one of them.
+            EngineUnavailable: if the engine does not answer.
+        """
+        if self._driver is None or self._ended or self.health.broken:
+            raise EngineUnavailable("the engine does not answer")
+        now = self._clock.now()
+        group = [_Face(enqueued=now, deadline=deadline, pixels=pixels) for pixels in faces]
+        self._queue.push(group)
+        self._top_up(now)
+        self._changed.set()
+        try:
+            return await asyncio.gather(*(face.answer for face in group))
+        except BaseException:
+            self._withdraw(group)
+            raise
+
+    # -- its life
+
+    async def start(self) -> None:
+        """Warm the engine up, see a batch of each size come back, and begin to take items.
+
+        Raises:
+            Exception: whatever the engine raises; then nothing was begun.
+        """
+        sizes = sorted({1, self._policy.max_batch_size})
+        await self._thread.run(partial(self._engine.warmup, sizes))
+        for size in sizes:
+            await self._infer(self._blank[:size])
+        self._driver = asyncio.create_task(self._drive(), name="scheduler")
+        self._driver.add_done_callback(self._notice_end)
+
+    async def stop(self) -> None:
+        """Refuse what still waits, and close the engine."""
+        self._ended = True
+        if self._driver is not None:
+            self._driver.cancel()
+            await asyncio.wait({self._driver})
+        try:
+            async with asyncio.timeout(self.CLOSING):
+                await self._thread.run(self._engine.close)
+        except TimeoutError:
+            _log.error("the engine did not return within %.0f s of being stopped", self.CLOSING)
+        self._thread.stop()
+
+    def _notice_end(self, driver: asyncio.Task[None]) -> None:
+        if not driver.cancelled():
+            _log.critical("the scheduler died; the service cannot answer any more", exc_info=driver.exception())
+        self._ended = True
+        self._refuse_waiting()
+
+    async def _drive(self) -> None:
+        while True:
+            self._changed.clear()
+            now = self._clock.now()
+            self._drop_expired(now)
+            self._top_up(now)
+            if not self._next:
+                quiet = self.health.until_probe(now)
+                if quiet > 0:
+                    await self._clock.wait(self._changed, quiet)
+                else:
+                    await self._probe()
+                continue
+            oldest = min(face.enqueued for face in self._next.items)
+            pause = self._policy.pause(len(self._next), oldest, now)
+            if pause > 0:
+                await self._clock.wait(self._changed, pause)
+            else:
+                await self._run_batch(now)
+
+    # -- the batch that is prepared ahead
+
+    def _top_up(self, now: float) -> None:
+        taken = self._queue.take(self._next.room, now)
+        for face in taken.ready:
+            self._next.add(face, face.pixels)
+        _fail(taken.expired, DeadlinePassed, "the deadline passed in the queue")
+
+    def _drop_expired(self, now: float) -> None:
+        expired = [face for face in self._next.items if face.deadline <= now]
+        for face in expired:
+            self._next.discard(face)
+        _fail(expired, DeadlinePassed, "the deadline passed in the queue")
+
+    def _withdraw(self, group: Iterable[_Face]) -> None:
+        for face in group:
+            face.answer.cancel()  # which does nothing to one that was answered
+            if not self._queue.discard(face):
+                self._next.discard(face)
+        self._top_up(self._clock.now())
+
+    def _refuse_waiting(self) -> None:
+        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailable, "the engine does not answer")
+
+    # -- the batch in the engine
+
+    async def _run_batch(self, now: float) -> None:
+        batch, self._next, self._spare = self._next, self._spare, self._next
+        self._top_up(now)
+        for face in batch.items:
+            self._observer.waited(now - face.enqueued)
+        try:
+            await self._settle(batch.pixels, batch.items)
+        finally:
+            _fail(batch.clear(), EngineUnavailable, "the engine was stopped")
+
+    async def _settle(self, pixels: Pixels, faces: Sequence[_Face]) -> None:
+        """Answer every face; a batch that fails is tried again in halves, down to the face at fault."""
+        if self.health.broken:
+            _fail(faces, EngineUnavailable, "the engine does not answer")
+            return
+        try:
+            logits = await self._infer(pixels, observe=True)
+        except Exception:  # logged where it was raised; a network may raise anything
+            if self.health.suspect and not await self._probe():
+                _fail(faces, EngineUnavailable, "the engine does not answer")
+            elif len(faces) == 1:
+                _fail(faces, ItemFailed, "the network failed on this face")
+            else:
+                half = len(faces) // 2
+                await self._settle(pixels[:half], faces[:half])
+                await self._settle(pixels[half:], faces[half:])
+            return
+        for face, row in zip(faces, logits, strict=True):
+            if not face.answer.done():
+                face.answer.set_result(row)
+
+    async def _probe(self) -> bool:
+        """Ask the engine for a blank batch; if it fails on that, too, refuse work until one comes back."""
+        was_broken = self.health.broken
+        try:
+            await self._infer(self._blank[:1])
+        except Exception:  # logged where it was raised; a network may raise anything
+            self.health.condemn()
+            if not was_broken:
+                _log.critical("the engine fails on a blank batch; not ready until one comes back")
+                self._refuse_waiting()
+            return False
+        if was_broken:
+            _log.warning("the engine answers again")
+        return True
+
+    async def _infer(self, pixels: Pixels, *, observe: bool = False) -> Logits:
+        started = self._clock.now()
+        self._running = Running(len(pixels), started)
+        try:
+            logits = await self._thread.run(partial(self._engine.infer, pixels))
+        except Exception:
+            _log.error("a batch of %d failed in the engine", len(pixels), exc_info=not self.health.broken)
+            self.health.failed(self._clock.now())
+            self._observer.failed()
+            raise
+        finally:
+            self._running = None
+        now = self._clock.now()
+        self._times.add(len(pixels), now - started)
+        self.health.succeeded(now)
+        if observe:
+            self._observer.completed(len(pixels), now - started)
+        return logits
+
+
+def _fail(faces: Iterable[_Face], error: type[BatchingError], reason: str) -> None:
+    for face in faces:
+        if not face.answer.done():
+            face.answer.set_exception(error(reason))

@@ -1,0 +1,69 @@
+"""Scores, on numbers small enough to count by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manet.labels import CLASS_ORDERS
+from training import evaluate
+from training.datasets import ferplus
+from training.datasets.expression_set import ExpressionSet
+from training.recipe import Augmentation
+from training.transforms import Samples, epoch_order
+
+
+def _labelled(labels: list[int]) -> ExpressionSet:
+    classes = CLASS_ORDERS["ferplus"]
+    targets = np.eye(len(classes), dtype=np.float32)[labels]
+    return ExpressionSet("ferplus", "valid", "by hand", classes, tuple(Path(str(i)) for i in labels), targets)
+
+
+def test_rates_and_confusion() -> None:
+    data = _labelled([0, 0, 0, 1, 1, 2])
+    logits = 50 * np.eye(8, dtype=np.float32)[[0, 0, 1, 1, 1, 0]]
+
+    found = evaluate.score(data, logits)
+
+    assert found.n == 6
+    assert found.accuracy == pytest.approx(100 * 4 / 6)
+    assert found.macro_recall == pytest.approx(100 * (2 / 3 + 1 + 0) / 3)
+    assert found.per_class["neutral"] == {"recall": pytest.approx(66.667), "n": 3}
+    assert found.per_class["contempt"]["n"] == 0
+    assert found.confusion[:3, :3].tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert found.cross_entropy == pytest.approx(50 * 2 / 6)
+
+
+def test_run_keeps_the_order_of_the_pictures(ferplus_tree: Path) -> None:
+    data = ferplus.load(ferplus_tree, "valid", "majority")
+
+    def brightness(images: np.ndarray) -> np.ndarray:
+        assert images.dtype == np.uint8
+        return images.mean(axis=(1, 2, 3), dtype=np.float32)[:, None]
+
+    spec = evaluate.Preprocessing(input_size=64, colour="grey")
+    found = evaluate.run(data, spec, brightness, batch_size=4)
+
+    assert found[:, 0] == pytest.approx([data.read(i).mean() for i in range(len(data))], abs=1.5)
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(ferplus_tree: Path) -> None:
+    data = ferplus.load(ferplus_tree, "train", "majority")
+    spec = evaluate.Preprocessing(input_size=48, colour="grey")
+    augment = Augmentation(flip=0.5, rotation=20, shift=0.1, zoom=0.1, brightness=0.3, contrast=0.3, erase=0.5)
+
+    def sample(seed: int, epoch: int, order: list[int]) -> np.ndarray:
+        samples = Samples(data, spec, augment, seed=seed, epoch=epoch)
+        return {index: samples[index][0].numpy() for index in order}[3]
+
+    assert np.array_equal(sample(1, 0, [0, 3, 5]), sample(1, 0, [5, 3]))
+    assert not np.array_equal(sample(1, 0, [3]), sample(1, 1, [3]))
+    assert not np.array_equal(sample(1, 0, [3]), sample(2, 0, [3]))
+
+
+def test_an_epoch_visits_each_picture_once_in_its_own_order() -> None:
+    first, second = epoch_order(100, 1, 0), epoch_order(100, 1, 1)
+
+    assert sorted(first) == list(range(100))
+    assert first != second
+    assert first == epoch_order(100, 1, 0)
