@@ -2,7 +2,7 @@
 
 import typer
 
-from manet.commands import weights
+from manet.commands import predict, weights
 from manet.errors import ManetError
 
 app = typer.Typer(
@@ -11,6 +11,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(predict.predict)
 app.add_typer(weights.app, name="weights")
 
 

@@ -10,6 +10,7 @@ It is the ``__metadata__`` of a safetensors file, text to text, and readable wit
     wiring         "bidirectional" or "unidirectional"
     provenance     where the numbers come from, in words
     source_sha256  SHA-256 of the file they were converted from, where there was one
+    use            how pictures become inputs and outputs answers, as JSON, where that is known
 
 A file without ``manet_format`` is what any other tool writes: float32 tensors, and no word about the rest.
 """
@@ -19,16 +20,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from manet.errors import CheckpointError
+from manet.faces import FaceCrop
 from manet.labels import Expression
+from manet.preprocess import Preprocessing
 from manet.wiring import Wiring
 
 FORMAT = "1"
 
 Storage = Literal["float32", "int8"]
 """How convolution and linear weights lie in a file; everything else is stored as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How the network is to be used: from a picture to its input, from its outputs to an answer.
+
+    Attributes:
+        dataset: what it was trained on, by its name in ``CLASS_ORDERS``.
+        preprocessing: how a face crop becomes network input.
+        crop: how a detected face is cut; None where nobody measured it.
+        fusion_weight: the local branch's share in the fused logits, 0..1.
+        temperature: what the fused logits are divided by before softmax, above 0.
+    """
+
+    dataset: str
+    preprocessing: Preprocessing
+    crop: FaceCrop | None
+    fusion_weight: float
+    temperature: float
+
+
+_USE = TypeAdapter(Use)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +67,7 @@ class Header:
         provenance: where the numbers come from, in words.
         source_sha256: of the file they were converted from; None where there was none.
         storage: how convolution and linear weights are stored.
+        use: how the network is to be used; None where the file leaves that to the registry.
     """
 
     classes: tuple[Expression, ...]
@@ -48,6 +75,7 @@ class Header:
     provenance: str
     source_sha256: str | None = None
     storage: Storage = "float32"
+    use: Use | None = None
 
     def as_metadata(self) -> dict[str, str]:
         """Return the header as safetensors wants it."""
@@ -58,7 +86,11 @@ class Header:
             "wiring": self.wiring,
             "provenance": self.provenance,
         }
-        return metadata if self.source_sha256 is None else {**metadata, "source_sha256": self.source_sha256}
+        if self.source_sha256 is not None:
+            metadata["source_sha256"] = self.source_sha256
+        if self.use is not None:
+            metadata["use"] = _USE.dump_json(self.use).decode()
+        return metadata
 
 
 def read_header(path: Path) -> Header | None:
@@ -91,6 +123,7 @@ def _parse(metadata: dict[str, str]) -> Header:
         provenance=metadata["provenance"],
         source_sha256=metadata.get("source_sha256"),
         storage=_one_of(get_args(Storage), metadata["storage"]),
+        use=_USE.validate_json(metadata["use"]) if "use" in metadata else None,
     )
 
 

@@ -16,7 +16,7 @@ from platformdirs import user_data_path
 
 from manet.errors import CheckpointError, UnknownWeightsError, WeightsNotInstalledError
 from manet.faces import FaceCrop, Landmarks, Point
-from manet.files import recorded_sha256
+from manet.files import recorded_sha256, sha256_of
 from manet.header import read_header
 from manet.labels import CLASS_ORDERS, Expression
 from manet.preprocess import Preprocessing
@@ -69,7 +69,8 @@ class Weights:
         preprocessing: how a face crop becomes network input.
         crop: how a detected face is cut so that it looks like the training pictures; None where nobody measured it.
         shipped: whether the file is part of this package; else it is looked for in the user's store.
-        file: the file's name there; None where there is no file to be had.
+        file: the file's name there, or the absolute path of a file that the registry does not know; None where
+            there is no file to be had.
         sha256: of that file. None for files that each user imports (each import writes its own down).
         measured: what this project measured with that very file.
         published: what others report.
@@ -115,6 +116,54 @@ def get(id: str) -> Weights:
         raise UnknownWeightsError(f"unknown weights {id!r}; known are {', '.join(names())}") from None
 
 
+def described_by(path: Path) -> Weights:
+    """Return the weights that a file holds, by what the file says of itself; the registry need not know them.
+
+    That is how a user's own training run is evaluated and served.
+
+    Raises:
+        CheckpointError: if the file is none of ours, or does not say how it is to be used.
+        FileNotFoundError: if there is no such file.
+    """
+    header = read_header(path)
+    if header is None or header.use is None:
+        raise CheckpointError(f"{path}: expected a header that says how the weights are to be used, found none")
+    use = header.use
+    return Weights(
+        id=path.stem,
+        dataset=use.dataset,
+        classes=header.classes,
+        wiring=header.wiring,
+        fusion_weight=use.fusion_weight,
+        temperature=use.temperature,
+        preprocessing=use.preprocessing,
+        crop=use.crop,
+        shipped=False,
+        file=str(path.absolute()),
+        sha256=sha256_of(path),
+        measured=(),
+        published=(),
+        licence="Not stated in the file.",
+        provenance=header.provenance,
+        intended_use=_INTENDED_USE,
+        limits=_LIMITS,
+    )
+
+
+def resolve(name: str, store: Path | None = None) -> Weights:
+    """Return the weights of an id, as this machine has them, or those of a ``.safetensors`` file.
+
+    Raises:
+        UnknownWeightsError: if it is neither an id nor a file's path.
+        WeightsNotInstalledError: if the file of known weights is not on this machine.
+        CheckpointError: if the file is not what it should be.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors" and path.is_file():
+        return described_by(path)
+    return as_installed(get(name), store)
+
+
 def default_store() -> Path:
     """Return the user's folder of weights: ``MANET_WEIGHTS_DIR`` where set, else the platform's place for such data."""
     chosen = os.environ.get(STORE_VARIABLE)
@@ -137,6 +186,8 @@ def locate(weights: Weights, store: Path | None = None) -> Path:
         raise WeightsNotInstalledError(f"weights {weights.id!r} have no file")
     if weights.shipped:
         return _locate_shipped(weights, weights.file)
+    if Path(weights.file).is_absolute() and weights.sha256 is not None:
+        return Path(weights.file)
     path = (default_store() if store is None else store) / weights.file
     hint = f"import the authors' checkpoint with: manet weights import FILE --dataset {weights.id}"
     if not path.is_file():

@@ -1,18 +1,25 @@
-"""``manet-train``: fit a recipe, go on with a run, evaluate weights."""
+"""``manet-train``: fit a recipe, go on with a run, evaluate weights, pack them for the wheel."""
 
-import subprocess
+import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
 from rich.console import Console
 
+from manet.backends import load_backend
+from manet.errors import ManetError
+from manet.files import write_whole
+from manet.weights import resolve
 from training import recipe as recipes
-from training.datasets import ferplus
+from training.datasets import LOADERS
+from training.datasets.expression_set import DatasetError, Split
 from training.loop import Trainer
-from training.run import RunFolder, Stop, machine, train
+from training.measure import measure
+from training.packing import pack_run
+from training.run import RunFolder, Stop, commit, machine, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -32,7 +39,7 @@ def fit(
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
 ) -> None:
     """Train a recipe, or continue a stopped run with --resume."""
-    console = Console()
+    console = Console(soft_wrap=True)
     if resume is not None:
         folder = RunFolder(resume)
     elif recipe and data and out:
@@ -45,11 +52,12 @@ def fit(
     facts = folder.facts()
     chosen = folder.recipe()
     source, leave_out = Path(facts["data"]), facts["duplicates"] and Path(facts["duplicates"])
+    load = LOADERS[chosen.dataset]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         chosen,
-        ferplus.load(source, "train", chosen.labels, leave_out),
-        ferplus.load(source, "valid", "majority"),
+        load(source, "train", chosen.labels, leave_out),
+        load(source, "valid", "majority", None),
         device=device,
     )
     folder.restore(trainer)
@@ -60,7 +68,45 @@ def fit(
     stop = Stop()
     with stop.on_signals():
         finished = train(folder, trainer, stop, console)
-    console.print("finished" if finished else f"stopped and saved; continue with: manet-train fit --resume {folder.path}")
+    console.print(
+        "finished" if finished else f"stopped and saved; continue with: manet-train fit --resume {folder.path}"
+    )
+
+
+@app.command("evaluate")
+def evaluate_weights(
+    dataset: Annotated[Literal["ferplus"], typer.Option(help="the data set")],
+    data: Annotated[Path, typer.Option(help="folder that holds the data set")],
+    weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
+    split: Annotated[Split, typer.Option(help="which part of the data set")] = "valid",
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
+) -> None:
+    """Measure weights on a data set, prepared exactly as the service prepares its faces."""
+    pictures = LOADERS[dataset](data, split, "majority", duplicates)
+    chosen = resolve(weights)
+    found = measure(pictures, chosen, load_backend(chosen, threads=threads))
+    result = {**found, "commit": commit(), "machine": machine()}
+    if out is not None:
+        write_whole(out, lambda part: part.write_text(json.dumps(result, indent=2) + "\n"))
+    Console(soft_wrap=True).print(
+        f"{chosen.id} on {dataset} {split}, {found['n']} pictures: accuracy {found['accuracy']:.2f} %, "
+        f"macro recall {found['macro_recall']:.2f} %, expected calibration error {found['calibration_error']:.2f} %"
+    )
+
+
+@app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="folder of a run")],
+    out: Annotated[Path, typer.Option(help="the file to write")],
+    provenance: Annotated[str, typer.Option(help="one line on where the weights come from, kept in the file")],
+) -> None:
+    """Write a run's best weights as a small calibrated file: int8 storage, temperature fitted on validation."""
+    packed = pack_run(RunFolder(run), out, provenance)
+    Console(soft_wrap=True).print(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, SHA-256 {packed.sha256}, temperature {packed.temperature:.4f}"
+    )
 
 
 def _facts(recipe: str, data: Path, duplicates: Path | None) -> dict[str, object]:
@@ -69,19 +115,18 @@ def _facts(recipe: str, data: Path, duplicates: Path | None) -> dict[str, object
         "data": str(data.resolve()),
         "duplicates": str(duplicates.resolve()) if duplicates else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(),
     }
 
 
-def _commit() -> str | None:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-    return done.stdout.strip() or None
-
-
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; what can go wrong with data, weights and files is one red line and exit status 2."""
+    try:
+        app()
+    except (DatasetError, ManetError, OSError) as error:
+        typer.secho(" ".join(str(error).split()), fg="red", err=True)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -51,11 +51,12 @@ class TinyMapConv2d(nn.Conv2d):
     """A 3x3 convolution that takes the matrix product wherever its output map is tiny."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of maps (N, C, H, W)."""
         stride = self.stride[0]
         positions = -(-x.shape[2] // stride) * -(-x.shape[3] // stride)
         if positions > MAX_POSITIONS:
             return super().forward(x)
-        return cast(Tensor, _TinyMapConvolution.apply(x, self.weight, stride))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _TinyMapConvolution.apply(x, self.weight, stride))
 
 
 def speed_up_tiny_maps(model: nn.Module) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -72,15 +71,10 @@ def score(data: ExpressionSet, logits: npt.NDArray[np.float32]) -> Evaluation:
     )
 
 
-def run(data: ExpressionSet, spec: Preprocessing, classify: Classify, *, batch_size: int = 128) -> npt.NDArray[np.float32]:
+def run(
+    data: ExpressionSet, spec: Preprocessing, classify: Classify, *, batch_size: int = 128
+) -> npt.NDArray[np.float32]:
     """Return the fused logits (N, classes) of every picture of a set, prepared exactly as the service does."""
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(Samples(data, spec), batch_size=batch_size)
     batches = [classify(images.permute(0, 2, 3, 1).contiguous().numpy()) for images, _ in loader]
     return np.concatenate(batches)
-
-
-def to_input(images: Tensor, spec: Preprocessing) -> Tensor:
-    """Return uint8 images (N, 3, S, S) as the network's float input, scaled to 0..1 and normalised."""
-    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
-    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from manet.model import MANet, fuse
+from manet.tensors import normalised
 from training import evaluate
 from training.convolution import speed_up_tiny_maps
 from training.datasets.expression_set import ExpressionSet
@@ -76,7 +77,7 @@ class Trainer:
         self.device, self._clock, self._workers = device, clock, workers
         torch.manual_seed(recipe.seed)
         self.model = MANet(len(train.classes), wiring=recipe.wiring)
-        self.model.to(device, memory_format=torch.channels_last)
+        self.model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             speed_up_tiny_maps(self.model)
         self.average = self._average()
@@ -143,7 +144,7 @@ class Trainer:
 
         @torch.inference_mode()
         def classify(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-            x = evaluate.to_input(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), spec)
+            x = normalised(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), spec)
             fused = fuse(network(x), self.recipe.fusion_weight)  # (N, classes)
             return fused.float().cpu().numpy()
 
@@ -178,8 +179,8 @@ class Trainer:
     def _average(self) -> AveragedModel | None:
         if self.recipe.averaging is None:
             return None
-        decay = self.recipe.averaging.decay
-        return AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        average = get_ema_multi_avg_fn(self.recipe.averaging.decay)  # type: ignore[no-untyped-call]
+        return AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
     def _batches(self) -> DataLoader[tuple[Tensor, Tensor]]:
         recipe = self.recipe
@@ -189,17 +190,15 @@ class Trainer:
         order = epoch_order(len(self.train), recipe.seed, self.epoch)
         whole = order[: self.steps_per_epoch * recipe.batch_size]
         batches = [whole[at : at + recipe.batch_size] for at in range(0, len(whole), recipe.batch_size)][self.step :]
-        return DataLoader(samples, batch_sampler=batches, num_workers=self._workers)  # type: ignore[arg-type]
+        return DataLoader(samples, batch_sampler=batches, num_workers=self._workers)
 
     def _take_step(self, images: Tensor, targets: Tensor) -> tuple[float, int]:
         """Return the step's loss and how many of its pictures the network answered with their label."""
         recipe = self.recipe
-        rate = learning_rate(
-            recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch, epochs=recipe.epochs
-        )
+        rate = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        x = evaluate.to_input(images.to(self.device), recipe.preprocessing())
+        x = normalised(images.to(self.device), recipe.preprocessing())
         targets = targets.to(self.device)
         logits = self.model(x)
         loss = branch_loss(logits, targets, recipe.fusion_weight)

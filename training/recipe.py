@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from manet.blocks import Wiring
 from manet.preprocess import Preprocessing
+from manet.wiring import Wiring
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -21,12 +21,19 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class OneCycle(_Frozen):
-    """A linear rise to ``peak`` over the first ``warmup`` share of all steps, then a cosine fall to zero."""
+class Cycle(_Frozen):
+    """A linear rise to ``peak`` over the first ``warmup`` share of the cycle's steps, then a cosine fall to zero."""
 
-    kind: Literal["one_cycle"]
+    epochs: Positive
     peak: Annotated[float, Field(gt=0)]
     warmup: Fraction
+
+
+class Cycles(_Frozen):
+    """One cycle after another, each starting where the last one's weights ended (warm restarts, SGDR 2017)."""
+
+    kind: Literal["cycles"]
+    cycles: Annotated[tuple[Cycle, ...], Field(min_length=1)]
 
 
 class Step(_Frozen):
@@ -106,7 +113,7 @@ class Recipe(_Frozen):
     epochs: Positive
     epoch_sizes: tuple[Annotated[int, Field(ge=32)], ...] | None = None
     batch_size: Annotated[int, Field(gt=1)]
-    schedule: Annotated[OneCycle | Step, Field(discriminator="kind")]
+    schedule: Annotated[Cycles | Step, Field(discriminator="kind")]
     momentum: Fraction
     nesterov: bool
     weight_decay: Annotated[float, Field(ge=0)]
@@ -118,6 +125,14 @@ class Recipe(_Frozen):
     def _one_size_an_epoch(self) -> Self:
         if self.epoch_sizes is not None and len(self.epoch_sizes) != self.epochs:
             raise ValueError(f"epoch_sizes has {len(self.epoch_sizes)} entries for {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _cycles_fill_the_run(self) -> Self:
+        if isinstance(self.schedule, Cycles):
+            epochs = sum(cycle.epochs for cycle in self.schedule.cycles)
+            if epochs != self.epochs:
+                raise ValueError(f"the schedule's cycles last {epochs} epochs, the run {self.epochs}")
         return self
 
     def preprocessing(self, epoch: int | None = None) -> Preprocessing:

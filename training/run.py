@@ -12,18 +12,23 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 
+from manet.checkpoint import save_weights
+from manet.header import Header, Use
+from manet.labels import CLASS_ORDERS
+from manet.weights import get
+from training.curve import draw_curve
 from training.loop import EpochResult, Trainer
 from training.recipe import Recipe
 
@@ -68,7 +73,9 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / "recipe.json").exists():
-            raise FileExistsError(f"{self.path} holds a run already; continue it with --resume, or choose another folder")
+            raise FileExistsError(
+                f"{self.path} holds a run already; continue it with --resume, or choose another folder"
+            )
         self._write("recipe.json", recipe.model_dump_json(indent=2))
         self._write("run.json", json.dumps(facts, indent=2))
 
@@ -80,6 +87,10 @@ class RunFolder:
         """Return what ``create`` was given."""
         facts: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         return facts
+
+    def weights(self, name: Literal["best", "last"]) -> Path:
+        """Return the file of the best epoch's weights by validation accuracy, or of the last epoch's."""
+        return self.path / f"{name}.safetensors"
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
@@ -120,14 +131,25 @@ class RunFolder:
             self._weights("best", result, trainer)
         draw_curve(rows, self.path / "curve.png")
 
-    def _weights(self, name: str, result: EpochResult, trainer: Trainer) -> None:
-        state = {key: value.contiguous() for key, value in trainer.best_weights().state_dict().items()}
-        part = self.path / f"{name}.part"
-        save_file(state, part, metadata={key: str(value) for key, value in result.as_row().items()})
-        part.replace(self.path / f"{name}.safetensors")
+    def _weights(self, name: Literal["best", "last"], result: EpochResult, trainer: Trainer) -> None:
+        header = weights_header(trainer.recipe, f"Epoch {result.epoch} of a run of this project's training.")
+        save_weights(trainer.best_weights().state_dict(), self.weights(name), header)
 
     def _write(self, name: str, text: str) -> None:
         (self.path / name).write_text(text + "\n")
+
+
+def weights_header(recipe: Recipe, provenance: str) -> Header:
+    """Return what a file of weights that this recipe trained says of itself, before calibration."""
+    known = get(recipe.dataset)
+    use = Use(
+        dataset=recipe.dataset,
+        preprocessing=recipe.preprocessing(),
+        crop=known.crop,
+        fusion_weight=recipe.fusion_weight,
+        temperature=1.0,
+    )
+    return Header(classes=CLASS_ORDERS[recipe.dataset], wiring=recipe.wiring, provenance=provenance, use=use)
 
 
 def machine() -> dict[str, Any]:
@@ -141,12 +163,26 @@ def machine() -> dict[str, Any]:
     }
 
 
+def commit() -> str | None:
+    """Return the commit that this code was checked out at, marked where the tree differs; None outside a checkout."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    return done.stdout.strip() or None
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def train(
@@ -163,7 +199,13 @@ def train(
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(
-            "", total=trainer.total_steps, completed=trainer.steps_done, loss=0.0, rate=0.0, epoch=0, epochs=trainer.recipe.epochs
+            "",
+            total=trainer.total_steps,
+            completed=trainer.steps_done,
+            loss=0.0,
+            rate=0.0,
+            epoch=0,
+            epochs=trainer.recipe.epochs,
         )
         while not trainer.finished:
             began, first = clock(), trainer.step
@@ -174,7 +216,9 @@ def train(
                     folder.save(trainer)
                     saved = clock()
                     if not console.is_terminal:
-                        console.print(f"step {trainer.steps_done}/{trainer.total_steps}  loss {loss:.4f}  {rate:.1f} pictures/s")
+                        console.print(
+                            f"step {trainer.steps_done}/{trainer.total_steps}  loss {loss:.4f}  {rate:.1f} pictures/s"
+                        )
                 if stop.asked:
                     return False
             result = trainer.end_epoch()
@@ -187,23 +231,3 @@ def train(
                 f"{result.seconds:.0f} s"
             )
     return True
-
-
-def draw_curve(rows: list[dict[str, float]], path: Path) -> None:
-    """Draw loss and accuracy over the epochs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    losses, rates = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    for axis, columns, title in (
-        (losses, ("train_loss", "valid_loss"), "loss (nats)"),
-        (rates, ("train_accuracy", "valid_accuracy", "valid_macro_recall"), "percent"),
-    ):
-        for column in columns:
-            axis.plot(epochs, [row[column] for row in rows], marker=".", label=column.replace("_", " "))
-        axis.set(xlabel="epoch", title=title)
-        axis.legend()
-        axis.grid(alpha=0.3)
-    FigureCanvasAgg(figure).print_png(str(path))

@@ -22,7 +22,13 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, data: ExpressionSet, spec: Preprocessing, augment: Augmentation | None = None, *, seed: int = 0, epoch: int = 0
+        self,
+        data: ExpressionSet,
+        spec: Preprocessing,
+        augment: Augmentation | None = None,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
     ) -> None:
         self._data, self._spec, self._seed, self._epoch = data, spec, seed, epoch
         self._augment = None if augment is None else augmenter(augment)

@@ -21,22 +21,19 @@ Logits = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
-    """An engine with the network loaded and ready to answer.
-
-    Attributes:
-        name: the engine, such as ``torch``.
-        precision: the number format that the network runs in, such as ``float32``.
-        device: where it runs, such as ``cpu`` or ``cuda``.
-    """
+    """An engine with the network loaded and ready to answer."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The engine, such as ``torch``."""
 
     @property
-    def precision(self) -> str: ...
+    def precision(self) -> str:
+        """The number format that the network runs in, such as ``float32``."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Where it runs, such as ``cpu`` or ``cuda``."""
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
         """Run one blank batch of each size, so that the first real one pays for no set-up.

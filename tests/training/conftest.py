@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COLUMNS = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF".split(",")
+from training.datasets import ferplus
+
+COLUMNS = ("Usage", "Image name", *ferplus.VOTE_COLUMNS)
 FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
 
 

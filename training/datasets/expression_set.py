@@ -45,7 +45,8 @@ class ExpressionSet:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """The class with the largest share for each picture, (N,)."""
-        return self.targets.argmax(axis=1)
+        labels: npt.NDArray[np.int64] = self.targets.argmax(axis=1)
+        return labels
 
     def read(self, index: int) -> Pixels:
         """Return a picture as RGB, (height, width, 3).

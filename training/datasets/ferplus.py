@@ -53,7 +53,8 @@ def load(data: Path, split: Split, labels: LabelKind, duplicates: Path | None = 
     missing = [path.name for path in paths if not path.is_file()]
     if missing or not paths:
         raise DatasetError(
-            f"{root / folder} lacks {len(missing)} of {len(paths)} pictures" + (f", first {missing[0]}" if missing else "")
+            f"{root / folder} lacks {len(missing)} of {len(paths)} pictures"
+            + (f", first {missing[0]}" if missing else "")
         )
     suffix = f", {len(left_out)} listed duplicates left out" if left_out else ""
     protocol = f"majority of votes after dropping single votes{suffix}"
@@ -80,10 +81,9 @@ def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np
     winner = int(kept.argmax())
     if winner >= len(CLASSES) or kept[winner] * 2 <= kept.sum():
         return None
-    if labels == "majority":
-        return np.eye(len(CLASSES), dtype=np.float32)[winner]
-    shares = kept[: len(CLASSES)]
-    return shares / shares.sum()
+    shares = np.eye(len(CLASSES), dtype=np.float32)[winner] if labels == "majority" else kept[: len(CLASSES)]
+    target: npt.NDArray[np.float32] = shares / shares.sum()
+    return target
 
 
 def _read_duplicates(path: Path) -> frozenset[str]:

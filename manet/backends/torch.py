@@ -1,0 +1,113 @@
+"""TorchBackend: the network in PyTorch, float32, on a CPU or a CUDA device."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manet.backends import Device, Logits
+from manet.checkpoint import load_model
+from manet.model import MANet, fuse
+from manet.preprocess import Pixels, Preprocessing
+from manet.tensors import normalised
+from manet.weights import Weights, locate
+
+
+class FusedClassifier(nn.Module):
+    """From pictures as bytes to fused logits: normalisation, both branches, their fusion.
+
+    Args:
+        network: in eval mode.
+        spec: the weights' preprocessing.
+        fusion_weight: the local branch's share, 0..1.
+    """
+
+    def __init__(self, network: MANet, spec: Preprocessing, fusion_weight: float) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+        self.fusion_weight = fusion_weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 logits (N, classes) of uint8 images (N, S, S, 3)."""
+        x = normalised(images.permute(0, 3, 1, 2), self.spec)  # (N, 3, S, S)
+        return fuse(self.network(x), self.fusion_weight)
+
+
+class TorchBackend:
+    """PyTorch as an engine; see ``manet.backends.Backend``.
+
+    Args:
+        classifier: the network with what belongs to it.
+        device: where it is to run.
+    """
+
+    name = "torch"
+    precision = "float32"
+
+    def __init__(self, classifier: FusedClassifier, device: torch.device) -> None:
+        self._side = classifier.spec.input_size
+        self._device = device
+        self._classifier: FusedClassifier | None = classifier.eval().to(device).to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu`` or ``cuda``."""
+        return self._device.type
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        """Run one blank batch of each size.
+
+        Raises:
+            ValueError: if a size is below one.
+        """
+        for size in batch_sizes:
+            self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the fused logits of a batch, float32 (N, classes).
+
+        Args:
+            images: uint8 (N, S, S, 3), RGB.
+
+        Raises:
+            ValueError: if the batch is empty or has another type or shape.
+            RuntimeError: if the engine was closed.
+        """
+        if self._classifier is None:
+            raise RuntimeError("the engine was closed")
+        expected = (self._side, self._side, 3)
+        if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
+            raise ValueError(
+                f"expected uint8 (N, {', '.join(map(str, expected))}), found {images.dtype} {images.shape}"
+            )
+        with torch.inference_mode():
+            logits = self._classifier(torch.from_numpy(images).to(self._device))
+            answer: Logits = logits.cpu().numpy()
+        return answer
+
+    def close(self) -> None:
+        """Let go of the network."""
+        self._classifier = None
+
+
+def load(weights: Weights, *, device: Device, threads: int | None, store: Path | None) -> TorchBackend:
+    """Return the engine for these weights; see ``manet.backends.load_backend``."""
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        torch.set_num_threads(threads)
+    network = load_model(
+        locate(weights, store), num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256
+    )
+    classifier = FusedClassifier(network, weights.preprocessing, weights.fusion_weight)
+    return TorchBackend(classifier, _device(device))
+
+
+def _device(asked: Device) -> torch.device:
+    cuda = torch.cuda.is_available()
+    if asked == "cuda" and not cuda:
+        raise ValueError("device cuda was asked for, but PyTorch finds none here")
+    return torch.device("cuda" if cuda and asked != "cpu" else "cpu")

@@ -1,0 +1,39 @@
+"""Drawing: a picture with a box around each face and its apparent expression written above."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from manet.preprocess import Pixels
+from manet.recognizer import RecognizedFace
+
+_INK, _GROUND = "white", (24, 90, 219)
+
+
+def draw_faces(image: Pixels, faces: Sequence[RecognizedFace]) -> Image.Image:
+    """Return a copy of the picture, RGB, with boxes and names; line and letters grow with the picture.
+
+    A face without a box, from a picture taken as a whole, gets the picture's own edge.
+    """
+    picture = Image.fromarray(image)
+    canvas = ImageDraw.Draw(picture)
+    line = max(2, round(min(picture.size) / 250))
+    font = ImageFont.load_default(size=max(12, round(min(picture.size) / 28)))
+    for face in faces:
+        left, top, right, bottom = _edges(face, picture)
+        canvas.rectangle((left, top, right, bottom), outline=_GROUND, width=line)
+        label = f"{face.expression} {face.confidence:.0%}"
+        _, _, width, height = canvas.textbbox((0, 0), label, font=font)
+        # Above the box where there is room, else inside it; never over the picture's edge where that can be helped.
+        x = max(0.0, min(left, picture.width - width - 2 * line))
+        y = top - height - 2 * line if top >= height + 2 * line else top
+        canvas.rectangle((x, y, x + width + 2 * line, y + height + 2 * line), fill=_GROUND)
+        canvas.text((x + line, y + line), label, fill=_INK, font=font)
+    return picture
+
+
+def _edges(face: RecognizedFace, picture: Image.Image) -> tuple[float, float, float, float]:
+    if face.face is None:
+        return 0, 0, picture.width - 1, picture.height - 1
+    box = face.face.box
+    return box.x, box.y, box.x + box.width, box.y + box.height

@@ -1,0 +1,151 @@
+"""Recognizer: a picture in, its faces and their apparent expressions out; one process, no HTTP.
+
+Its three steps can also be taken apart, as the service does: ``find`` before the batch, ``classify`` the batch itself,
+``read`` after it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from manet.backends import Backend, Device, Logits, load_backend
+from manet.faces import DetectedFace, FaceDetector, align, cut
+from manet.labels import Expression
+from manet.preprocess import Pixels, network_input
+from manet.retinaface import RetinaFaceDetector
+from manet.weights import Weights, resolve
+
+FaceMode = Literal["detect", "whole"]
+"""``detect`` looks for faces in the picture; ``whole`` takes the picture as the crop of one face."""
+
+MAX_FACES = 32
+"""Faces answered in one picture where the caller names no other number: the largest ones."""
+
+_LARGEST_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FaceInput:
+    """A face on its way to the network.
+
+    Attributes:
+        face: where it was found; None where the picture was taken as a whole.
+        pixels: the network's input, uint8 (S, S, 3).
+    """
+
+    face: DetectedFace | None
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class RecognizedFace:
+    """A face and its apparent expression.
+
+    Attributes:
+        face: where it was found; None where the picture was taken as a whole.
+        probabilities: of each class of the weights, in their order, summing to 1.
+    """
+
+    face: DetectedFace | None
+    probabilities: Mapping[Expression, float]
+
+    @property
+    def expression(self) -> Expression:
+        """The most probable expression."""
+        return max(self.probabilities, key=lambda expression: self.probabilities[expression])
+
+    @property
+    def confidence(self) -> float:
+        """Its probability, 0..1."""
+        return self.probabilities[self.expression]
+
+
+class Recognizer:
+    """Finds faces and reads their expressions.
+
+    Args:
+        weights: what the backend has loaded, as this machine has them installed.
+        backend: the network.
+        detector: finds the faces.
+    """
+
+    def __init__(self, weights: Weights, backend: Backend, detector: FaceDetector) -> None:
+        self.weights = weights
+        self.backend = backend
+        self._detector = detector
+
+    @classmethod
+    def from_weights(
+        cls, name: str = "ferplus", *, store: Path | None = None, device: Device = "auto", threads: int | None = None
+    ) -> Self:
+        """Return a recognizer with the shipped detector and the weights of that name.
+
+        Args:
+            name: one of ``manet.weights.names()``, or the path of a ``.safetensors`` file that ``manet-train`` wrote.
+            store: folder of weights that the user imported; None means the default one.
+            device: ``auto`` takes a CUDA device where there is one, else the CPU.
+            threads: CPU threads of the network; None leaves the engine's own choice.
+
+        Raises:
+            UnknownWeightsError: if there are no weights of that name.
+            WeightsNotInstalledError: if their file is not on this machine.
+            CheckpointError: if the file is not what the registry says.
+            ValueError: if the device is not to be had, or ``threads`` is below one.
+        """
+        weights = resolve(name, store)
+        backend = load_backend(weights, device=device, threads=threads, store=store)
+        return cls(weights, backend, RetinaFaceDetector())
+
+    def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> list[FaceInput]:
+        """Return the picture's faces as network input, the largest first; safe to call from several threads.
+
+        Args:
+            image: RGB, uint8 (height, width, 3), upright.
+            faces: whether to look for faces, or to take the picture as one.
+            max_faces: the most faces to return, at least 1.
+        """
+        spec = self.weights.preprocessing
+        if faces == "whole":
+            return [FaceInput(None, network_input(image, spec))]
+        found = self._detector.detect(image)[:max_faces]
+        return [FaceInput(face, network_input(self._crop(image, face), spec)) for face in found]
+
+    def classify(self, pixels: Pixels) -> Logits:
+        """Return the fused logits, float32 (N, classes), of a batch of network inputs, uint8 (N, S, S, 3)."""
+        return self.backend.infer(pixels)
+
+    def read(self, face: FaceInput, logits: npt.NDArray[np.float32]) -> RecognizedFace:
+        """Return what the fused logits of one face, (classes,), say: calibrated probabilities by name."""
+        scaled = logits.astype(np.float64) / self.weights.temperature
+        odds = np.exp(scaled - scaled.max())
+        named = dict(zip(self.weights.classes, (odds / odds.sum()).tolist(), strict=True))
+        return RecognizedFace(face.face, MappingProxyType(named))
+
+    def recognize(
+        self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES
+    ) -> list[RecognizedFace]:
+        """Return the picture's faces with their apparent expressions, the largest face first.
+
+        Args:
+            image: RGB, uint8 (height, width, 3), upright.
+            faces: whether to look for faces, or to take the picture as one.
+            max_faces: the most faces to return, at least 1.
+        """
+        found = self.find(image, faces=faces, max_faces=max_faces)
+        answers: list[RecognizedFace] = []
+        for start in range(0, len(found), _LARGEST_BATCH):
+            batch = found[start : start + _LARGEST_BATCH]
+            logits = self.classify(np.stack([face.pixels for face in batch]))
+            answers += map(self.read, batch, logits)
+        return answers
+
+    def _crop(self, image: Pixels, face: DetectedFace) -> Pixels:
+        side = self.weights.preprocessing.input_size
+        if self.weights.crop is None:
+            return cut(image, face.box, side)
+        return align(image, face.landmarks, self.weights.crop, side)

@@ -1,0 +1,132 @@
+"""The engine protocol and the PyTorch engine behind it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from manet.backends import load_backend
+from manet.backends.torch import FusedClassifier, TorchBackend
+from manet.checkpoint import save_weights
+from manet.errors import CheckpointError, WeightsNotInstalledError
+from manet.faces import FaceCrop, Landmarks, Point
+from manet.header import Header, Use
+from manet.labels import CLASS_ORDERS
+from manet.model import MANet, fuse
+from manet.preprocess import Preprocessing
+from manet.weights import described_by, get, resolve
+
+SPEC = Preprocessing(input_size=48, colour="rgb", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+CROP = FaceCrop(Landmarks(Point(0.3, 0.4), Point(0.7, 0.4), Point(0.5, 0.6), Point(0.4, 0.8), Point(0.6, 0.8)))
+
+
+@pytest.fixture(scope="module")
+def network() -> MANet:
+    torch.manual_seed(5)
+    return MANet(8).eval()
+
+
+@pytest.fixture(scope="module")
+def backend(network: MANet) -> TorchBackend:
+    return TorchBackend(FusedClassifier(network, SPEC, 0.6), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def own_file(network: MANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that no registry knows, as a training run leaves them."""
+    path = tmp_path_factory.mktemp("run") / "mine.safetensors"
+    use = Use(dataset="ferplus", preprocessing=SPEC, crop=CROP, fusion_weight=0.6, temperature=1.5)
+    save_weights(network, path, Header(classes=CLASS_ORDERS["ferplus"], wiring="bidirectional", provenance="", use=use))
+    return path
+
+
+def _images(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
+
+
+def test_it_answers_with_the_fused_logits_of_the_normalised_pictures(backend: TorchBackend, network: MANet) -> None:
+    images = _images(3)
+    floats = (images / 255 - np.array(SPEC.mean)) / np.array(SPEC.std)
+    with torch.inference_mode():
+        wanted = fuse(network(torch.from_numpy(floats).float().permute(0, 3, 1, 2)), 0.6).numpy()
+
+    found = backend.infer(images)
+
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_face_gets_the_same_logits_alone_and_in_company(backend: TorchBackend) -> None:
+    images = _images(5)
+
+    np.testing.assert_allclose(backend.infer(images)[3:4], backend.infer(images[3:4]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((0, 48, 48, 3), np.uint8),
+        np.zeros((1, 47, 48, 3), np.uint8),
+        np.zeros((1, 48, 48, 3), np.float32),
+        np.zeros((48, 48, 3), np.uint8),
+    ],
+)
+def test_another_shape_or_type_is_an_error(backend: TorchBackend, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 \(N, 48, 48, 3\)"):
+        backend.infer(images)
+
+
+def test_warm_up_runs_every_size(backend: TorchBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    infer = backend.infer
+    monkeypatch.setattr(backend, "infer", lambda images: seen.append(len(images)) or infer(images))
+
+    backend.warmup([1, 4])
+
+    assert seen == [1, 4]
+    with pytest.raises(ValueError, match="expected"):
+        backend.warmup([0])
+
+
+def test_a_closed_engine_answers_no_more(network: MANet) -> None:
+    backend = TorchBackend(FusedClassifier(network, SPEC, 0.6), torch.device("cpu"))
+    backend.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        backend.infer(_images(1))
+
+
+def test_a_file_says_how_it_is_to_be_used(own_file: Path, backend: TorchBackend) -> None:
+    weights = resolve(str(own_file))
+
+    assert (weights.id, weights.preprocessing, weights.crop) == ("mine", SPEC, CROP)
+    assert (weights.temperature, weights.fusion_weight) == (1.5, 0.6)
+    loaded = load_backend(weights)
+    assert (loaded.name, loaded.precision) == ("torch", "float32")
+    np.testing.assert_array_equal(loaded.infer(_images(2)), backend.infer(_images(2)))
+
+
+def test_a_file_that_does_not_say_so_is_an_error(network: MANet, tmp_path: Path) -> None:
+    path = tmp_path / "mute.safetensors"
+    save_weights(network, path, Header(classes=CLASS_ORDERS["ferplus"], wiring="bidirectional", provenance=""))
+
+    with pytest.raises(CheckpointError, match="how the weights are to be used"):
+        described_by(path)
+
+
+def test_a_device_that_is_not_there_is_an_error(own_file: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here, so asking for one is no error")
+    with pytest.raises(ValueError, match="cuda"):
+        load_backend(described_by(own_file), device="cuda")
+
+
+def test_threads_must_be_positive(own_file: Path) -> None:
+    with pytest.raises(ValueError, match="threads"):
+        load_backend(described_by(own_file), threads=0)
+
+
+def test_weights_that_are_not_here_are_an_error(store: Path) -> None:
+    with pytest.raises(WeightsNotInstalledError, match="raf_db"):
+        load_backend(get("raf_db"), store=store)

@@ -1,0 +1,22 @@
+"""Curve: a run's losses and accuracies over its epochs, as a picture."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def draw_curve(rows: list[dict[str, float]], path: Path) -> None:
+    """Draw loss and accuracy over the epochs."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, rates = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for axis, columns, title in (
+        (losses, ("train_loss", "valid_loss"), "loss (nats)"),
+        (rates, ("train_accuracy", "valid_accuracy", "valid_macro_recall"), "percent"),
+    ):
+        for column in columns:
+            axis.plot(epochs, [row[column] for row in rows], marker=".", label=column.replace("_", " "))
+        axis.set(xlabel="epoch", title=title)
+        axis.legend()
+        axis.grid(alpha=0.3)
+    figure.savefig(path)

@@ -1,0 +1,42 @@
+"""Packing: a run's best weights as the small, calibrated file that is shipped."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from manet.backends import load_backend
+from manet.checkpoint import load_model, save_weights
+from manet.weights import described_by
+from training import evaluate
+from training.calibration import fit_temperature
+from training.datasets import LOADERS
+from training.run import RunFolder, weights_header
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What the file became known by: its SHA-256 and the temperature in it."""
+
+    sha256: str
+    temperature: float
+
+
+def pack_run(folder: RunFolder, out: Path, provenance: str) -> Packed:
+    """Write the weights of a run's best epoch in int8 storage, with the temperature that suits that very file.
+
+    The temperature is fitted on the run's validation pictures, through the stored file and the engine that serves it.
+
+    Raises:
+        DatasetError: if the run's validation pictures are not where they were.
+        CheckpointError: if the run has no usable weights.
+    """
+    recipe, source = folder.recipe(), Path(folder.facts()["data"])
+    data = LOADERS[recipe.dataset](source, "valid", "majority", None)
+    model = load_model(folder.weights("best"), num_classes=len(data.classes), wiring=recipe.wiring)
+    header = replace(weights_header(recipe, provenance), storage="int8")
+    save_weights(model, out, header)
+    weights = described_by(out)
+    backend = load_backend(weights)
+    temperature = fit_temperature(evaluate.run(data, weights.preprocessing, backend.infer), data.labels)
+    backend.close()
+    use = header.use and replace(header.use, temperature=round(temperature, 4))
+    return Packed(save_weights(model, out, replace(header, use=use)), round(temperature, 4))
