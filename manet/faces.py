@@ -7,7 +7,13 @@ first pixel covers 0..1.
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from manet.preprocess import Pixels
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +76,77 @@ class FaceCrop:
     """
 
     template: Landmarks
+
+
+def align(image: Pixels, landmarks: Landmarks, crop: FaceCrop, side: int) -> Pixels:
+    """Return a face cut out upright, turned, shifted and scaled so that its points lie where the crop wants them.
+
+    Args:
+        image: RGB, uint8 (height, width, 3).
+        landmarks: the five points in it.
+        crop: where they are wanted.
+        side: of the result, in pixels.
+
+    Returns:
+        uint8 (side, side, 3), antialiased. What lies outside the picture repeats its nearest edge.
+
+    Source: the least-squares similarity of Umeyama, "Least-Squares Estimation of Transformation Parameters Between Two
+    Point Patterns", IEEE TPAMI 1991, which in two dimensions is a linear fit of complex numbers.
+    """
+    wanted, found = side * _complex(crop.template), _complex(landmarks)
+    around, spread = found - found.mean(), wanted - wanted.mean()
+    turn = complex(np.vdot(spread, around) / np.vdot(spread, spread).real)
+    return _sample(image, turn, complex(found.mean()) - turn * complex(wanted.mean()), side)
+
+
+def cut(image: Pixels, box: Box, side: int) -> Pixels:
+    """Return the square around a box's middle, as wide as its longer side, as uint8 (side, side, 3).
+
+    Antialiased; what lies outside the picture repeats its nearest edge.
+    """
+    extent = max(box.width, box.height)
+    corner = complex(box.x + (box.width - extent) / 2, box.y + (box.height - extent) / 2)
+    return _sample(image, complex(extent / side), corner, side)
+
+
+def _complex(points: Landmarks) -> npt.NDArray[np.complex128]:
+    """Return the five points as x + iy, (5,)."""
+    five = (points.left_eye, points.right_eye, points.nose, points.left_mouth, points.right_mouth)
+    return np.array([complex(point.x, point.y) for point in five])
+
+
+_SUPERSAMPLING = 2
+"""Samples a side of each crop pixel; the picture is reduced first until a sample spans at most one of its pixels."""
+
+
+def _sample(image: Pixels, turn: complex, origin: complex, side: int) -> Pixels:
+    """Return the square whose point z, in crop pixels, shows the picture's point ``turn * z + origin``."""
+    height, width = image.shape[:2]
+    corners = turn * np.array([0, side, side * 1j, side * (1 + 1j)]) + origin
+    left, right = np.clip([corners.real.min() - 1, corners.real.max() + 2], 0, width).astype(int)
+    top, bottom = np.clip([corners.imag.min() - 1, corners.imag.max() + 2], 0, height).astype(int)
+    left, top = min(left, width - 1), min(top, height - 1)  # at least one pixel, wherever the square lies
+    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    reduction = max(1, int(abs(turn)))
+    if reduction > 1:
+        part = np.asarray(Image.fromarray(part).reduce(reduction))
+    count = side * _SUPERSAMPLING
+    steps = (np.arange(count) + 0.5) / _SUPERSAMPLING
+    points = (turn * (steps[None, :] + 1j * steps[:, None]) + origin - complex(left, top)) / reduction  # (count, count)
+    samples = _bilinear(part, points.real - 0.5, points.imag - 0.5)  # (count, count, 3)
+    blocks = samples.reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    crop: Pixels = (blocks + 0.5).astype(np.uint8)
+    return crop
+
+
+def _bilinear(image: Pixels, x: Floats, y: Floats) -> Floats:
+    """Return the picture's values between its pixels' centres, (..., 3); outside, those of the nearest edge."""
+    height, width = image.shape[:2]
+    x, y = x.clip(0, width - 1), y.clip(0, height - 1)
+    left, top = x.astype(int), y.astype(int)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    across, down = (x - left)[..., None], (y - top)[..., None]
+    upper = image[top, left] * (1 - across) + image[top, right] * across
+    lower = image[bottom, left] * (1 - across) + image[bottom, right] * across
+    values: Floats = upper * (1 - down) + lower * down
+    return values

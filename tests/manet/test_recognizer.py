@@ -1,0 +1,127 @@
+"""Recognizer: the way from a picture to named probabilities, on a detector and a network that tests can predict."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from manet.backends import Logits
+from manet.faces import Box, DetectedFace, Landmarks, Point
+from manet.labels import Expression
+from manet.preprocess import Pixels, Preprocessing
+from manet.recognizer import FaceInput, Recognizer
+from manet.weights import Weights, get
+
+SIDE = 32
+WEIGHTS = replace(get("ferplus"), preprocessing=Preprocessing(input_size=SIDE, colour="rgb"), temperature=2.0)
+
+
+class Brightness:
+    """A network that answers with the mean of each picture's channels, and keeps what it was given."""
+
+    name, precision, device = "brightness", "float64", "nowhere"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        raise AssertionError("nobody asked for this")
+
+    def infer(self, images: Pixels) -> Logits:
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (SIDE, SIDE, 3)
+        self.batches.append(len(images))
+        logits = np.zeros((len(images), 8), np.float32)
+        logits[:, :3] = images.mean(axis=(1, 2)) / 64
+        return logits
+
+    def close(self) -> None:
+        raise AssertionError("nobody asked for this")
+
+
+class Squares:
+    """A detector that reports the squares it was made with."""
+
+    def __init__(self, *corners: tuple[float, float, float]) -> None:
+        self._faces = [_face(*corner) for corner in corners]
+
+    def detect(self, image: Pixels) -> list[DetectedFace]:
+        return list(self._faces)
+
+
+def _face(x: float, y: float, side: float) -> DetectedFace:
+    """Return a face that fills a square exactly as the weights' crop wants it."""
+    assert WEIGHTS.crop is not None
+    template = WEIGHTS.crop.template
+    points = (template.left_eye, template.right_eye, template.nose, template.left_mouth, template.right_mouth)
+    return DetectedFace(Box(x, y, side, side), 0.9, Landmarks(*(Point(x + side * p.x, y + side * p.y) for p in points)))
+
+
+def _picture() -> Pixels:
+    """Return a picture of 100 x 200 that is red on the left and green on the right."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, :100, 0] = 255
+    image[:, 100:, 1] = 255
+    return image
+
+
+def test_each_face_is_cut_out_classified_and_named() -> None:
+    network = Brightness()
+    faces = Recognizer(WEIGHTS, network, Squares((10, 10, 80), (110, 20, 60))).recognize(_picture())
+
+    assert network.batches == [2]
+    red, green = WEIGHTS.classes[:2]
+    assert [face.expression for face in faces] == [red, green]
+    assert [face.face.box.x for face in faces if face.face] == [10, 110]
+    for face in faces:
+        assert tuple(face.probabilities) == WEIGHTS.classes
+        assert sum(face.probabilities.values()) == pytest.approx(1)
+        assert face.confidence == max(face.probabilities.values())
+
+
+def test_temperature_divides_the_logits() -> None:
+    recognizer = Recognizer(WEIGHTS, Brightness(), Squares())
+    logits = np.array([4, 2, 0, 0, 0, 0, 0, -1000], np.float32)
+
+    answer = recognizer.read(FaceInput(None, np.zeros((SIDE, SIDE, 3), np.uint8)), logits)
+
+    ratio = answer.probabilities[WEIGHTS.classes[0]] / answer.probabilities[WEIGHTS.classes[1]]
+    assert ratio == pytest.approx(np.exp((4 - 2) / 2.0))
+    assert answer.probabilities[Expression.CONTEMPT] == 0
+
+
+def test_a_whole_picture_is_one_face_without_a_place() -> None:
+    [face] = Recognizer(WEIGHTS, Brightness(), Squares((0, 0, 50))).recognize(_picture(), faces="whole")
+
+    assert face.face is None
+    first, second = (face.probabilities[name] for name in WEIGHTS.classes[:2])
+    assert first == pytest.approx(second, rel=0.05)  # half red, half green
+
+
+def test_no_face_is_no_answer_and_no_batch() -> None:
+    network = Brightness()
+
+    assert Recognizer(WEIGHTS, network, Squares()).recognize(_picture()) == []
+    assert network.batches == []
+
+
+def test_only_the_first_faces_are_answered_when_there_are_more() -> None:
+    faces = Recognizer(WEIGHTS, Brightness(), Squares((10, 10, 80), (110, 20, 60))).recognize(_picture(), max_faces=1)
+
+    assert [face.expression for face in faces] == [WEIGHTS.classes[0]]
+
+
+def test_many_faces_go_in_batches_of_bounded_size() -> None:
+    network = Brightness()
+    faces = Recognizer(WEIGHTS, network, Squares(*[(10.0, 10.0, 80.0)] * 70)).recognize(_picture(), max_faces=70)
+
+    assert len(faces) == 70
+    assert network.batches == [32, 32, 6]
+
+
+def test_without_a_measured_crop_a_face_is_the_square_around_its_box() -> None:
+    unmeasured: Weights = replace(WEIGHTS, crop=None)
+    [face] = Recognizer(unmeasured, Brightness(), Squares((110, 20, 60))).recognize(_picture())
+
+    assert face.expression == WEIGHTS.classes[1]
