@@ -33,11 +33,18 @@ class EngineThread:
     def _work(self) -> None:
         while (task := self._calls.get()) is not None:
             outcome, call = task
-            if not outcome.set_running_or_notify_cancel():
-                continue
-            try:
-                outcome.set_result(call())
-            except BaseException as error:  # whatever it was, it belongs to whoever waits
-                outcome.set_exception(error)
+            if outcome.set_running_or_notify_cancel():
+                try:
+                    outcome.set_result(_without_stop_iteration(call))
+                except BaseException as error:  # whatever it was, it belongs to whoever waits
+                    outcome.set_exception(error)
             # The thread may now sleep for long; it must not keep the last batch alive meanwhile.
             del task, outcome, call
+
+
+def _without_stop_iteration(call: Callable[[], T]) -> T:
+    """Make a call; an asyncio future takes no StopIteration, and whoever waits for it would wait for ever."""
+    try:
+        return call()
+    except StopIteration as error:
+        raise RuntimeError("the call raised StopIteration") from error

@@ -1,0 +1,137 @@
+"""The errors of the service: each class carries its HTTP status and its problem type (RFC 9457).
+
+.. code-block:: text
+
+    ServiceError
+    ├── MalformedRequest        400  the body is no multipart form, or breaks off
+    ├── UploadTimedOut          408  the body did not arrive in time
+    ├── PayloadTooLarge         413  too many bytes or pixels
+    ├── UnsupportedPicture      415  no picture format that is read
+    ├── InvalidParameter        422  a parameter or a form field is missing or wrong
+    ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
+    ├── Overloaded              429  more work than can be answered in time; try again later
+    ├── FaceFailed              500  the network fails on one face of this picture
+    ├── NotReady                503  the network does not answer
+    ├── Draining                503  the service is being stopped
+    └── DeadlineExceeded        504  the answer would have come too late
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+from manet.errors import PictureBroken, PictureError, PictureFormatUnsupported, PictureTooLarge
+from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed, QueueFull
+
+NAMESPACE = "urn:manet:problem:"
+"""What every problem type begins with."""
+
+
+class ServiceError(Exception):
+    """The root: anything that a request is answered with but success.
+
+    Args:
+        detail: one sentence for whoever sent the request; nothing of the picture, no path, no name.
+        retry_after: seconds after which the same request may succeed, or None.
+    """
+
+    status: ClassVar[HTTPStatus]
+    problem: ClassVar[str]
+    """The last part of the problem type; it never changes."""
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class MalformedRequest(ServiceError):
+    """The body is no multipart form, or breaks off."""
+
+    status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
+
+
+class UploadTimedOut(ServiceError):
+    """The body did not arrive in time."""
+
+    status, problem, title = HTTPStatus.REQUEST_TIMEOUT, "upload-timed-out", "The upload took too long"
+
+
+class PayloadTooLarge(ServiceError):
+    """Too many bytes or pixels."""
+
+    status, problem = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large"
+    title = "The upload is larger than the limits allow"
+
+
+class UnsupportedPicture(ServiceError):
+    """No picture format that is read."""
+
+    status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-picture"
+    title = "Not a picture format that is read"
+
+
+class InvalidParameter(ServiceError):
+    """A parameter or a form field is missing or wrong."""
+
+    status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter"
+    title = "A parameter is missing or wrong"
+
+
+class BrokenPicture(ServiceError):
+    """One of the formats, but truncated, corrupt or empty."""
+
+    status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "broken-picture"
+    title = "The picture is broken"
+
+
+class Overloaded(ServiceError):
+    """More work than can be answered in time."""
+
+    status, problem, title = HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "Too much work at once"
+
+
+class FaceFailed(ServiceError):
+    """The network fails on one face of this picture."""
+
+    status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "face-failed"
+    title = "The network failed on a face of this picture"
+
+
+class NotReady(ServiceError):
+    """The network does not answer."""
+
+    status, problem, title = HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready"
+
+
+class Draining(ServiceError):
+    """The service is being stopped."""
+
+    status, problem, title = HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The service is being stopped"
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer would have come too late."""
+
+    status, problem, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-exceeded", "The answer would have come too late"
+
+
+_TRANSLATIONS: tuple[tuple[type[Exception], type[ServiceError]], ...] = (
+    (PictureTooLarge, PayloadTooLarge),
+    (PictureFormatUnsupported, UnsupportedPicture),
+    (PictureBroken, BrokenPicture),
+    (QueueFull, Overloaded),
+    (DeadlinePassed, DeadlineExceeded),
+    (ItemFailed, FaceFailed),
+    (EngineUnavailable, NotReady),
+)
+
+RETRY_SECONDS = 1
+"""What a client is told to wait where nothing better is known."""
+
+
+def translate(error: PictureError | BatchingError) -> ServiceError:
+    """Return what an error of a room below means to whoever sent the request."""
+    kind = next(meaning for known, meaning in _TRANSLATIONS if isinstance(error, known))
+    retry = kind.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    return kind(str(error), retry_after=RETRY_SECONDS if retry else None)

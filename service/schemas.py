@@ -1,0 +1,164 @@
+"""Schemas: what the service answers, as clients see it."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from manet.backends import Backend
+from manet.labels import Expression
+from manet.recognizer import RecognizedFace
+from manet.weights import Weights
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True, use_attribute_docstrings=True)
+
+
+class Image(_Answer):
+    """The picture as it was looked at: upright, whatever its file said."""
+
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+
+
+class Box(_Answer):
+    """A rectangle in pixels of the upright picture, from its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Point(_Answer):
+    """A place in pixels of the upright picture."""
+
+    x: float
+    y: float
+
+
+class FacePoints(_Answer):
+    """The five points of a face; left and right are the picture's."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+
+
+class Face(_Answer):
+    """A face and its apparent expression; where it lies is null when the picture was taken as one face."""
+
+    box: Box | None
+    detection_confidence: Share | None
+    """How sure the detector is that this is a face."""
+    landmarks: FacePoints | None
+    expression: Expression
+    """The most probable apparent expression."""
+    confidence: Share
+    """Its probability."""
+    probabilities: dict[Expression, Share]
+    """Of every expression that the weights tell apart; they sum to 1."""
+
+    @classmethod
+    def of(cls, face: RecognizedFace) -> "Face":
+        """Return the answer for one face."""
+        where = face.face
+        return cls(
+            box=None if where is None else Box.model_validate(where.box),
+            detection_confidence=None if where is None else where.confidence,
+            landmarks=None if where is None else FacePoints.model_validate(where.landmarks),
+            expression=face.expression,
+            confidence=face.confidence,
+            probabilities=dict(face.probabilities),
+        )
+
+
+class Prediction(_Answer):
+    """What one picture shows."""
+
+    model: str
+    """Id of the weights that answered; `GET /model` tells the rest."""
+    image: Image
+    faces: list[Face]
+    """The largest first; empty when no face was found."""
+
+
+class Measurement(_Answer):
+    """How well the weights did on one split of a data set; all rates in percent."""
+
+    dataset: str
+    split: str
+    protocol: str
+    n: int
+    accuracy: float
+    last: float | None
+    mean_of_last_ten: float | None
+    macro_recall: float | None
+    per_class: tuple[float, ...] | None
+    source: str
+
+
+class Input(_Answer):
+    """What the network is given."""
+
+    input_size: int
+    colour: str
+    detail_size: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Engine(_Answer):
+    """What runs the network."""
+
+    name: str
+    precision: str
+    device: str
+
+
+class Model(_Answer):
+    """What is loaded, how well it was measured to do, and what it is for."""
+
+    id: str
+    dataset: str
+    classes: tuple[Expression, ...]
+    wiring: str
+    fusion_weight: float
+    temperature: float
+    preprocessing: Input
+    sha256: str | None
+    measured: tuple[Measurement, ...]
+    published: tuple[Measurement, ...]
+    licence: str
+    provenance: str
+    intended_use: str
+    limits: tuple[str, ...]
+    backend: Engine
+
+    @classmethod
+    def of(cls, weights: Weights, backend: Backend) -> "Model":
+        """Return the description of these weights in this engine."""
+        facts = {name: getattr(weights, name) for name in cls.model_fields if name != "backend"}
+        return cls.model_validate({**facts, "backend": backend})
+
+
+class Health(_Answer):
+    """A probe's answer."""
+
+    status: str
+
+
+class Problem(_Answer):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    """A stable name for the kind of problem."""
+    title: str
+    status: int
+    detail: str
