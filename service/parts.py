@@ -1,0 +1,30 @@
+"""Parts: what the application is made of, for its handlers to reach."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from manet.recognizer import Recognizer
+from service.admission import Admission
+from service.batching.scheduler import Scheduler
+from service.metrics import Metrics
+from service.predictor import Predictor
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """One of each, made in ``service.app``."""
+
+    settings: Settings
+    recognizer: Recognizer
+    scheduler: Scheduler
+    admission: Admission
+    predictor: Predictor
+    metrics: Metrics
+
+
+def parts(request: Request) -> Parts:
+    """Return the parts of the application that a request came to."""
+    found: Parts = request.app.state.parts
+    return found

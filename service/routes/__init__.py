@@ -1,0 +1,1 @@
+"""Routes: thin handlers, one file for each resource."""

@@ -1,0 +1,27 @@
+"""Health: whether the process runs, and whether it answers."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from service.errors import NotReady
+from service.parts import Parts, parts
+from service.problems import documented
+from service.schemas import Health
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", operation_id="getLiveness", summary="Does the process run?")
+async def live() -> Health:
+    """Answer as long as the process runs; restart it when this fails."""
+    return Health(status="live")
+
+
+@router.get("/ready", operation_id="getReadiness", summary="Does it answer?", responses=documented(NotReady))
+async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
+    """Answer 200 as long as the network has completed a batch lately and the service is not being stopped."""
+    if not parts.admission.ready:
+        reason = "the service is being stopped" if parts.admission.draining else "the network does not answer"
+        raise NotReady(reason)
+    return Health(status="ready")

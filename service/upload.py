@@ -1,0 +1,79 @@
+"""Upload: one picture out of a multipart form (RFC 7578), held in memory only and for a bounded time."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import InvalidParameter, MalformedRequest, PayloadTooLarge, UploadTimedOut
+
+FIELD = "image"
+"""The form field that carries the picture."""
+
+_MAX_PARTS = 8
+"""Parts of a form that are read before it is refused; one of them is the picture."""
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser without its habit of moving what is large to a file on disk."""
+
+    spool_max_size = 0  # to a SpooledTemporaryFile, 0 means that it never rolls over
+
+
+def largest_size(request: Request, limit: int) -> int:
+    """Return the most bytes that a request's body can have: its stated length, or the limit where it states none.
+
+    Raises:
+        PayloadTooLarge: if it states more than the limit.
+    """
+    stated = request.headers.get("content-length", "")
+    if not stated.isdigit():
+        return limit
+    if int(stated) > limit:
+        raise PayloadTooLarge(f"the body has {int(stated)} bytes; at most {limit} are read")
+    return int(stated)
+
+
+async def read_picture_field(request: Request, *, limit: int, seconds: float) -> bytes:
+    """Return the bytes of the picture in a request's form.
+
+    Args:
+        request: whose body nobody has read yet.
+        limit: the most bytes of body; more are refused while they are still being sent.
+        seconds: in which the whole body must have arrived.
+
+    Raises:
+        MalformedRequest: if the body is no multipart form, has too many parts, or breaks off.
+        InvalidParameter: if the form has no file under that name, or more than one.
+        PayloadTooLarge: if the body is larger than the limit.
+        UploadTimedOut: if it did not arrive in time.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise MalformedRequest("the body is not multipart/form-data")
+    parser = _InMemory(request.headers, _bounded(request, limit), max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
+    try:
+        async with asyncio.timeout(seconds):
+            form = await parser.parse()
+    except TimeoutError:
+        raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
+    except MultiPartException as error:
+        raise MalformedRequest(error.message) from None
+    except ClientDisconnect:
+        raise MalformedRequest("the body broke off") from None
+    async with form:
+        files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+        if len(files) != 1:
+            raise InvalidParameter(f"expected one file in the form field {FIELD!r}, found {len(files)}")
+        return await files[0].read()
+
+
+async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body, and stop reading as soon as it is larger than the limit."""
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limit:
+            raise PayloadTooLarge(f"the body has more than {limit} bytes")
+        yield chunk
