@@ -62,11 +62,13 @@ async def read_picture_field(request: Request, *, limit: int, seconds: float) ->
         raise MalformedRequest(error.message) from None
     except ClientDisconnect:
         raise MalformedRequest("the body broke off") from None
-    async with form:
-        files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+    files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+    try:
         if len(files) != 1:
             raise InvalidParameter(f"expected one file in the form field {FIELD!r}, found {len(files)}")
         return await files[0].read()
+    finally:
+        await form.close()
 
 
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:

@@ -70,7 +70,7 @@ class Scheduler:
     CLOSING: ClassVar[float] = 5.0
     """Seconds that a stopping scheduler gives the engine to return."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         engine: Engine,
         *,
