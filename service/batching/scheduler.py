@@ -138,7 +138,10 @@ class Scheduler:
             DeadlinePassed: if the deadline passed before the engine came to one of them.
             ItemFailed: if the engine fails on one of them.
             EngineUnavailable: if the engine does not answer.
+            ValueError: if one of them has another shape; nothing is queued.
         """
+        if wrong := [pixels.shape for pixels in faces if pixels.shape != self._blank.shape[1:]]:
+            raise ValueError(f"a face has the shape {wrong[0]} instead of {self._blank.shape[1:]}")
         if self._driver is None or self._ended or self.health.broken:
             raise EngineUnavailable("the engine does not answer")
         now = self._clock.now()
@@ -178,7 +181,8 @@ class Scheduler:
                 await self._thread.run(self._engine.close)
         except TimeoutError:
             _log.error("the engine did not return within %.0f s of being stopped", self.CLOSING)
-        self._thread.stop()
+        finally:
+            self._thread.stop()
 
     def _notice_end(self, driver: asyncio.Task[None]) -> None:
         if not driver.cancelled():
@@ -234,10 +238,10 @@ class Scheduler:
 
     async def _run_batch(self, now: float) -> None:
         batch, self._next, self._spare = self._next, self._spare, self._next
-        self._top_up(now)
-        for face in batch.items:
-            self._observer.waited(now - face.enqueued)
         try:
+            self._top_up(now)
+            for face in batch.items:
+                self._observer.waited(now - face.enqueued)
             await self._settle(batch.pixels, batch.items)
         finally:
             _fail(batch.clear(), EngineUnavailable, "the engine was stopped")
@@ -247,8 +251,9 @@ class Scheduler:
         if self.health.broken:
             _fail(faces, EngineUnavailable, "the engine does not answer")
             return
+        started = self._clock.now()
         try:
-            logits = await self._infer(pixels, observe=True)
+            logits = await self._infer(pixels)
         except Exception:  # logged where it was raised; a network may raise anything
             if self.health.suspect and not await self._probe():
                 _fail(faces, EngineUnavailable, "the engine does not answer")
@@ -262,6 +267,7 @@ class Scheduler:
         for face, row in zip(faces, logits, strict=True):
             if not face.answer.done():
                 face.answer.set_result(row)
+        self._observer.completed(len(faces), self._clock.now() - started)
 
     async def _probe(self) -> bool:
         """Ask the engine for a blank batch; if it fails on that, too, refuse work until one comes back."""
@@ -278,7 +284,7 @@ class Scheduler:
             _log.warning("the engine answers again")
         return True
 
-    async def _infer(self, pixels: Pixels, *, observe: bool = False) -> Logits:
+    async def _infer(self, pixels: Pixels) -> Logits:
         started = self._clock.now()
         self._running = Running(len(pixels), started)
         try:
@@ -293,8 +299,6 @@ class Scheduler:
         now = self._clock.now()
         self._times.add(len(pixels), now - started)
         self.health.succeeded(now)
-        if observe:
-            self._observer.completed(len(pixels), now - started)
         return logits
 
 

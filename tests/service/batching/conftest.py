@@ -1,0 +1,237 @@
+"""Rig: the scheduler with a clock whose hands the test turns and an engine that the test holds and breaks."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from manet.backends import Logits
+from manet.preprocess import Pixels
+from service.batching.health import EngineHealth
+from service.batching.policy import BatchPolicy
+from service.batching.scheduler import Scheduler
+
+SIDE = 2
+BLANK = 0
+PATIENCE = 10.0
+"""Real seconds after which a test that hangs is failed; none that passes comes near."""
+
+
+class FakeClock:
+    """Time that stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self._timers: list[tuple[float, asyncio.Event]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        timer = (self.time + seconds, asyncio.Event())
+        self._timers.append(timer)
+        either = [asyncio.ensure_future(awaited.wait()) for awaited in (event, timer[1])]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._timers.remove(timer)
+            for waiter in either:
+                waiter.cancel()
+
+    async def advance(self, seconds: float) -> None:
+        """Move the hands, and let whoever waited for that go on."""
+        self.time += seconds
+        for due, timer in self._timers:
+            if due <= self.time:
+                timer.set()
+        await breathe()
+
+
+async def breathe() -> None:
+    """Let every task of the loop run until it waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class FakeEngine:
+    """An engine that tells its batches by a mark in their pixels; 0 is a blank.
+
+    It reads the marks that it answers by only when it has been let go, so a buffer that changes under a running batch
+    shows in the answers.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.batches: list[list[int]] = []
+        self.poison: set[int] = set()
+        self.dead = False
+        self.error: BaseException | None = None
+        self.warmed: list[int] = []
+        self.closed = 0
+        self.seconds: Callable[[int], float] = lambda size: 0.0
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._entered: asyncio.Queue[list[int]] = asyncio.Queue()
+        self._held = False
+        self._permits = threading.Semaphore(0)
+
+    # -- what the scheduler calls, in its thread
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        self.warmed = list(batch_sizes)
+
+    def infer(self, images: Pixels) -> Logits:
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (SIDE, SIDE, 3)
+        marks = images[:, 0, 0, 0].tolist()
+        self.batches.append(marks)
+        self._loop.call_soon_threadsafe(self._entered.put_nowait, marks)
+        if self._held:
+            assert self._permits.acquire(timeout=PATIENCE), "a batch was held and never released"
+        self._clock.time += self.seconds(len(marks))
+        if self.error is not None:
+            raise self.error
+        if self.dead or self.poison & set(marks):
+            raise RuntimeError("out of order")
+        column = images[:, 0, 0, :1].astype(np.float32)
+        return np.concatenate([column, -column], axis=1)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    # -- what the test calls
+
+    def hold(self) -> None:
+        """Keep every batch from now on until it is released."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let one held batch go on."""
+        self._permits.release()
+
+    def let_go(self) -> None:
+        """Let the held batch go on, and hold none any more."""
+        self._held = False
+        self._permits.release()
+
+    async def entered(self) -> list[int]:
+        """Return the marks of the next batch that reaches the engine, as soon as it does."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._entered.get()
+
+    def forget(self) -> None:
+        """Forget the batches so far."""
+        self.batches.clear()
+        while not self._entered.empty():
+            self._entered.get_nowait()
+
+
+@dataclass
+class Ledger:
+    """An observer that writes down what it is told."""
+
+    waits: list[float] = field(default_factory=list)
+    batches: list[tuple[int, float]] = field(default_factory=list)
+    failures: int = 0
+
+    def waited(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def completed(self, size: int, seconds: float) -> None:
+        self.batches.append((size, seconds))
+
+    def failed(self) -> None:
+        self.failures += 1
+
+
+class Rig:
+    """A scheduler and everything around it, in the test's hands."""
+
+    def __init__(self, *, max_batch_size: int = 4, window: float = 0.0, capacity: int = 16) -> None:
+        self.clock = FakeClock()
+        self.engine = FakeEngine(self.clock)
+        self.observer = Ledger()
+        self.health = EngineHealth(interval=5.0, patience=30.0)
+        self.scheduler = Scheduler(
+            self.engine,
+            side=SIDE,
+            policy=BatchPolicy(max_batch_size, window),
+            capacity=capacity,
+            clock=self.clock,
+            observer=self.observer,
+            health=self.health,
+        )
+        self._pictures: list[asyncio.Task[list[int]]] = []
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Start the scheduler and forget the blank batches that this takes."""
+        await self.scheduler.start()
+        await breathe()
+        self.engine.forget()
+
+    async def submit(self, *marks: int, within: float = math.inf) -> asyncio.Task[list[int]]:
+        """Hand in a picture with these faces; return the task that has their marks, once the scheduler has them."""
+        task = asyncio.create_task(self._answer(marks, self.clock.now() + within))
+        self._pictures.append(task)
+        await breathe()
+        return task
+
+    async def _answer(self, marks: Sequence[int], deadline: float) -> list[int]:
+        faces = [np.full((SIDE, SIDE, 3), mark, np.uint8) for mark in marks]
+        async with asyncio.timeout(PATIENCE):
+            logits = await self.scheduler.submit(faces, deadline=deadline)
+        assert all(row.tolist() == [row[0], -row[0]] for row in logits)
+        return [int(row[0]) for row in logits]
+
+    async def stop(self) -> None:
+        """Stop the scheduler, which can be done once."""
+        self._stopped = True
+        await self.scheduler.stop()
+
+    async def dismantle(self) -> None:
+        """Stop what still runs; no picture may be left without an answer."""
+        self.engine.let_go()
+        if not self._stopped:
+            await self.stop()
+        await asyncio.gather(*self._pictures, return_exceptions=True)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def quiet_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing may go wrong where only the event loop's own log would tell."""
+    yield
+    records = [record for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert not [record.getMessage() for record in records if record.name == "asyncio"]
+
+
+@pytest.fixture
+async def make_rig(quiet_loop: None) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+    """Build rigs, started unless told otherwise, and take them down at the end."""
+    rigs: list[Rig] = []
+
+    async def make(*, started: bool = True, **arguments: Any) -> Rig:
+        rig = Rig(**arguments)
+        rigs.append(rig)
+        if started:
+            await rig.start()
+        return rig
+
+    yield make
+    for rig in rigs:
+        await rig.dismantle()
+
+
+@pytest.fixture
+async def rig(make_rig: Callable[..., Awaitable[Rig]]) -> Rig:
+    """A started scheduler with batches of at most four and no window."""
+    return await make_rig()

@@ -1,0 +1,726 @@
+"""The scheduler: DESIGN's batching policy, with a clock and an engine in the test's hands."""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from manet.backends import Logits
+from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed, QueueFull
+from service.batching.scheduler import Scheduler
+
+pytestmark = pytest.mark.anyio
+
+BLANK = [0]
+SIDE = 2
+
+
+async def _fails(task: asyncio.Task[list[int]], error: type[Exception]) -> bool:
+    with pytest.raises(error):
+        await task
+    return True
+
+
+# -- batches: work-conserving, in order, one prepared ahead
+
+
+async def test_an_idle_engine_takes_one_item_at_once(rig) -> None:
+    picture = await rig.submit(7)
+
+    assert await picture == [7]
+    assert rig.engine.batches == [[7]]
+    assert rig.clock.time == 1000.0, "nothing waited for time to pass"
+    assert rig.scheduler.idle
+
+
+async def test_while_the_engine_works_the_next_batch_grows(rig) -> None:
+    rig.engine.hold()
+    first = await rig.submit(1)
+    assert await rig.engine.entered() == [1]
+    later = [await rig.submit(mark) for mark in (2, 3, 4)]
+
+    assert rig.scheduler.depth == 3
+    assert not rig.scheduler.idle
+    rig.engine.release()
+
+    assert await first == [1]
+    assert await rig.engine.entered() == [2, 3, 4]
+    rig.engine.release()
+    assert await asyncio.gather(*later) == [[2], [3], [4]]
+
+
+async def test_a_batch_has_at_most_the_largest_size_and_order_is_kept(rig) -> None:
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in range(1, 11)]
+    rig.engine.let_go()
+
+    assert await asyncio.gather(*pictures) == [[mark] for mark in range(1, 11)]
+    assert rig.engine.batches == [[1], [2, 3, 4, 5], [6, 7, 8, 9], [10]]
+
+
+async def test_exactly_one_batch_is_prepared_ahead(make_rig) -> None:
+    rig = await make_rig(max_batch_size=2, capacity=3)
+    rig.engine.hold()
+    pictures = [await rig.submit(1)]
+    await rig.engine.entered()
+    pictures += [await rig.submit(mark) for mark in (2, 3, 4, 5, 6)]  # two prepared, three in the queue
+    assert rig.scheduler.depth == 5
+
+    assert await _fails(await rig.submit(7), QueueFull)
+
+    assert rig.scheduler.depth == 5
+    rig.engine.let_go()
+    assert await asyncio.gather(*pictures) == [[1], [2], [3], [4], [5], [6]]
+
+
+async def test_a_running_batch_is_not_touched_by_the_one_prepared_behind_it(rig) -> None:
+    rig.engine.hold()
+    pictures = [await rig.submit(mark, mark + 1, mark + 2, mark + 3) for mark in (1, 11, 21)]
+    for _ in pictures:  # a buffer is used again while the other is in the engine
+        await rig.engine.entered()
+        rig.engine.release()
+
+    assert await asyncio.gather(*pictures) == [[1, 2, 3, 4], [11, 12, 13, 14], [21, 22, 23, 24]]
+
+
+async def test_a_picture_with_more_faces_than_a_batch_is_spread_and_answered_in_order(rig) -> None:
+    picture = await rig.submit(*range(1, 7))
+
+    assert await picture == [1, 2, 3, 4, 5, 6]
+    assert rig.engine.batches == [[1, 2, 3, 4], [5, 6]]
+
+
+async def test_pictures_share_batches_and_get_their_own_answers(rig) -> None:
+    rig.engine.hold()
+    pictures = [await rig.submit(*marks) for marks in ([1], [2, 3], [4, 5, 6])]
+    rig.engine.let_go()
+
+    assert await asyncio.gather(*pictures) == [[1], [2, 3], [4, 5, 6]]
+    assert rig.engine.batches == [[1], [2, 3, 4, 5], [6]]
+
+
+async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig) -> None:
+    rig = await make_rig(max_batch_size=1, capacity=2)
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in (1, 2, 3)]  # running, prepared, queued
+
+    assert await _fails(await rig.submit(4, 5), QueueFull)
+
+    pictures.append(await rig.submit(6))
+    rig.engine.let_go()
+    assert await asyncio.gather(*pictures) == [[1], [2], [3], [6]]
+    assert rig.engine.batches == [[1], [2], [3], [6]]
+
+
+async def test_a_picture_without_faces_costs_nothing(rig) -> None:
+    assert await (await rig.submit()) == []
+    assert rig.engine.batches == []
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (2, 2), (1, 1, 3), (3,)])
+async def test_a_face_of_another_shape_is_its_caller_s_fault_alone(rig, shape: tuple[int, ...]) -> None:
+    rig.engine.hold()
+    running = await rig.submit(1)
+    ahead = await rig.submit(2, 3, 4, 5)  # the batch that is prepared is full, so the next would go to the queue
+    faces = [np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros(shape, np.uint8)]
+
+    with pytest.raises(ValueError, match="shape"):
+        async with asyncio.timeout(1.0):
+            await rig.scheduler.submit(faces, deadline=math.inf)
+
+    assert rig.scheduler.depth == 4
+    rig.engine.let_go()
+    assert await asyncio.gather(running, ahead) == [[1], [2, 3, 4, 5]]
+    assert await (await rig.submit(6)) == [6]
+
+
+# -- the window
+
+
+async def test_a_window_keeps_an_idle_engine_waiting_for_company(make_rig) -> None:
+    rig = await make_rig(window=0.5)
+    first = await rig.submit(1)
+    await rig.clock.advance(0.25)
+    second = await rig.submit(2)  # the window counts from the first
+    await rig.clock.advance(0.2)
+    assert rig.engine.batches == []
+
+    await rig.clock.advance(0.05)
+
+    assert await asyncio.gather(first, second) == [[1], [2]]
+    assert rig.engine.batches == [[1, 2]]
+
+
+async def test_a_full_batch_ends_the_window(make_rig) -> None:
+    rig = await make_rig(window=0.5)
+
+    assert await (await rig.submit(1, 2, 3, 4)) == [1, 2, 3, 4]
+    assert rig.clock.time == 1000.0
+
+
+async def test_a_window_that_passed_while_the_engine_worked_is_not_waited_for_again(make_rig) -> None:
+    rig = await make_rig(window=0.5)
+    rig.engine.hold()
+    first = await rig.submit(1, 2, 3, 4)
+    await rig.engine.entered()
+    second = await rig.submit(5)
+    await rig.clock.advance(0.5)
+
+    rig.engine.let_go()
+
+    assert await asyncio.gather(first, second) == [[1, 2, 3, 4], [5]]
+
+
+async def test_items_that_all_leave_during_the_window_start_no_batch(make_rig) -> None:
+    rig = await make_rig(window=0.5)
+    picture = await rig.submit(1, 2)
+    picture.cancel()
+    await rig.clock.advance(0.5)
+
+    assert rig.scheduler.idle
+    assert rig.engine.batches == []
+
+
+# -- deadlines
+
+
+async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig) -> None:
+    rig.engine.hold()
+    running = await rig.submit(1)
+    await rig.engine.entered()
+    prepared = await rig.submit(2, 3, within=1.0)
+    kept = await rig.submit(4, 5, within=1.5)
+    queued = await rig.submit(6, within=1.0)
+    last = await rig.submit(7, within=1.5)
+
+    await rig.clock.advance(1.0)  # an answer at the deadline is too late already
+    rig.engine.let_go()
+
+    assert await asyncio.gather(running, kept, last) == [[1], [4, 5], [7]]
+    assert await _fails(prepared, DeadlinePassed)
+    assert await _fails(queued, DeadlinePassed)
+    assert {mark for batch in rig.engine.batches for mark in batch} == {1, 4, 5, 7}
+    assert len(rig.engine.batches) == 2, "the places of the expired were not filled from the queue"
+
+
+async def test_an_item_that_is_late_already_is_refused_at_once(rig) -> None:
+    assert await _fails(await rig.submit(1, within=0.0), DeadlinePassed)
+
+    assert rig.engine.batches == []
+    assert rig.scheduler.idle
+
+
+async def test_an_item_in_the_engine_at_its_deadline_is_still_answered(rig) -> None:
+    rig.engine.hold()
+    picture = await rig.submit(1, within=1.0)
+    await rig.engine.entered()
+    await rig.clock.advance(5.0)
+    rig.engine.let_go()
+
+    assert await picture == [1]
+
+
+async def test_the_expected_wait_is_known_from_the_start_and_follows_what_batches_take(make_rig) -> None:
+    rig = await make_rig(started=False)
+    rig.engine.seconds = lambda size: 1.0 if size == 1 else 3.0
+    await rig.start()
+
+    assert rig.scheduler.expected_wait() == 1.0
+    assert rig.scheduler.expected_wait(ahead=3) == 3.0
+    assert rig.scheduler.expected_wait(ahead=4) == 4.0
+
+    rig.engine.seconds = lambda size: 2.0
+    await (await rig.submit(1))
+    assert rig.scheduler.expected_wait() == pytest.approx(1.0 + 0.2 * (2.0 - 1.0))
+
+
+async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_rig) -> None:
+    rig = await make_rig(started=False)
+    rig.engine.seconds = lambda size: 1.0
+    await rig.start()
+    rig.engine.poison = {1}
+    rig.engine.seconds = lambda size: 60.0
+    await _fails(await rig.submit(1), ItemFailed)
+
+    assert rig.scheduler.expected_wait() == 1.0
+
+
+async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_queued(rig) -> None:
+    rig.engine.seconds = lambda size: float(size)
+    for _ in range(30):
+        await (await rig.submit(1))
+        await (await rig.submit(1, 2, 3, 4))
+    rig.engine.hold()
+    await rig.submit(1)
+    await rig.engine.entered()
+    await rig.submit(2, 3, 4, 5)
+    await rig.submit(6, 7, 8)
+    assert rig.scheduler.depth == 7
+
+    before = rig.scheduler.expected_wait()
+    await rig.clock.advance(0.5)
+    after = rig.scheduler.expected_wait()
+    await rig.clock.advance(9.0)
+
+    assert before == pytest.approx(1 + 4 + 4, rel=0.01)
+    assert before - after == pytest.approx(0.5)
+    assert rig.scheduler.expected_wait() == pytest.approx(4 + 4, rel=0.01), "an overdue batch is expected any moment"
+
+
+# -- cancellation
+
+
+async def test_a_cancelled_picture_leaves_the_queue_and_the_prepared_batch(rig) -> None:
+    rig.engine.hold()
+    running = await rig.submit(1)
+    await rig.engine.entered()
+    leaver = await rig.submit(2, 3, 4, 5, 6)  # four prepared, one in the queue
+    stayer = await rig.submit(7)
+    leaver.cancel()
+    assert await _fails(leaver, asyncio.CancelledError)
+    assert rig.scheduler.depth == 1
+
+    rig.engine.let_go()
+
+    assert await asyncio.gather(running, stayer) == [[1], [7]]
+    assert rig.engine.batches == [[1], [7]]
+
+
+async def test_the_places_of_a_cancelled_picture_are_filled_from_the_queue(rig) -> None:
+    rig.engine.hold()
+    running = await rig.submit(1)
+    await rig.engine.entered()
+    leaver = await rig.submit(2, 3)
+    stayers = [await rig.submit(4, 5), await rig.submit(6, 7)]
+    leaver.cancel()
+    await _fails(leaver, asyncio.CancelledError)
+
+    rig.engine.let_go()
+
+    assert await asyncio.gather(running, *stayers) == [[1], [4, 5], [6, 7]]
+    assert [sorted(batch) for batch in rig.engine.batches] == [[1], [4, 5, 6, 7]]
+
+
+async def test_cancelling_in_a_running_batch_hurts_nobody_else(rig) -> None:
+    # ray-project/ray issue 41057: a cancelled future broke the loop that set the results.
+    rig.engine.hold()
+    opener = await rig.submit(1)
+    pictures = [await rig.submit(mark) for mark in (2, 3, 4)]
+    await rig.engine.entered()
+    rig.engine.release()
+    assert await rig.engine.entered() == [2, 3, 4]
+    for leaver in pictures[:2]:
+        leaver.cancel()
+        await _fails(leaver, asyncio.CancelledError)
+
+    rig.engine.let_go()
+
+    assert await asyncio.gather(opener, pictures[2]) == [[1], [4]]
+    assert await (await rig.submit(5)) == [5]
+    assert rig.scheduler.alive
+
+
+async def test_cancelling_in_a_batch_that_then_fails_hurts_nobody_else(rig) -> None:
+    rig.engine.hold()
+    rig.engine.poison = {2}
+    opener = await rig.submit(1)
+    leaver, poisoned, innocent = [await rig.submit(mark) for mark in (3, 2, 4)]
+    await rig.engine.entered()
+    rig.engine.release()
+    assert await rig.engine.entered() == [3, 2, 4]
+    leaver.cancel()
+    await _fails(leaver, asyncio.CancelledError)
+    rig.engine.let_go()
+
+    assert await asyncio.gather(opener, innocent) == [[1], [4]]
+    assert await _fails(poisoned, ItemFailed)
+    assert rig.scheduler.alive
+
+
+async def test_every_picture_of_a_running_batch_can_be_cancelled(rig) -> None:
+    rig.engine.hold()
+    pictures = [await rig.submit(1)]
+    await rig.engine.entered()
+    pictures[0].cancel()
+    await _fails(pictures[0], asyncio.CancelledError)
+    rig.engine.let_go()
+
+    assert await (await rig.submit(2)) == [2]
+
+
+# -- items that fail
+
+
+@pytest.mark.parametrize("poisoned", [2, 3, 4, 5])
+async def test_a_poisoned_item_fails_alone(rig, poisoned: int) -> None:
+    rig.engine.hold()
+    rig.engine.poison = {poisoned}
+    pictures = {mark: await rig.submit(mark) for mark in range(1, 6)}
+    rig.engine.let_go()
+
+    for mark, picture in pictures.items():
+        if mark == poisoned:
+            assert await _fails(picture, ItemFailed)
+        else:
+            assert await picture == [mark]
+    assert rig.scheduler.alive
+    assert not rig.health.suspect
+
+
+async def test_a_batch_that_fails_is_tried_again_in_halves(rig) -> None:
+    rig.engine.hold()
+    rig.engine.poison = {5}
+    pictures = [await rig.submit(mark) for mark in (1, 2, 3, 4, 5)]
+    rig.engine.let_go()
+    await asyncio.wait(pictures)
+
+    # After the second failure in succession a blank batch clears the engine.
+    assert rig.engine.batches == [[1], [2, 3, 4, 5], [2, 3], [4, 5], [4], [5]]
+
+
+async def test_a_failure_takes_the_rest_of_its_picture_out_of_the_queue(rig) -> None:
+    rig.engine.hold()
+    rig.engine.poison = {2}
+    picture = await rig.submit(1, 2, 3, 4, 5, 6)
+    other = await rig.submit(7)
+    rig.engine.let_go()
+
+    assert await _fails(picture, ItemFailed)
+    assert await other == [7]
+    assert not {5, 6} & {mark for batch in rig.engine.batches[2:] for mark in batch}
+    assert rig.scheduler.depth == 0
+
+
+async def test_any_number_of_poisoned_items_does_not_condemn_an_engine_that_answers(rig) -> None:
+    rig.engine.poison = set(range(1, 9))
+    for mark in range(1, 9):
+        assert await _fails(await rig.submit(mark), ItemFailed)
+        assert rig.scheduler.alive
+
+    assert rig.engine.batches[:4] == [[1], [2], BLANK, [3]], "two failures in succession call for a blank batch"
+    assert await (await rig.submit(9)) == [9]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), StopIteration(), TimeoutError()])
+async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig, error: Exception) -> None:
+    rig.engine.error = error
+    picture = await rig.submit(1)
+    assert await _fails(picture, ItemFailed)
+
+    rig.engine.error = None
+    assert await (await rig.submit(2)) == [2]
+
+
+async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed(rig, monkeypatch) -> None:
+    infer = rig.engine.infer
+    monkeypatch.setattr(rig.engine, "infer", lambda images: infer(images)[:-1])
+
+    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert not rig.scheduler.alive
+
+
+# -- an engine that fails
+
+
+async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.engine.hold()
+    pictures = [await rig.submit(1, 2, 3, 4), await rig.submit(5, 6, 7, 8), await rig.submit(9)]
+    rig.engine.dead = True
+    rig.engine.let_go()
+
+    for picture in pictures:
+        assert await _fails(picture, EngineUnavailable)
+    assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "nobody else was tried on an engine that is broken"
+    assert rig.health.broken
+    assert not rig.scheduler.alive
+    assert rig.scheduler.depth == 0
+    assert len([record for record in caplog.records if record.levelno == logging.CRITICAL]) == 1
+
+
+async def test_a_condemned_engine_takes_nothing(rig) -> None:
+    rig.engine.dead = True
+    await _fails(await rig.submit(1, 2), EngineUnavailable)
+    rig.engine.forget()
+
+    assert await _fails(await rig.submit(3), EngineUnavailable)
+    assert rig.scheduler.depth == 0
+    assert rig.engine.batches == []
+
+
+async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict(rig) -> None:
+    rig.engine.dead = True
+    rig.engine.hold()
+    accused = await rig.submit(1, 2)
+    for batch in ([1, 2], [1], BLANK):
+        assert await rig.engine.entered() == batch
+        if batch != BLANK:
+            rig.engine.release()
+    bystander = await rig.submit(3)
+    assert rig.scheduler.depth == 1
+    rig.engine.let_go()
+
+    assert await _fails(accused, EngineUnavailable)
+    assert await _fails(bystander, EngineUnavailable)
+    assert [3] not in rig.engine.batches
+
+
+async def test_a_condemned_engine_is_asked_once_an_interval_and_comes_back(
+    rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.engine.dead = True
+    await _fails(await rig.submit(1, 2), EngineUnavailable)
+    rig.engine.forget()
+
+    await rig.clock.advance(4.9)
+    assert rig.engine.batches == [], "asked too often"
+    await rig.clock.advance(0.1)
+    assert await rig.engine.entered() == BLANK
+    await _settled(lambda: rig.scheduler.idle)
+    assert not rig.scheduler.alive
+
+    rig.engine.dead = False
+    await rig.clock.advance(5.0)
+    assert await rig.engine.entered() == BLANK
+    await _settled(lambda: rig.scheduler.alive)
+
+    assert rig.engine.batches == [BLANK, BLANK]
+    assert await (await rig.submit(3)) == [3]
+    levels = [record.levelno for record in caplog.records if record.levelno in (logging.CRITICAL, logging.WARNING)]
+    assert levels == [logging.CRITICAL, logging.WARNING], "the outage is announced once, and so is its end"
+
+
+async def test_an_idle_engine_that_fails_is_found_out_before_anybody_asks(rig) -> None:
+    rig.engine.dead = True
+    assert rig.scheduler.alive
+
+    await rig.clock.advance(5.0)
+    assert await rig.engine.entered() == BLANK
+    await _settled(lambda: not rig.scheduler.alive)
+
+    assert rig.health.broken
+
+
+# -- the heartbeat
+
+
+async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig) -> None:
+    for _ in range(12):  # a minute, twice the patience
+        await rig.clock.advance(5.0)
+        assert await rig.engine.entered() == BLANK
+        await _settled(lambda: rig.scheduler.idle)
+        assert rig.scheduler.alive
+
+    assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are nobody's work"
+
+
+async def test_a_batch_is_a_heartbeat_too(rig) -> None:
+    await rig.clock.advance(4.0)
+    await (await rig.submit(1))
+    await rig.clock.advance(4.0)
+
+    assert rig.engine.batches == [[1]], "an engine that just worked need not be asked"
+    await rig.clock.advance(1.0)
+    assert await rig.engine.entered() == [1]
+    assert await rig.engine.entered() == BLANK
+
+
+async def test_an_engine_that_hangs_is_not_alive_once_patience_is_over(rig) -> None:
+    rig.engine.hold()
+    picture = await rig.submit(1)
+    await rig.engine.entered()
+    await rig.clock.advance(30.0)
+    assert rig.scheduler.alive
+    await rig.clock.advance(0.1)
+    assert not rig.scheduler.alive
+    assert rig.engine.batches == [[1]], "an engine that hangs is not asked for more"
+
+    rig.engine.let_go()
+
+    assert await picture == [1]
+    assert rig.scheduler.alive, "it answered after all"
+
+
+async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig) -> None:
+    rig = await make_rig(max_batch_size=2, capacity=3)
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in range(1, 21)]
+
+    assert rig.scheduler.depth == 2 + 3
+    assert [picture.done() for picture in pictures] == [False] * 6 + [True] * 14
+    assert all([await _fails(picture, QueueFull) for picture in pictures[6:]])
+
+
+# -- what the observer is told
+
+
+async def test_the_observer_is_told_of_waits_batches_and_failures(rig) -> None:
+    rig.engine.hold()
+    rig.engine.poison = {3}
+    rig.engine.seconds = lambda size: 0.5
+    first = await rig.submit(1)
+    await rig.engine.entered()
+    second = await rig.submit(2)
+    await rig.clock.advance(0.25)
+    poisoned = await rig.submit(3)
+    leaver = await rig.submit(4)
+    leaver.cancel()
+    await _fails(leaver, asyncio.CancelledError)
+    rig.engine.let_go()
+    await asyncio.wait([first, second, poisoned])
+
+    assert rig.observer.waits == [0.0, 0.75, 0.5]
+    assert rig.observer.batches == [(1, 0.75), (1, 0.5)]
+    assert rig.observer.failures == 2, "the pair, then the poisoned one"
+
+
+# -- its life
+
+
+async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_size_come_back(make_rig) -> None:
+    rig = await make_rig(started=False)
+    assert not rig.scheduler.alive
+
+    await rig.scheduler.start()
+
+    assert rig.engine.warmed == [1, 4]
+    assert rig.engine.batches == [BLANK, BLANK * 4]
+    assert rig.scheduler.alive
+    assert rig.observer.batches == []
+
+
+async def test_an_engine_for_single_items_is_warmed_up_once(make_rig) -> None:
+    rig = await make_rig(started=False, max_batch_size=1)
+    await rig.scheduler.start()
+
+    assert (rig.engine.warmed, rig.engine.batches) == ([1], [BLANK])
+
+
+async def test_nothing_is_taken_before_the_start(make_rig) -> None:
+    rig = await make_rig(started=False)
+
+    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert rig.scheduler.depth == 0
+
+
+@pytest.mark.parametrize("where", ["warmup", "infer"])
+async def test_an_engine_that_fails_at_the_start_begins_nothing(make_rig, monkeypatch, where: str) -> None:
+    rig = await make_rig(started=False)
+
+    def fail(_: object) -> Logits:
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(rig.engine, where, fail)
+    with pytest.raises(RuntimeError, match="no such device"):
+        await rig.scheduler.start()
+
+    assert not rig.scheduler.alive
+    assert await _fails(await rig.submit(1), EngineUnavailable)
+
+
+async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stopped(rig) -> None:
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in range(1, 8)]
+    assert not rig.scheduler.idle
+    rig.engine.let_go()
+    await _settled(lambda: rig.scheduler.idle)
+
+    await rig.stop()
+
+    assert await asyncio.gather(*pictures) == [[mark] for mark in range(1, 8)]
+    assert rig.engine.closed == 1
+    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert not rig.scheduler.alive
+
+
+async def test_stopping_refuses_what_waits_and_what_runs(make_rig) -> None:
+    rig = await make_rig(max_batch_size=2)
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in range(1, 6)]  # one running, two prepared, two in the queue
+    await rig.engine.entered()
+    stopping = asyncio.create_task(rig.stop())
+
+    for picture in pictures:
+        assert await _fails(picture, EngineUnavailable)
+    assert not stopping.done(), "the engine is still at work and cannot be closed"
+    assert await _fails(await rig.submit(9), EngineUnavailable)
+    rig.engine.let_go()
+    await stopping
+
+    assert rig.engine.closed == 1
+    assert rig.engine.batches == [[1]]
+    assert rig.scheduler.depth == 0
+
+
+async def test_stopping_does_not_wait_for_an_engine_that_hangs(
+    rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Scheduler, "CLOSING", 0.01)
+    rig.engine.hold()
+    picture = await rig.submit(1)
+    await rig.engine.entered()
+
+    async with asyncio.timeout(3.0):
+        await rig.stop()
+
+    assert await _fails(picture, EngineUnavailable)
+    assert rig.engine.closed == 0
+    assert "did not return" in caplog.text
+
+
+async def test_an_engine_that_fails_to_close_does_not_leave_its_thread_behind(make_rig, monkeypatch) -> None:
+    rig = await make_rig()
+    threads: list[threading.Thread] = []
+
+    def fail() -> None:
+        threads.append(threading.current_thread())
+        raise RuntimeError("busy")
+
+    monkeypatch.setattr(rig.engine, "close", fail)
+    with pytest.raises(RuntimeError, match="busy"):
+        await rig.stop()
+
+    threads[0].join(5.0)
+    assert not threads[0].is_alive()
+
+
+async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig) -> None:
+    rig = await make_rig(started=False)
+    await rig.stop()
+
+    assert rig.engine.closed == 1
+
+
+@pytest.mark.parametrize("call", ["waited", "completed"])
+async def test_the_death_of_its_own_task_is_noticed_and_leaves_nobody_waiting(
+    make_rig, monkeypatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    rig = await make_rig(max_batch_size=2)
+
+    def fail(*_: object) -> None:
+        raise SystemError("a bug")
+
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in range(1, 6)]
+    await rig.engine.entered()
+    monkeypatch.setattr(rig.observer, call, fail)
+    rig.engine.let_go()
+
+    results = await asyncio.gather(*pictures, return_exceptions=True)
+
+    assert all(isinstance(result, BatchingError) or result == [1] for result in results), results
+    assert isinstance(results[-1], EngineUnavailable)
+    assert not rig.scheduler.alive
+    assert rig.scheduler.depth == 0
+    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert "the scheduler died" in caplog.text
+
+
+async def _settled(condition: Callable[[], bool]) -> None:
+    """Let the loop run until the condition holds; what the engine's thread hands over takes a moment."""
+    async with asyncio.timeout(10.0):
+        while not condition():
+            await asyncio.sleep(0.001)

@@ -1,0 +1,155 @@
+"""The engine's thread: one, always the same, and it outlives whatever is raised in it."""
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from service.batching.thread import EngineThread
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def thread() -> Iterator[EngineThread]:
+    thread = EngineThread()
+    yield thread
+    thread.stop()
+
+
+def _raiser(error: BaseException) -> Callable[[], None]:
+    def call() -> None:
+        raise error
+
+    return call
+
+
+async def _outcome(thread: EngineThread, call: Callable[[], object]) -> object:
+    async with asyncio.timeout(PATIENCE):
+        return await thread.run(call)
+
+
+async def test_calls_run_in_order_and_in_one_thread_which_is_not_the_caller_s(thread: EngineThread) -> None:
+    order: list[int] = []
+    calls = [thread.run(lambda k=k: (order.append(k), threading.get_ident())[1]) for k in range(20)]
+
+    async with asyncio.timeout(PATIENCE):
+        threads = set(await asyncio.gather(*calls))
+
+    assert order == list(range(20))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+async def test_the_thread_cannot_hold_up_the_end_of_the_process(thread: EngineThread) -> None:
+    assert await _outcome(thread, lambda: threading.current_thread().daemon)
+
+
+class _Panic(BaseException):
+    """What a native library raises when it panics: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), _Panic()])
+async def test_what_a_call_raises_reaches_whoever_waits_and_the_thread_goes_on(
+    thread: EngineThread, error: BaseException
+) -> None:
+    with pytest.raises(type(error)):
+        await _outcome(thread, _raiser(error))
+
+    assert await _outcome(thread, lambda: 7) == 7
+
+
+async def test_a_stray_stop_iteration_is_an_answer_too(thread: EngineThread) -> None:
+    # A future takes no StopIteration (python/cpython issue 112182); without care its waiter would hang for ever.
+    with pytest.raises(RuntimeError) as caught:
+        await _outcome(thread, lambda: next(iter(())))
+
+    assert isinstance(caught.value.__cause__, StopIteration)
+    assert await _outcome(thread, lambda: 7) == 7
+
+
+async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(thread: EngineThread) -> None:
+    gate, entered = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    made: list[str] = []
+
+    def first() -> None:
+        loop.call_soon_threadsafe(entered.set)
+        assert gate.wait(PATIENCE)
+
+    running = thread.run(first)
+    waiting = thread.run(lambda: made.append("waiting"))
+    await entered.wait()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await running
+
+    await _outcome(thread, lambda: made.append("last"))
+    assert made == ["last"]
+
+
+async def test_a_call_that_is_cancelled_while_it_runs_does_not_hurt_the_next(thread: EngineThread) -> None:
+    gate, entered = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def call() -> None:
+        loop.call_soon_threadsafe(entered.set)
+        assert gate.wait(PATIENCE)
+
+    running = thread.run(call)
+    await entered.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert await _outcome(thread, lambda: 7) == 7
+
+
+async def test_stopping_lets_what_is_queued_finish_and_ends_the_thread() -> None:
+    thread = EngineThread()
+    worker = thread.run(threading.current_thread)
+    last = thread.run(lambda: 7)
+    thread.stop()
+
+    async with asyncio.timeout(PATIENCE):
+        assert await last == 7
+        ended = await worker
+    ended.join(PATIENCE)
+    assert not ended.is_alive()
+
+
+class _Batch:
+    def work(self) -> None:
+        """Stand for what holds on to a batch."""
+
+    def fail(self) -> None:
+        raise ValueError("bad")
+
+
+@pytest.mark.parametrize("end", ["work", "fail", "cancelled"])
+async def test_a_sleeping_thread_keeps_no_batch_alive(thread: EngineThread, end: str) -> None:
+    batch = _Batch()
+    gone = weakref.ref(batch)
+    gate = threading.Event()
+    blocking = thread.run(lambda: gate.wait(PATIENCE))
+    outcome = thread.run(getattr(batch, "work" if end == "cancelled" else end))
+    del batch
+    if end == "cancelled":
+        outcome.cancel()
+        await asyncio.sleep(0)
+    gate.set()
+    await blocking
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.wait([outcome])
+        if end == "fail":
+            assert isinstance(outcome.exception(), ValueError)
+        del outcome
+        while gone() is not None:  # the thread may still be on its way back to sleep
+            gc.collect()
+            await asyncio.sleep(0.001)

@@ -1,0 +1,94 @@
+"""What the service tells of itself: health, model, metrics, contract."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import manet
+from tests.service.fakes import NO_FACE, RED_FACE, WEIGHTS, FakeBackend, make_app, post, running
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_it_is_ready_once_the_network_was_seen_to_answer_and_not_before() -> None:
+    app = make_app()
+    assert not app.state.parts.admission.ready
+    async with running(app) as client:
+        assert app.state.parts.admission.ready
+        assert (await client.get("/health/ready")).json() == {"status": "ready"}
+        assert (await client.get("/health/live")).json() == {"status": "live"}
+    assert not app.state.parts.admission.ready
+
+
+async def test_it_does_not_start_with_a_network_that_fails() -> None:
+    backend = FakeBackend()
+    backend.broken = True
+    with pytest.raises(RuntimeError, match="out of order"):
+        async with running(make_app(backend)):
+            raise AssertionError("it started")
+
+
+async def test_while_it_drains_it_is_not_ready_and_takes_nothing_new() -> None:
+    app = make_app()
+    async with running(app) as client:
+        app.state.parts.admission.draining = True
+        ready, refused = await client.get("/health/ready"), await post(client, RED_FACE)
+
+    assert (ready.status_code, ready.json()["detail"]) == (503, "the service is being stopped")
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:manet:problem:draining")
+
+
+async def test_the_model_tells_what_the_registry_knows() -> None:
+    async with running(make_app()) as client:
+        told = (await client.get("/model")).json()
+
+    assert told["id"] == WEIGHTS.id
+    assert told["classes"] == list(WEIGHTS.classes)
+    assert told["preprocessing"]["input_size"] == WEIGHTS.preprocessing.input_size
+    assert [figures["accuracy"] for figures in told["measured"]] == [m.accuracy for m in WEIGHTS.measured]
+    assert told["sha256"] == WEIGHTS.sha256
+    assert told["backend"] == {"name": "fake", "precision": "float32", "device": "cpu"}
+    assert "AI Act" in " ".join(told["limits"])
+
+
+async def test_metrics_count_and_are_bounded() -> None:
+    async with running(make_app()) as client:
+        await post(client, RED_FACE)
+        await post(client, NO_FACE)
+        await post(client, b"no picture")
+        for number in range(50):
+            await client.get(f"/nothing/{number}")
+        text = (await client.get("/metrics")).text
+
+    values = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert values["manet_requests_total", "/predict", "200"] == 2
+    assert values["manet_requests_total", "/predict", "415"] == 1
+    assert values["manet_requests_total", "404", "other"] == 50
+    assert values["manet_request_seconds_count", "/predict"] == 3
+    assert values["manet_faces_total",] == 1
+    assert values["manet_find_seconds_count",] == 2
+    assert values["manet_queue_seconds_count",] == 1
+    assert values["manet_batch_seconds_count",] == 1
+    assert values["manet_ready",] == 1
+    assert values["manet_queue_depth",] == values["manet_pictures_in_work",] == 0
+    assert not [key for key in values if "nothing" in str(key)]
+
+
+async def test_the_contract_describes_the_upload_and_every_error() -> None:
+    async with running(make_app()) as client:
+        contract = (await client.get("/openapi.json")).json()
+        docs = await client.get("/docs")
+
+    assert contract["info"]["version"] == manet.__version__
+    operation = contract["paths"]["/predict"]["post"]
+    field = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
+    assert (field["type"], field["format"]) == ("string", "binary")
+    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "429", "500", "503", "504"}
+    for status, response in operation["responses"].items():
+        assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
+    ids = [o["operationId"] for path in contract["paths"].values() for o in path.values()]
+    assert sorted(ids) == ["getLiveness", "getMetrics", "getModel", "getReadiness", "predict"]
+    assert docs.status_code == 200

@@ -1,0 +1,44 @@
+"""Settings: flag over variable over default."""
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.settings import Settings
+
+
+def test_the_defaults_reach_nobody_else() -> None:
+    settings = Settings()
+
+    assert (settings.host, settings.port, settings.weights) == ("127.0.0.1", 8000, "ferplus")
+    assert settings.batch_window == 0
+
+
+def test_a_flag_wins_over_a_variable_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANET_PORT", "9000")
+    monkeypatch.setenv("MANET_MAX_BATCH_SIZE", "8")
+
+    settings = CliApp.run(Settings, cli_args=["--port", "9001"])
+
+    assert (settings.port, settings.max_batch_size, settings.host) == (9001, 8, "127.0.0.1")
+
+
+def test_they_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1
+
+
+@pytest.mark.parametrize("wrong", [{"port": 70000}, {"max_batch_size": 0}, {"deadline": 0}, {"device": "tpu"}])
+def test_a_value_out_of_range_is_an_error_that_names_it(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def test_every_setting_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        CliApp.run(Settings, cli_args=["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert field.description
