@@ -2,10 +2,13 @@
 
 import sys
 from types import FrameType
+from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
 from pydantic_settings import CliApp
+from uvicorn.config import LOGGING_CONFIG
 
 from manet.errors import ManetError
 from manet.recognizer import Recognizer
@@ -37,15 +40,30 @@ def server(app: FastAPI, settings: Settings) -> Server:
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
+        log_config=_logging(settings.log_level),
         timeout_graceful_shutdown=settings.drain,
         server_header=False,
     )
     return Server(config)
 
 
+def _logging(level: str) -> dict[str, Any]:
+    """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
+    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
+    return {**LOGGING_CONFIG, "loggers": {**LOGGING_CONFIG["loggers"], "manet": ours}}
+
+
+def _refuse(reason: str) -> NoReturn:
+    sys.stderr.write(f"manet-serve: {' '.join(reason.split())}\n")
+    raise SystemExit(2) from None
+
+
 def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps the service from starting is one red line and exit status 2."""
-    settings = CliApp.run(Settings, cli_args=sys.argv[1:])
+    try:
+        settings = CliApp.run(Settings, cli_args=sys.argv[1:])
+    except ValidationError as error:
+        _refuse("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
     try:
         recognizer = Recognizer.from_weights(
             settings.weights,
@@ -54,8 +72,7 @@ def main() -> None:
             threads=settings.threads or available_cpus(),
         )
     except (ManetError, ValueError, OSError) as error:
-        sys.stderr.write(f"manet-serve: {' '.join(str(error).split())}\n")
-        raise SystemExit(2) from None
+        _refuse(str(error))
     serving = server(create_app(settings, recognizer, SystemClock()), settings)
     serving.run()
     if not serving.started:

@@ -250,7 +250,7 @@ async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_r
 
 
 async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_queued(rig) -> None:
-    rig.engine.seconds = lambda size: float(size)
+    rig.engine.seconds = float
     for _ in range(30):
         await (await rig.submit(1))
         await (await rig.submit(1, 2, 3, 4))

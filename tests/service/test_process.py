@@ -1,0 +1,154 @@
+"""The service as a process: signals, sockets, start and stop."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.fakes import RED_FACE
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+import sys
+
+from service.__main__ import server
+from service.app import create_app
+from service.clock import SystemClock
+from service.settings import Settings
+from tests.service.fakes import FakeBackend, recognizer
+
+settings = Settings(port=0, drain=10, max_batch_size=1, max_upload_bytes=1_000_000)
+server(create_app(settings, recognizer(FakeBackend(seconds=float(sys.argv[1]))), SystemClock()), settings).run()
+"""
+
+
+@dataclass
+class Service:
+    """A running process and its address."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def metric(self, name: str) -> float:
+        text = httpx.get(f"{self.address}/metrics").text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        assert found, f"there is no metric {name}"
+        return float(found[1])
+
+    def wait_for(self, name: str, value: float) -> None:
+        end = time.monotonic() + 20
+        while (found := self.metric(name)) != value:
+            assert time.monotonic() < end, f"{name} is {found}, not {value}"
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def serving(seconds_a_face: float) -> Iterator[Service]:
+    """Run the service around fakes, each face taking the network so long."""
+    command = [sys.executable, "-c", PROGRAM, str(seconds_a_face)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+                    yield Service(process, int(found[1]))
+                    break
+            else:
+                raise AssertionError("the service did not start")
+        finally:
+            process.kill()
+
+
+def test_sigterm_loses_nothing_that_was_accepted() -> None:
+    with serving(0.05) as service, ThreadPoolExecutor(12) as clients:
+        answers = [
+            clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
+            for _ in range(12)
+        ]
+        service.wait_for("manet_pictures_in_work", 12 - service.metric("manet_faces_total"))
+        assert service.metric("manet_pictures_in_work") > 2
+        service.process.send_signal(signal.SIGTERM)
+
+        assert [answer.result().status_code for answer in answers] == [200] * 12
+        assert service.process.wait(timeout=15) == 0
+
+
+def _upload(head: bytes, length: int) -> bytes:
+    return b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n" + (
+        head or b"Content-Length: %d\r\n" % length
+    )
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n' + RED_FACE + b"\r\n--x--\r\n"
+
+
+def test_who_hangs_up_costs_the_network_nothing() -> None:
+    with serving(1.0) as service, ThreadPoolExecutor(1) as clients:
+        first = clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
+        service.wait_for("manet_pictures_in_work", 1)
+        with socket.create_connection(("127.0.0.1", service.port)) as leaving:
+            leaving.sendall(_upload(b"", len(FORM)) + b"\r\n" + FORM)
+            service.wait_for("manet_queue_depth", 1)
+        service.wait_for("manet_queue_depth", 0)
+        service.wait_for("manet_pictures_in_work", 1)
+
+        assert first.result().status_code == 200
+        time.sleep(0.1)
+        assert service.metric("manet_batch_size_count") == 1
+        assert service.metric('manet_requests_total{route="/predict",status="499"}') == 1
+
+
+def test_a_chunked_upload_over_the_limit_is_refused_while_it_is_still_being_sent() -> None:
+    with serving(0.0) as service, socket.create_connection(("127.0.0.1", service.port), timeout=20) as sender:
+        sender.sendall(_upload(b"Transfer-Encoding: chunked\r\n", 0) + b"\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            for part in [FORM[: FORM.index(RED_FACE)], *[bytes(50_000)] * 60]:
+                sender.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+                sent += len(part)
+        answer = sender.recv(4096)
+
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"payload-too-large" in answer
+        assert sent < 4_000_000, "nothing stopped the sender, and the body never ended"
+        assert service.metric("manet_pictures_in_work") == 0
+
+
+def test_the_service_is_imported_without_torch() -> None:
+    program = "import sys, service.app, service.__main__; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--weights", "nothing"], "unknown weights 'nothing'"),
+        (["--weights", "raf_db"], "not installed"),
+        (["--port", "70000"], "port: Input should be less than or equal to 65535"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_in_a_line(flags: list[str], words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", *flags]
+    environment = {**os.environ, "MANET_WEIGHTS_DIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
