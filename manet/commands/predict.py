@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from manet.backends import Device
 from manet.commands.weights import Store
@@ -39,7 +39,7 @@ def predict(
     targets = _targets(files, draw)
     recognizer = Recognizer.from_weights(weights, store=store, device=device)
     limits = PictureLimits()
-    table = Table("file", "face", "x", "y", "width", "height", "expression", "next", box=None, pad_edge=False)
+    table = Table(Column("file", overflow="fold"), "face", "x", "y", "width", "height", "expression", "next", box=None, pad_edge=False)
     failed = 0
     for path in files:
         try:
