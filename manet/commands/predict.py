@@ -39,7 +39,8 @@ def predict(
     targets = _targets(files, draw)
     recognizer = Recognizer.from_weights(weights, store=store, device=device)
     limits = PictureLimits()
-    table = Table(Column("file", overflow="fold"), "face", "x", "y", "width", "height", "expression", "next", box=None, pad_edge=False)
+    columns = ("face", "x", "y", "width", "height", "expression", "next")
+    table = Table(Column("file", overflow="fold"), *columns, box=None, pad_edge=False)
     failed = 0
     for path in files:
         try:

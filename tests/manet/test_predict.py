@@ -85,7 +85,7 @@ def test_an_unreadable_file_is_named_and_spoils_only_itself(
     text.write_text("no picture")
     files = [str(text), str(tmp_path / "absent.png"), str(portrait)]
 
-    done = CliRunner().invoke(app, ["predict", *files, "--weights", random_weights])
+    done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["predict", *files, "--weights", random_weights])
     machine = CliRunner().invoke(app, ["predict", *files, "--json", "--weights", random_weights])
 
     assert done.exit_code == machine.exit_code == 1
@@ -108,9 +108,11 @@ def test_drawings_of_one_file_and_of_several(
     second = CliRunner().invoke(app, [*arguments, str(portrait), str(landscape), "--draw", str(folder)])
 
     assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
-    assert Image.open(one).size == (512, 512)
+    with Image.open(one) as drawn:
+        assert drawn.size == (512, 512)
     assert sorted(path.name for path in folder.iterdir()) == ["landscape.png", "portrait.png"]
-    assert (np.asarray(Image.open(folder / "portrait.png")) != skimage.data.astronaut()).any()
+    with Image.open(folder / "portrait.png") as drawn:
+        assert (np.asarray(drawn) != skimage.data.astronaut()).any()
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,6 @@ SOON = 0.01
 LONG = 60.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_it_tells_monotonic_seconds() -> None:
     before = time.monotonic()
     now = SystemClock().now()

@@ -202,11 +202,6 @@ class Rig:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def quiet_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing may go wrong where only the event loop's own log would tell."""
     yield

@@ -249,11 +249,10 @@ async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_r
     assert rig.scheduler.expected_wait() == 1.0
 
 
-async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_queued(rig) -> None:
+async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_queued(make_rig) -> None:
+    rig = await make_rig(started=False)
     rig.engine.seconds = float
-    for _ in range(30):
-        await (await rig.submit(1))
-        await (await rig.submit(1, 2, 3, 4))
+    await rig.start()
     rig.engine.hold()
     await rig.submit(1)
     await rig.engine.entered()
@@ -266,9 +265,9 @@ async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_q
     after = rig.scheduler.expected_wait()
     await rig.clock.advance(9.0)
 
-    assert before == pytest.approx(1 + 4 + 4, rel=0.01)
-    assert before - after == pytest.approx(0.5)
-    assert rig.scheduler.expected_wait() == pytest.approx(4 + 4, rel=0.01), "an overdue batch is expected any moment"
+    assert before == 1.0 + 4.0 + 4.0
+    assert before - after == 0.5
+    assert rig.scheduler.expected_wait() == 4.0 + 4.0, "an overdue batch is expected any moment"
 
 
 # -- cancellation
