@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from manet.weights import get, names
+from manet.checkpoint import save_weights
+from manet.model import MANet
+from manet.weights import STORE_VARIABLE, get, names
+from tests.training.conftest import draw_ferplus
+from training import recipe as recipes
+from training.run import weights_header
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,8 +74,6 @@ def serving() -> Iterator[str]:
 
 
 def _free_port() -> int:
-    import socket  # noqa: PLC0415
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -84,3 +88,123 @@ def _until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
                 return
         time.sleep(0.2)
     raise AssertionError("the service did not become ready")
+
+
+def test_there_is_no_block_that_no_test_runs() -> None:
+    assert [language for language, _ in BLOCKS] == [
+        "text",
+        "bash",
+        "bash",
+        "json",
+        "bash",
+        "bash",
+        "python",
+        "bash",
+        "bash",
+    ]
+    doors = ("make serve", "curl ", ".venv/bin/manet-serve --help", ".venv/bin/manet predict face.jpg")
+    more = (".venv/bin/manet weights import FILE", ".venv/bin/manet-train ")
+    assert [command for command in COMMANDS if not command.startswith(doors + more)] == []
+
+
+def test_the_answer_shown_is_the_answer_given(served: str, folder: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed here")
+    [command] = [command for command in COMMANDS if command.startswith("curl ")]
+    assert ADDRESS in command
+
+    done = _shell(command.replace("curl", "curl --silent --show-error").replace(ADDRESS, served), folder)
+
+    assert done.returncode == 0, done.stderr
+    [shown] = [json.loads(block) for language, block in BLOCKS if language == "json"]
+    given = json.loads(done.stdout)
+    assert (shown["model"], shown["image"]) == (given["model"], given["image"])
+    [face], [wanted] = given["faces"], shown["faces"]
+    assert list(face) == list(wanted)
+    assert face["expression"] == wanted["expression"]
+    assert face["box"] == pytest.approx(wanted["box"], abs=1)
+    assert face["probabilities"] == pytest.approx(wanted["probabilities"], abs=0.01)
+    for name, point in wanted["landmarks"].items():
+        assert face["landmarks"][name] == pytest.approx(point, abs=1)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/model", "/metrics", "/health/live", "/health/ready"])
+def test_the_pages_it_names_are_there(served: str, path: str) -> None:
+    assert f"`{path}`" in README
+    assert httpx.get(served + path).status_code == 200
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "manet predict" in c or "--help" in c])
+def test_the_other_commands(command: str, folder: Path) -> None:
+    done = _shell(command, folder)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "--draw" not in command or (folder / "boxes.png").stat().st_size > 1000
+
+
+def test_the_python_block(folder: Path) -> None:
+    [program] = [block for language, block in BLOCKS if language == "python"]
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+
+    assert re.fullmatch(r"[a-z]+ [01]\.\d+\n", done.stdout)
+
+
+def test_the_import_of_an_authors_checkpoint(authors_checkpoints: dict[str, Path], folder: Path) -> None:
+    [command] = [command for command in COMMANDS if "weights import" in command]
+
+    done = _shell(command.replace("FILE", str(authors_checkpoints["seven"])), folder, **{STORE_VARIABLE: str(folder)})
+
+    assert done.returncode == 0, done.stderr
+    assert (folder / "raf_db.safetensors").is_file()
+
+
+def test_the_training_commands(tmp_path: Path) -> None:
+    fit, resume, evaluate, pack = [command for command in COMMANDS if "manet-train" in command]
+    votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
+    rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(200)]
+    rows += [("PublicTest", f"v{i}.png", votes[i % 3]) for i in range(6)]
+    draw_ferplus(tmp_path / "DIR", rows)
+    for command in (fit, resume):
+        line = f"exec {command} --threads 1".replace(".venv/bin/", f"{HERE}/")
+        with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert "200 training and 6 validation pictures" in process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert "stopped and saved" in process.stdout.read()
+            assert process.wait(timeout=60) == 0
+    recipe = recipes.load("ferplus")
+    save_weights(MANet(8), tmp_path / "RUN/best.safetensors", weights_header(recipe, "random"))
+
+    for command in (evaluate, pack):
+        done = _shell(command, tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "valid.json").read_text())["n"] == 6
+    assert (tmp_path / "ferplus.safetensors").stat().st_size < 55e6
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_table_of_weights_is_the_registry(name: str) -> None:
+    weights = get(name)
+    [row] = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    figures = next(iter((*weights.measured, *weights.published)))
+
+    assert cells[2] == f"{weights.preprocessing.input_size} px, {weights.preprocessing.colour}"
+    assert f"{figures.n:,} pictures" in cells[3]
+    assert ("measured here" if weights.measured else "published") in cells[3]
+    assert cells[4] == f"{figures.accuracy:.2f}"
+    assert cells[5] == ("-" if figures.macro_recall is None else f"{figures.macro_recall:.2f}")
+    assert cells[6] == ("yes" if weights.shipped else "import it")
+
+
+def test_the_figures_of_speed_are_those_of_the_result_file() -> None:
+    result = json.loads((ROOT / "bench/results/served.json").read_text())
+    for row in result["rows"]:
+        figures = (row["requests_per_second"], row["p50_ms"], row["p99_ms"])
+        shown = " | ".join(f"{figure:.0f}" for figure in figures)
+        assert f"| `{row['faces']}` | {row['clients']} | {shown} |" in README
+    assert result["commit"][:7] in README
+    assert result["machine"]["processor"] in README
+    assert f"{max(row['server_resident_mb'] for row in result['rows']):.0f} MB" in README

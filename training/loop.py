@@ -16,7 +16,7 @@ from manet.model import MANet, fuse
 from manet.tensors import normalised
 from training import evaluate
 from training.convolution import speed_up_tiny_maps
-from training.datasets.expression_set import ExpressionSet
+from training.datasets.expression_set import DatasetError, ExpressionSet
 from training.loss import branch_loss
 from training.recipe import Recipe
 from training.schedule import learning_rate
@@ -61,6 +61,9 @@ class Trainer:
         device: where the network runs.
         clock: seconds, monotonic.
         workers: processes that read and augment pictures; 0 does it between steps.
+
+    Raises:
+        DatasetError: if there are fewer training pictures than a batch holds.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.train, self.valid = recipe, train, valid
         self.device, self._clock, self._workers = device, clock, workers
+        if len(train) < recipe.batch_size:
+            raise DatasetError(f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}")
         torch.manual_seed(recipe.seed)
         self.model = MANet(len(train.classes), wiring=recipe.wiring)
         self.model.to(device).to(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from training import recipe as recipes
 from training.datasets import ferplus
+from training.datasets.expression_set import DatasetError
 from training.loop import Trainer
 from training.recipe import Averaging, Cycle, Cycles, Recipe
 from training.run import RunFolder, Stop, train
@@ -64,6 +65,11 @@ def test_a_run_stopped_after_every_step_equals_an_unbroken_one(
     drop_seconds = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.rows()] for run in (whole, broken)]
     assert drop_seconds[0] == drop_seconds[1]
     assert (whole.path / "curve.png").stat().st_size > 1000
+
+
+def test_fewer_pictures_than_a_batch_are_an_error(recipe: Recipe, ferplus_tree: Path) -> None:
+    with pytest.raises(DatasetError, match="12 training pictures do not fill one batch of 13"):
+        _trainer(recipe.model_copy(update={"batch_size": 13}), ferplus_tree)
 
 
 def test_a_run_killed_between_log_and_checkpoint_logs_no_epoch_twice(
