@@ -1,5 +1,7 @@
 """What the service tells of itself: health, model, metrics, contract."""
 
+import re
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -92,3 +94,13 @@ async def test_the_contract_describes_the_upload_and_every_error() -> None:
     ids = [o["operationId"] for path in contract["paths"].values() for o in path.values()]
     assert sorted(ids) == ["getLiveness", "getMetrics", "getModel", "getReadiness", "predict"]
     assert docs.status_code == 200
+
+
+async def test_the_reference_page_loads_nothing_from_another_host() -> None:
+    async with running(make_app()) as client:
+        page = (await client.get("/docs")).text
+        sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(sources) >= 2
+        assert "://" not in page
+        for source in sources:
+            assert (await client.get(source)).status_code == 200
