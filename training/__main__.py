@@ -15,7 +15,7 @@ from manet.files import write_whole
 from manet.weights import resolve
 from training import recipe as recipes
 from training.datasets import LOADERS
-from training.datasets.expression_set import DatasetError, Split
+from training.datasets.expression_set import DatasetError, ExpressionSet, Split
 from training.loop import Trainer
 from training.measure import measure
 from training.packing import pack_run
@@ -61,6 +61,8 @@ def fit(
         device=device,
     )
     folder.restore(trainer)
+    for pictures in (trainer.train, trainer.valid):
+        _remark(pictures)
     console.print(
         f"{len(trainer.train)} training and {len(trainer.valid)} validation pictures; "
         f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
@@ -85,6 +87,7 @@ def evaluate_weights(
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
     pictures = LOADERS[dataset](data, split, "majority", duplicates)
+    _remark(pictures)
     chosen = resolve(weights)
     found = measure(pictures, chosen, load_backend(chosen, threads=threads))
     result = {**found, "commit": commit(), "machine": machine()}
@@ -107,6 +110,11 @@ def pack(
     Console(soft_wrap=True).print(
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, SHA-256 {packed.sha256}, temperature {packed.temperature:.4f}"
     )
+
+
+def _remark(pictures: ExpressionSet) -> None:
+    if pictures.remark is not None:
+        typer.secho(f"note: {pictures.remark}", fg="yellow", err=True)
 
 
 def _facts(recipe: str, data: Path, duplicates: Path | None) -> dict[str, object]:

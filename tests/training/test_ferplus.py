@@ -86,3 +86,11 @@ def test_a_duplicates_list_without_names_is_refused(tmp_path: Path, draw: Draw) 
 
     with pytest.raises(DatasetError, match="no column 'image'"):
         ferplus.load(data, "train", "majority", listed)
+
+
+def test_a_copy_with_other_counts_is_remarked_on(ferplus_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ferplus.load(ferplus_tree, "train", "majority").remark == (
+        "FER+ train has 25060 pictures by this protocol, this copy has 12"
+    )
+    monkeypatch.setitem(ferplus.EXPECTED, "train", 12)
+    assert ferplus.load(ferplus_tree, "train", "majority").remark is None

@@ -30,6 +30,7 @@ class ExpressionSet:
         classes: the classes, in the order of ``targets``.
         paths: the pictures.
         targets: (N, classes) float32, each row a distribution over the classes; one-hot for majority labels.
+        remark: how this copy differs from what the owners ship, or None where it does not.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ExpressionSet:
     classes: tuple[Expression, ...]
     paths: tuple[Path, ...]
     targets: npt.NDArray[np.float32]
+    remark: str | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -45,8 +45,10 @@ def load(data: Path, split: Split, labels: LabelKind, duplicates: Path | None = 
     left_out = _read_duplicates(duplicates) if duplicates else frozenset[str]()
     paths: list[Path] = []
     targets: list[npt.NDArray[np.float32]] = []
+    counted = 0
     for name, votes in _rows(root / "fer2013new.csv", usage):
         target = _target(votes, labels)
+        counted += target is not None
         if target is not None and name not in left_out:
             paths.append(root / folder / name)
             targets.append(target)
@@ -56,9 +58,18 @@ def load(data: Path, split: Split, labels: LabelKind, duplicates: Path | None = 
             f"{root / folder} lacks {len(missing)} of {len(paths)} pictures"
             + (f", first {missing[0]}" if missing else "")
         )
-    suffix = f", {len(left_out)} listed duplicates left out" if left_out else ""
+    suffix = f", {counted - len(paths)} listed duplicates left out" if left_out else ""
     protocol = f"majority of votes after dropping single votes{suffix}"
-    return ExpressionSet("ferplus", split, protocol, CLASSES, tuple(paths), np.stack(targets))
+    remark = f"FER+ {split} has {EXPECTED[split]} pictures by this protocol, this copy has {counted}"
+    return ExpressionSet(
+        "ferplus",
+        split,
+        protocol,
+        CLASSES,
+        tuple(paths),
+        np.stack(targets),
+        remark=None if counted == EXPECTED[split] else remark,
+    )
 
 
 def _rows(path: Path, usage: str) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

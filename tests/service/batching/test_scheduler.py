@@ -41,6 +41,7 @@ async def test_while_the_engine_works_the_next_batch_grows(rig) -> None:
     rig.engine.hold()
     first = await rig.submit(1)
     assert await rig.engine.entered() == [1]
+    assert (rig.scheduler.depth, rig.scheduler.idle) == (0, False), "what runs does not wait, but is not done"
     later = [await rig.submit(mark) for mark in (2, 3, 4)]
 
     assert rig.scheduler.depth == 3
@@ -75,6 +76,21 @@ async def test_exactly_one_batch_is_prepared_ahead(make_rig) -> None:
     assert rig.scheduler.depth == 5
     rig.engine.let_go()
     assert await asyncio.gather(*pictures) == [[1], [2], [3], [4], [5], [6]]
+
+
+async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_rig) -> None:
+    rig = await make_rig(max_batch_size=1, capacity=2)
+    rig.engine.hold()
+    pictures = [await rig.submit(mark) for mark in (1, 2, 3, 4)]  # running, prepared, and two in the queue
+    assert await rig.engine.entered() == [1]
+    rig.engine.release()
+    assert await rig.engine.entered() == [2]
+
+    pictures.append(await rig.submit(5))  # in the place of the one that is prepared now
+
+    assert await _fails(await rig.submit(6), QueueFull)
+    rig.engine.let_go()
+    assert await asyncio.gather(*pictures) == [[1], [2], [3], [4], [5]]
 
 
 async def test_a_running_batch_is_not_touched_by_the_one_prepared_behind_it(rig) -> None:
@@ -158,7 +174,12 @@ async def test_a_window_keeps_an_idle_engine_waiting_for_company(make_rig) -> No
 async def test_a_full_batch_ends_the_window(make_rig) -> None:
     rig = await make_rig(window=0.5)
 
-    assert await (await rig.submit(1, 2, 3, 4)) == [1, 2, 3, 4]
+    first = await rig.submit(1)
+    assert rig.engine.batches == []
+    second = await rig.submit(2, 3, 4)
+
+    assert await asyncio.gather(first, second) == [[1], [2, 3, 4]]
+    assert rig.engine.batches == [[1, 2, 3, 4]]
     assert rig.clock.time == 1000.0
 
 
@@ -304,6 +325,23 @@ async def test_the_places_of_a_cancelled_picture_are_filled_from_the_queue(rig) 
     assert [sorted(batch) for batch in rig.engine.batches] == [[1], [4, 5, 6, 7]]
 
 
+async def test_the_places_of_a_cancelled_picture_can_be_taken_at_once(make_rig) -> None:
+    rig = await make_rig(max_batch_size=2, capacity=2)
+    rig.engine.hold()
+    pictures = [await rig.submit(1)]
+    await rig.engine.entered()
+    leaver = await rig.submit(2, 3)
+    pictures.append(await rig.submit(4, 5))
+    assert await _fails(await rig.submit(6, 7), QueueFull)
+    leaver.cancel()
+    await _fails(leaver, asyncio.CancelledError)
+
+    pictures.append(await rig.submit(6, 7))
+
+    rig.engine.let_go()
+    assert await asyncio.gather(*pictures) == [[1], [4, 5], [6, 7]]
+
+
 async def test_cancelling_in_a_running_batch_hurts_nobody_else(rig) -> None:
     # ray-project/ray issue 41057: a cancelled future broke the loop that set the results.
     rig.engine.hold()
@@ -434,6 +472,7 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(rig, caplog: p
     for picture in pictures:
         assert await _fails(picture, EngineUnavailable)
     assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "nobody else was tried on an engine that is broken"
+    assert len(rig.observer.waits) == 4, "what waited was not refused at once, but went on towards the engine"
     assert rig.health.broken
     assert not rig.scheduler.alive
     assert rig.scheduler.depth == 0
@@ -448,6 +487,7 @@ async def test_a_condemned_engine_takes_nothing(rig) -> None:
     assert await _fails(await rig.submit(3), EngineUnavailable)
     assert rig.scheduler.depth == 0
     assert rig.engine.batches == []
+    assert len(rig.observer.waits) == 2, "it was taken in, and refused only on its way to the engine"
 
 
 async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict(rig) -> None:
