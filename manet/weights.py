@@ -242,18 +242,13 @@ _LIMITS = (
     "Trained on still pictures of mostly frontal faces; turned, covered, blurred or very small faces do worse.",
 )
 
-# What the training of the shipped file decides; all of it is filled in one place.
-_FERPLUS_SHA256: str | None = None
-_FERPLUS_TEMPERATURE = 1.0
-_FERPLUS_MEASURED: tuple[Measurement, ...] = ()
-
 _FERPLUS = Weights(
     id="ferplus",
     dataset="ferplus",
     classes=CLASS_ORDERS["ferplus"],
     wiring="bidirectional",
     fusion_weight=0.6,
-    temperature=_FERPLUS_TEMPERATURE,
+    temperature=0.8018,
     preprocessing=Preprocessing(input_size=64, colour="grey", detail_size=48),
     # Where the shipped detector finds the points in 1,487 of the training pictures: bench/results/face_template.json.
     crop=FaceCrop(
@@ -267,8 +262,20 @@ _FERPLUS = Weights(
     ),
     shipped=True,
     file="ferplus.safetensors",
-    sha256=_FERPLUS_SHA256,
-    measured=_FERPLUS_MEASURED,
+    sha256="401bd6c43af4400bdd95f7fc492718cd401f168a2cbab84515f8687af650717a",
+    measured=(
+        Measurement(
+            dataset="ferplus",
+            split="valid",
+            protocol="majority of votes after dropping single votes; epoch and temperature chosen on this split",
+            n=3199,
+            accuracy=83.56,
+            last=83.59,
+            macro_recall=55.89,
+            per_class=(88.66, 92.95, 86.99, 60.11, 78.05, 0.0, 40.32, 0.0),
+            source="bench/results/ferplus_valid.json",
+        ),
+    ),
     published=(),
     licence="MIT, as are the FER+ labels; for the FER2013 pictures no grant by their owners was found.",
     provenance="Trained by this project from scratch on the FER+ training pictures, with the recipe ferplus.",

@@ -130,7 +130,6 @@ def test_shipped_weights_that_are_missing_are_an_error(store: Path) -> None:
         locate(missing)
 
 
-@pytest.mark.skipif(get("ferplus").sha256 is None, reason="the registry has no SHA-256 of shipped weights yet")
 def test_the_shipped_file_is_what_the_registry_says() -> None:
     weights = get("ferplus")
     path = locate(weights)
