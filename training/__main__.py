@@ -16,6 +16,7 @@ from manet.weights import resolve
 from training import recipe as recipes
 from training.datasets import LOADERS
 from training.datasets.expression_set import DatasetError, ExpressionSet, Split
+from training.initial import start
 from training.loop import Trainer
 from training.measure import measure
 from training.packing import pack_run
@@ -34,6 +35,7 @@ def fit(
     recipe: Annotated[str | None, typer.Argument(help="name of a recipe, such as ferplus")] = None,
     data: Annotated[Path | None, typer.Option(help="folder that holds the data set")] = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
+    init: Annotated[str | None, typer.Option(help="weights to begin from: an id, or a checkpoint's file")] = None,
     duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
     resume: Annotated[Path | None, typer.Option(help="folder of a stopped run to continue")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
@@ -44,7 +46,7 @@ def fit(
         folder = RunFolder(resume)
     elif recipe and data and out:
         folder = RunFolder(out)
-        folder.create(recipes.load(recipe), _facts(recipe, data, duplicates))
+        folder.create(recipes.load(recipe), _facts(recipe, data, duplicates, init))
     else:
         raise typer.BadParameter("give a RECIPE with --data and --out, or --resume")
     if threads:
@@ -59,6 +61,7 @@ def fit(
         load(source, "train", chosen.labels, leave_out),
         load(source, "valid", "majority", None),
         device=device,
+        start=start(facts["init"], chosen) if facts["init"] and not folder.checkpoint.exists() else None,
     )
     folder.restore(trainer)
     for pictures in (trainer.train, trainer.valid):
@@ -117,11 +120,12 @@ def _remark(pictures: ExpressionSet) -> None:
         typer.secho(f"note: {pictures.remark}", fg="yellow", err=True)
 
 
-def _facts(recipe: str, data: Path, duplicates: Path | None) -> dict[str, object]:
+def _facts(recipe: str, data: Path, duplicates: Path | None, init: str | None) -> dict[str, object]:
     return {
         "recipe": recipe,
         "data": str(data.resolve()),
         "duplicates": str(duplicates.resolve()) if duplicates else None,
+        "init": init and (str(Path(init).resolve()) if Path(init).is_file() else init),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),

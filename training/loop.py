@@ -1,7 +1,7 @@
 """The training loop: steps, epochs, and what is kept so that a run can be stopped anywhere and go on."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ class Trainer:
         train: the pictures to learn from.
         valid: the pictures that judge each epoch.
         device: where the network runs.
+        start: parameters to begin from, under all the network's keys; None draws them from the recipe's seed.
         clock: seconds, monotonic.
         workers: processes that read and augment pictures; 0 does it between steps.
 
@@ -73,6 +74,7 @@ class Trainer:
         valid: ExpressionSet,
         *,
         device: torch.device,
+        start: Mapping[str, Tensor] | None = None,
         clock: Callable[[], float] = time.monotonic,
         workers: int = 0,
     ) -> None:
@@ -82,6 +84,8 @@ class Trainer:
             raise DatasetError(f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}")
         torch.manual_seed(recipe.seed)
         self.model = MANet(len(train.classes), wiring=recipe.wiring)
+        if start is not None:
+            self.model.load_state_dict(start)
         self.model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             speed_up_tiny_maps(self.model)
@@ -192,7 +196,7 @@ class Trainer:
         samples = Samples(
             self.train, recipe.preprocessing(self.epoch), recipe.augment, seed=recipe.seed, epoch=self.epoch
         )
-        order = epoch_order(len(self.train), recipe.seed, self.epoch)
+        order = epoch_order(self.train.labels, recipe.seed, self.epoch, class_balance=recipe.class_balance)
         whole = order[: self.steps_per_epoch * recipe.batch_size]
         batches = [whole[at : at + recipe.batch_size] for at in range(0, len(whole), recipe.batch_size)][self.step :]
         return DataLoader(samples, batch_sampler=batches, num_workers=self._workers)

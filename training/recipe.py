@@ -94,6 +94,9 @@ class Recipe(_Frozen):
         epoch_sizes: input side of each epoch's training pictures, px, where a run begins on smaller ones; by
             default every epoch trains at ``input_size``.
         batch_size: pictures a step.
+        class_balance: how far an epoch's draws even out the classes: a picture is drawn in proportion to its class's
+            count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition
+            (the authors' imbalanced-data sampler).
         schedule: the learning rate over the run.
         momentum: of SGD.
         nesterov: whether SGD looks ahead.
@@ -113,6 +116,7 @@ class Recipe(_Frozen):
     epochs: Positive
     epoch_sizes: tuple[Annotated[int, Field(ge=32)], ...] | None = None
     batch_size: Annotated[int, Field(gt=1)]
+    class_balance: Fraction = 0.0
     schedule: Annotated[Cycles | Step, Field(discriminator="kind")]
     momentum: Fraction
     nesterov: bool

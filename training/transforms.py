@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -68,10 +69,22 @@ def augmenter(spec: Augmentation) -> v2.Transform:
     return v2.Compose(list(steps))
 
 
-def epoch_order(size: int, seed: int, epoch: int) -> list[int]:
-    """Return the order in which an epoch visits the pictures, a permutation of range(size)."""
-    order: list[int] = np.random.default_rng((seed, epoch)).permutation(size).tolist()
-    return order
+def epoch_order(labels: npt.NDArray[np.int64], seed: int, epoch: int, *, class_balance: float = 0.0) -> list[int]:
+    """Return the order in which an epoch visits the pictures, as many as there are.
+
+    Args:
+        labels: the class of each picture, (N,).
+        seed: of the recipe.
+        epoch: counted from 0; each has its own order.
+        class_balance: see ``Recipe``; 0 returns a permutation, more draws with repetition.
+    """
+    random = np.random.default_rng((seed, epoch))
+    if class_balance == 0:
+        order: list[int] = random.permutation(len(labels)).tolist()
+        return order
+    weight = np.bincount(labels)[labels] ** -class_balance  # (N,)
+    drawn: list[int] = random.choice(len(labels), len(labels), p=weight / weight.sum()).tolist()
+    return drawn
 
 
 def _seed(*parts: int) -> int:

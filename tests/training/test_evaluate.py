@@ -62,8 +62,21 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(ferplus_tree: Path) -> N
 
 
 def test_an_epoch_visits_each_picture_once_in_its_own_order() -> None:
-    first, second = epoch_order(100, 1, 0), epoch_order(100, 1, 1)
+    labels = np.arange(100) % 3
+    first, second = epoch_order(labels, 1, 0), epoch_order(labels, 1, 1)
 
     assert sorted(first) == list(range(100))
     assert first != second
-    assert first == epoch_order(100, 1, 0)
+    assert first == epoch_order(labels, 1, 0)
+
+
+@pytest.mark.parametrize(("balance", "rare"), [(0.0, 100.0), (0.5, 10_000 * 10 / (99.499 + 10)), (1.0, 5000.0)])
+def test_class_balance_draws_rare_classes_more_often(balance: float, rare: float) -> None:
+    labels = np.repeat([0, 1], [9900, 100])
+
+    drawn = np.bincount(labels[epoch_order(labels, 1, 0, class_balance=balance)], minlength=2)
+
+    # Shares go as the count to the power of 1 - balance: 99.5 to 10 at one half; four standard deviations of slack.
+    slack = 4 * (rare * (1 - rare / 10_000)) ** 0.5 if balance else 0
+    assert drawn.sum() == 10_000
+    assert drawn[1] == pytest.approx(rare, abs=slack)

@@ -21,6 +21,15 @@ def test_the_ferplus_recipe() -> None:
     assert 23506 // recipe.batch_size == 367
 
 
+def test_the_second_stage_of_ferplus() -> None:
+    recipe = recipes.load("ferplus_refine")
+
+    assert (recipe.dataset, recipe.labels, recipe.input_size) == ("ferplus", "distribution", 80)
+    assert recipe.class_balance == 0.5
+    assert recipes.load("ferplus").class_balance == 0.0
+    assert 23506 // recipe.batch_size * recipe.epochs == 8808
+
+
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(KeyError, match="ferplus"):
         recipes.load("fer++")

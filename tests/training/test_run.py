@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,16 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from manet.checkpoint import save_weights
+from manet.errors import UnknownWeightsError
+from manet.model import MANet
 from training import recipe as recipes
 from training.datasets import ferplus
 from training.datasets.expression_set import DatasetError
+from training.initial import start
 from training.loop import Trainer
 from training.recipe import Averaging, Cycle, Cycles, Recipe
-from training.run import RunFolder, Stop, train
+from training.run import RunFolder, Stop, train, weights_header
 
 QUIET = Console(quiet=True)
 
@@ -118,3 +123,26 @@ def test_sigterm_saves_and_stops(ferplus_tree: Path, tmp_path: Path) -> None:
     state = torch.load(out / "checkpoint.pt", weights_only=True)
     assert state["step"] > 0
     assert state["epoch"] == 0
+
+
+def test_a_run_begins_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
+    given = MANet(8, wiring=recipe.wiring)
+    path = tmp_path / "start.safetensors"
+    save_weights(given, path, weights_header(recipe, "random"))
+    train_set = ferplus.load(ferplus_tree, "train", recipe.labels)
+
+    trainer = Trainer(recipe, train_set, train_set, device=torch.device("cpu"), start=start(str(path), recipe))
+
+    for key, value in trainer.model.state_dict().items():
+        assert torch.equal(value, given.state_dict()[key]), key
+
+
+def test_an_authors_checkpoint_gives_all_but_its_heads(recipe: Recipe, authors_checkpoints: Mapping[str, Path]) -> None:
+    begun = start(str(authors_checkpoints["seven"]), recipe)
+
+    assert begun["fc_1.weight"].shape == (8, 512)
+
+
+def test_weights_to_begin_from_that_do_not_exist_are_an_error(recipe: Recipe) -> None:
+    with pytest.raises(UnknownWeightsError, match=r"nowhere\.pth"):
+        start("nowhere.pth", recipe)
