@@ -66,12 +66,12 @@ def fit(
     folder.restore(trainer)
     for pictures in (trainer.train, trainer.valid):
         _remark(pictures)
-    console.print(
-        f"{len(trainer.train)} training and {len(trainer.valid)} validation pictures; "
-        f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
-    )
     stop = Stop()
-    with stop.on_signals():
+    with stop.on_signals():  # from before the first word, so that whoever reads it may ask for the end
+        console.print(
+            f"{len(trainer.train)} training and {len(trainer.valid)} validation pictures; "
+            f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
+        )
         finished = train(folder, trainer, stop, console)
     console.print(
         "finished" if finished else f"stopped and saved; continue with: manet-train fit --resume {folder.path}"
