@@ -52,7 +52,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     """The address of the service that ``make serve`` starts, on a free port."""
-    command = subprocess.run(["make", "-n", "serve"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plan = ["make", "--no-print-directory", "-n", "serve"]  # quiet also inside `make test`
+    command = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert command.splitlines()[-1] == ".venv/bin/manet-serve"
     with serving() as address:
         yield address
