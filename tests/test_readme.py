@@ -209,3 +209,16 @@ def test_the_figures_of_speed_are_those_of_the_result_file() -> None:
     assert result["commit"][:7] in README
     assert result["machine"]["processor"] in README
     assert f"{max(row['server_resident_mb'] for row in result['rows']):.0f} MB" in README
+
+
+def test_the_accuracy_shown_names_where_it_was_measured() -> None:
+    result = json.loads((ROOT / "bench/results/ferplus_valid.json").read_text())
+    [figures] = get("ferplus").measured
+
+    assert figures.source == "bench/results/ferplus_valid.json"
+    assert figures.source in README
+    assert f"`{result['commit'][:7]}`" in README
+    assert not result["commit"].endswith("-dirty")
+    assert result["weights"]["sha256"] == get("ferplus").sha256
+    assert figures.accuracy == round(result["accuracy"], 2)
+    assert figures.macro_recall == round(result["macro_recall"], 2)
