@@ -1,6 +1,7 @@
 """TorchBackend: the network in PyTorch, float32, on a CPU or a CUDA device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -95,15 +96,29 @@ class TorchBackend:
 
 def load(weights: Weights, *, device: Device, threads: int | None, store: Path | None) -> TorchBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
-        torch.set_num_threads(threads)
-    network = load_model(
-        locate(weights, store), num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256
-    )
-    classifier = FusedClassifier(network, weights.preprocessing, weights.fusion_weight)
-    return TorchBackend(classifier, _device(device))
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    with _single_thread(threads or torch.get_num_threads()):
+        network = load_model(
+            locate(weights, store), num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256
+        )
+        classifier = FusedClassifier(network, weights.preprocessing, weights.fusion_weight)
+        return TorchBackend(classifier, _device(device))
+
+
+@contextmanager
+def _single_thread(afterwards: int) -> Iterator[None]:
+    """Keep PyTorch to the calling thread while inside, and give it ``afterwards`` threads from then on.
+
+    OpenMP keeps a pool of threads for each thread that ever worked in parallel. A second pool, in the thread that
+    serves, would outnumber the CPUs; OpenMP's threads then sleep between any two operations instead of waiting
+    awake, and a batch takes half as long again. So loading must not make the first one.
+    """
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(afterwards)
 
 
 def _device(asked: Device) -> torch.device:

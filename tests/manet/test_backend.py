@@ -1,5 +1,7 @@
 """The engine protocol and the PyTorch engine behind it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +132,22 @@ def test_threads_must_be_positive(own_file: Path) -> None:
 def test_weights_that_are_not_here_are_an_error(store: Path) -> None:
     with pytest.raises(WeightsNotInstalledError, match="raf_db"):
         load_backend(get("raf_db"), store=store)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
+def test_loading_leaves_no_threads_behind_that_would_compete_with_those_that_serve() -> None:
+    program = """
+import os
+import manet.backends.torch
+from manet.backends import load_backend
+from manet.weights import get
+
+before = len(os.listdir("/proc/self/task"))
+engine = load_backend(get("ferplus"), threads=2)
+loaded = len(os.listdir("/proc/self/task"))
+engine.warmup([1])
+print(loaded - before, len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["0", "1"]
