@@ -30,6 +30,7 @@ from manet.labels import CLASS_ORDERS
 from manet.weights import get
 from training.curve import draw_curve
 from training.loop import EpochResult, Trainer
+from training.published import published_run
 from training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 300.0
@@ -129,7 +130,7 @@ class RunFolder:
         self._weights("last", result, trainer)
         if result.valid_accuracy > best:
             self._weights("best", result, trainer)
-        draw_curve(rows, self.path / "curve.png")
+        draw_curve(rows, self.path / "curve.png", published_run(trainer.recipe.dataset))
 
     def _weights(self, name: Literal["best", "last"], result: EpochResult, trainer: Trainer) -> None:
         header = weights_header(trainer.recipe, f"Epoch {result.epoch} of a run of this project's training.")
@@ -228,6 +229,13 @@ def train(
             console.print(
                 f"epoch {result.epoch}: loss {result.train_loss:.4f}, train {result.train_accuracy:.2f} %, "
                 f"valid {result.valid_accuracy:.2f} %, macro recall {result.valid_macro_recall:.2f} %, "
-                f"{result.seconds:.0f} s"
+                f"{result.seconds:.0f} s{_authors_at(trainer.recipe.dataset, result.epoch)}"
             )
     return True
+
+
+def _authors_at(dataset: str, epoch: int) -> str:
+    """Return what the authors' run had reached after the same epoch, for the end of a line."""
+    run = published_run(dataset)
+    accuracy = None if run is None else run.at(epoch)
+    return "" if accuracy is None else f"; the authors then had {accuracy:.2f} %"
