@@ -39,6 +39,8 @@ CLASS_ORDERS: Mapping[str, tuple[Expression, ...]] = MappingProxyType(
         "affectnet8": (*_SEVEN, Expression.CONTEMPT),
         "raf_db": _SEVEN,
         "sfew": _SEVEN,
+        "fer2013": _SEVEN,
+        "fed_ro": _SEVEN,
         # The order of the vote columns in fer2013new.csv (Barsoum et al., ICMI 2016).
         "ferplus": (
             Expression.NEUTRAL,
@@ -53,3 +55,26 @@ CLASS_ORDERS: Mapping[str, tuple[Expression, ...]] = MappingProxyType(
     }
 )
 """Data set name to its classes, in the order of the network's outputs."""
+
+_SPELLINGS = MappingProxyType(
+    {
+        "happy": Expression.HAPPINESS,
+        "sad": Expression.SADNESS,
+        "surprised": Expression.SURPRISE,
+        "fearful": Expression.FEAR,
+        "afraid": Expression.FEAR,
+        "disgusted": Expression.DISGUST,
+        "angry": Expression.ANGER,
+        "contemptuous": Expression.CONTEMPT,
+    }
+)
+
+
+def expression_named(text: str) -> Expression:
+    """Return the expression that a word means: the field's name for it, or the adjective, in any case.
+
+    Raises:
+        ValueError: if it means none of the eight.
+    """
+    word = text.strip().lower()
+    return _SPELLINGS.get(word) or Expression(word)

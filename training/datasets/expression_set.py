@@ -1,18 +1,21 @@
-"""ExpressionSet: pictures on disk, each with a share for every class."""
+"""ExpressionSet: labelled pictures on disk, each with a share for every class."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from manet.labels import Expression
 from manet.preprocess import Pixels
 
 Split = Literal["train", "valid", "test"]
 LabelKind = Literal["majority", "distribution"]
+Area = tuple[int, int, int, int]
+"""Left, upper, right and lower edge of a face, in pixels of its picture."""
 
 
 class DatasetError(Exception):
@@ -24,22 +27,26 @@ class ExpressionSet:
     """One split of one data set.
 
     Attributes:
-        name: the data set's name in ``manet.labels.CLASS_ORDERS``.
+        name: the data set's name in ``training.datasets.LOADERS``.
         split: which part of it.
         protocol: one line that says which pictures count and how they were labelled.
-        classes: the classes, in the order of ``targets``.
-        paths: the pictures.
-        targets: (N, classes) float32, each row a distribution over the classes; one-hot for majority labels.
+        classes: the classes, in the order of ``targets``: expressions, or the people of an identity set.
+        paths: the pictures; where a table holds them, their names behind the table's own path.
+        targets: (N, classes) float32, each row a distribution over the classes; one-hot for single labels.
         remark: how this copy differs from what the owners ship, or None where it does not.
+        areas: where the face lies in each picture, None where the picture is the face; for sets that ship photographs.
+        pixels: the pictures themselves, uint8 (N, height, width), grey, for sets that ship a table.
     """
 
     name: str
     split: Split
     protocol: str
-    classes: tuple[Expression, ...]
+    classes: tuple[str, ...]
     paths: tuple[Path, ...]
     targets: npt.NDArray[np.float32]
     remark: str | None = None
+    areas: tuple[Area | None, ...] | None = None
+    pixels: Pixels | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,14 +58,95 @@ class ExpressionSet:
         return labels
 
     def read(self, index: int) -> Pixels:
-        """Return a picture as RGB, (height, width, 3).
+        """Return a picture of one face as RGB, (height, width, 3).
 
         Raises:
-            DatasetError: if the file is missing or no picture.
+            DatasetError: if the file is missing or no picture, or the face's area lies outside it.
         """
+        if self.pixels is not None:
+            return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
         path = self.paths[index]
         try:
             with Image.open(path) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
+                return np.asarray(self._face(picture, index).convert("RGB"))
+        except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
+
+    def without(self, indices: Collection[int], reason: str) -> Self:
+        """Return the set less some of its pictures, with the reason in its protocol."""
+        keep = [index for index in range(len(self)) if index not in indices]
+        return self._at(keep, f"{self.protocol}, {len(self) - len(keep)} {reason} left out")
+
+    def named(self, stems: Collection[str], reason: str) -> Self:
+        """Return only the pictures whose names, less their suffix, are listed.
+
+        Raises:
+            DatasetError: if none is.
+        """
+        keep = [index for index, path in enumerate(self.paths) if path.stem in stems]
+        if not keep:
+            raise DatasetError(f"none of the {len(stems)} listed pictures is in {self.name} {self.split}")
+        return self._at(keep, f"{self.protocol}, only the {len(keep)} of {reason}")
+
+    def _at(self, keep: list[int], protocol: str) -> Self:
+        return replace(
+            self,
+            protocol=protocol,
+            paths=tuple(self.paths[i] for i in keep),
+            targets=self.targets[keep],
+            areas=self.areas and tuple(self.areas[i] for i in keep),
+            pixels=None if self.pixels is None else self.pixels[keep],
+        )
+
+    def _face(self, picture: Image.Image, index: int) -> Image.Image:
+        area = self.areas and self.areas[index]
+        if not area:
+            return picture
+        left, upper, right, lower = area
+        inside = max(left, 0), max(upper, 0), min(right, picture.width), min(lower, picture.height)
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the picture")
+        return picture.crop(inside)
+
+
+def one_hot(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return targets (N, classes) for pictures of one class each, by the classes' names."""
+    place = {name: index for index, name in enumerate(classes)}
+    targets = np.zeros((len(names), len(classes)), dtype=np.float32)
+    targets[np.arange(len(names)), [place[name] for name in names]] = 1
+    return targets
+
+
+def count_remark(name: str, split: Split, labels: Sequence[str], expected: Mapping[str, int] | int) -> str | None:
+    """Return how a copy's counts differ from the owners', or None where they do not.
+
+    Args:
+        name: the data set.
+        split: which part.
+        labels: each picture's class.
+        expected: the owners' count of each class, or of all pictures where theirs for the classes are not known.
+    """
+    found = Counter(labels)
+    total = expected if isinstance(expected, int) else sum(expected.values())
+    differing = [] if isinstance(expected, int) else [(c, n, found[c]) for c, n in expected.items() if n != found[c]]
+    if len(labels) == total and not differing:
+        return None
+    rows = ", ".join(f"{label} {have} of {want}" for label, want, have in differing)
+    return f"{name} {split} has {total} pictures, this copy {len(labels)}" + (f": {rows}" if rows else "")
+
+
+def demand(paths: Sequence[Path], where: Path) -> None:
+    """Make sure that every listed picture lies on the disk.
+
+    Raises:
+        DatasetError: if there is none at all, or some are missing; the message counts them and names the first three.
+    """
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or not paths:
+        first = f": {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""  # noqa: PLR2004
+        raise DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{first}")
+
+
+def no_such_split(name: str, split: Split, there: Sequence[Split]) -> DatasetError:
+    """Return the error for a split that the owners do not ship."""
+    return DatasetError(f"{name} has no {split} split; its owners ship {', '.join(there)}")

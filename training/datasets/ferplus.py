@@ -1,20 +1,25 @@
 """FER+: the FER2013 pictures with ten votes each (Barsoum et al., ICMI 2016).
 
-Layout: ``ferplus/fer2013new.csv`` with Usage, Image name and ten vote columns, and the pictures in
-``ferplus/FER2013{Train,Valid,Test}/``. Rows and pictures are joined by name; rows without a name are not faces.
+Votes: ``fer2013new.csv`` with Usage, Image name and ten vote columns; rows without a name are not faces. Pictures, in
+the same folder: either ``FER2013{Train,Valid,Test}/`` with one file for each name, or ``fer2013.csv`` as FER2013's
+owners ship it, which has the same rows in the same order.
 """
 
-import csv
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from manet.labels import CLASS_ORDERS
-from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split
+from manet.preprocess import Pixels
+from training.datasets import fer2013
+from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, demand
+from training.datasets.layout import need_root, rows
 
 CLASSES = CLASS_ORDERS["ferplus"]
+VOTES = "fer2013new.csv"
 VOTE_COLUMNS = (*(expression.value for expression in CLASSES), "unknown", "NF")
 SPLITS = {
     "train": ("Training", "FER2013Train"),
@@ -25,65 +30,69 @@ EXPECTED = {"train": 25060, "valid": 3199, "test": 3153}
 """Pictures that the majority protocol counts, duplicates included."""
 
 
-def load(data: Path, split: Split, labels: LabelKind, duplicates: Path | None = None) -> ExpressionSet:
+def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
     """Return one split by the majority protocol.
 
     Single votes are set to zero; a picture counts if one of the eight classes then holds more than half of what
     remains. ``majority`` labels it with that class, ``distribution`` with the eight classes' shares of the votes.
 
     Args:
-        data: the folder that holds ``ferplus/``.
+        data: the folder that holds ``fer2013new.csv`` and the pictures, or the folder above it.
         split: which part.
         labels: see above.
-        duplicates: a CSV with a column ``image`` of pictures to leave out, or None to keep them.
 
     Raises:
-        DatasetError: if the folder, the CSV or a picture is missing, or the CSV is not FER+'s.
+        DatasetError: if the folder, a CSV or a picture is missing, or a CSV is not what it should be.
     """
-    root = data / "ferplus"
+    root, _ = need_root(data, "FER+", VOTES)
     usage, folder = SPLITS[split]
-    left_out = _read_duplicates(duplicates) if duplicates else frozenset[str]()
+    table = root / fer2013.TABLE
+    pictured = not (root / folder).is_dir() and table.is_file()
     paths: list[Path] = []
     targets: list[npt.NDArray[np.float32]] = []
-    counted = 0
-    for name, votes in _rows(root / "fer2013new.csv", usage):
+    pictures: list[Pixels] = []
+    for name, votes, pixels in _joined(root, usage) if pictured else _named(root, usage):
         target = _target(votes, labels)
-        counted += target is not None
-        if target is not None and name not in left_out:
-            paths.append(root / folder / name)
+        if target is not None:
+            paths.append((table if pictured else root / folder) / name)
             targets.append(target)
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing or not paths:
-        raise DatasetError(
-            f"{root / folder} lacks {len(missing)} of {len(paths)} pictures"
-            + (f", first {missing[0]}" if missing else "")
-        )
-    suffix = f", {counted - len(paths)} listed duplicates left out" if left_out else ""
-    protocol = f"majority of votes after dropping single votes{suffix}"
-    remark = f"FER+ {split} has {EXPECTED[split]} pictures by this protocol, this copy has {counted}"
+            pictures.extend([fer2013.picture(pixels, f"{table}, {name}")] if pictured else [])
+    if not pictured or not paths:
+        demand(paths, root / folder)
+    remark = f"FER+ {split} has {EXPECTED[split]} pictures by this protocol, this copy has {len(paths)}"
     return ExpressionSet(
         "ferplus",
         split,
-        protocol,
+        "majority of votes after dropping single votes",
         CLASSES,
         tuple(paths),
         np.stack(targets),
-        remark=None if counted == EXPECTED[split] else remark,
+        remark=None if len(paths) == EXPECTED[split] else remark,
+        pixels=np.stack(pictures) if pictured else None,
     )
 
 
-def _rows(path: Path, usage: str) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            absent = {"Usage", "Image name", *VOTE_COLUMNS} - set(reader.fieldnames or ())
-            if absent:
-                raise DatasetError(f"{path} lacks the columns {', '.join(sorted(absent))}")
-            for row in reader:
-                if row["Usage"] == usage and row["Image name"]:
-                    yield row["Image name"], np.array([row[c] for c in VOTE_COLUMNS], dtype=np.float32)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing") from error
+Row = tuple[str, npt.NDArray[np.float32], str]
+
+
+def _named(root: Path, usage: str) -> Iterator[Row]:
+    """Yield name, votes and no pixels of each face of a split."""
+    for row in rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS)):
+        if row["Usage"] == usage and row["Image name"]:
+            yield row["Image name"], np.array([row[c] for c in VOTE_COLUMNS], dtype=np.float32), ""
+
+
+def _joined(root: Path, usage: str) -> Iterator[Row]:
+    """Yield name, votes and pixels of each face of a split, from both tables row by row."""
+    votes = rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS))
+    pixels = rows(root / fer2013.TABLE, ("Usage", "pixels"))
+    for number, (row, picture) in enumerate(zip_longest(votes, pixels), start=2):
+        if row is None or picture is None or row["Usage"] != picture["Usage"]:
+            raise DatasetError(
+                f"{root / VOTES} and {root / fer2013.TABLE} differ at line {number}; they must have the same rows"
+            )
+        if row["Usage"] == usage and row["Image name"]:
+            yield row["Image name"], np.array([row[c] for c in VOTE_COLUMNS], dtype=np.float32), picture["pixels"]
 
 
 def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np.float32] | None:
@@ -95,14 +104,3 @@ def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np
     shares = np.eye(len(CLASSES), dtype=np.float32)[winner] if labels == "majority" else kept[: len(CLASSES)]
     target: npt.NDArray[np.float32] = shares / shares.sum()
     return target
-
-
-def _read_duplicates(path: Path) -> frozenset[str]:
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if "image" not in (reader.fieldnames or ()):
-                raise DatasetError(f"{path} has no column 'image'")
-            return frozenset(row["image"] for row in reader)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing") from error
