@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import typer
@@ -14,7 +14,7 @@ from manet.errors import ManetError
 from manet.files import write_whole
 from manet.weights import resolve
 from training import recipe as recipes
-from training.datasets import LOADERS
+from training.datasets import Name, load
 from training.datasets.expression_set import DatasetError, ExpressionSet, Split
 from training.initial import start
 from training.loop import Trainer
@@ -54,12 +54,11 @@ def fit(
     facts = folder.facts()
     chosen = folder.recipe()
     source, leave_out = Path(facts["data"]), facts["duplicates"] and Path(facts["duplicates"])
-    load = LOADERS[chosen.dataset]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         chosen,
-        load(source, "train", chosen.labels, leave_out),
-        load(source, "valid", "majority", None),
+        load(chosen.dataset, source, "train", chosen.labels, duplicates=leave_out),
+        load(chosen.dataset, source, "valid"),
         device=device,
         start=start(facts["init"], chosen) if facts["init"] and not folder.checkpoint.exists() else None,
     )
@@ -80,7 +79,7 @@ def fit(
 
 @app.command("evaluate")
 def evaluate_weights(
-    dataset: Annotated[Literal["ferplus"], typer.Option(help="the data set")],
+    dataset: Annotated[Name, typer.Option(help="the data set")],
     data: Annotated[Path, typer.Option(help="folder that holds the data set")],
     weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
     split: Annotated[Split, typer.Option(help="which part of the data set")] = "valid",
@@ -89,7 +88,7 @@ def evaluate_weights(
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
-    pictures = LOADERS[dataset](data, split, "majority", duplicates)
+    pictures = load(dataset, data, split, duplicates=duplicates)
     _remark(pictures)
     chosen = resolve(weights)
     found = measure(pictures, chosen, load_backend(chosen, threads=threads))

@@ -58,7 +58,7 @@ def score(data: ExpressionSet, logits: npt.NDArray[np.float32]) -> Evaluation:
     counts = confusion.sum(axis=1)
     recall = 100 * confusion.diagonal() / np.maximum(counts, 1)
     per_class: dict[str, dict[str, float | int]] = {
-        name.value: {"recall": round(float(r), 3), "n": int(n)}
+        str(name): {"recall": round(float(r), 3), "n": int(n)}
         for name, r, n in zip(data.classes, recall, counts, strict=True)
     }
     return Evaluation(

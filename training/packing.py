@@ -8,7 +8,7 @@ from manet.checkpoint import load_model, save_weights
 from manet.weights import described_by
 from training import evaluate
 from training.calibration import fit_temperature
-from training.datasets import LOADERS
+from training.datasets import load
 from training.run import RunFolder, weights_header
 
 
@@ -30,7 +30,7 @@ def pack_run(folder: RunFolder, out: Path, provenance: str) -> Packed:
         CheckpointError: if the run has no usable weights.
     """
     recipe, source = folder.recipe(), Path(folder.facts()["data"])
-    data = LOADERS[recipe.dataset](source, "valid", "majority", None)
+    data = load(recipe.dataset, source, "valid")
     model = load_model(folder.weights("best"), num_classes=len(data.classes), wiring=recipe.wiring)
     header = replace(weights_header(recipe, provenance), storage="int8")
     save_weights(model, out, header)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manet.preprocess import Preprocessing
 from manet.wiring import Wiring
+from training.datasets import Name
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -106,7 +107,7 @@ class Recipe(_Frozen):
         seed: of the first weights, the order of pictures and every random change.
     """
 
-    dataset: Literal["ferplus"]
+    dataset: Name
     labels: Literal["majority", "distribution"]
     wiring: Wiring
     fusion_weight: Fraction

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from manet.labels import Expression
-from training.datasets import ferplus
+from training.datasets import ferplus, load
 from training.datasets.expression_set import DatasetError
 
 Draw = Callable[[Path, list[tuple[str, str, list[int]]]], Path]
@@ -49,7 +49,7 @@ def test_duplicates_are_left_out_and_the_protocol_says_so(tmp_path: Path, draw: 
     listed = tmp_path / "duplicates.csv"
     listed.write_text("image,usage,reason\na.png,Training,same pixels\n")
 
-    found = ferplus.load(data, "train", "majority", listed)
+    found = load("ferplus", data, "train", duplicates=listed)
 
     assert [path.name for path in found.paths] == ["b.png"]
     assert "duplicates left out" in found.protocol
@@ -58,9 +58,9 @@ def test_duplicates_are_left_out_and_the_protocol_says_so(tmp_path: Path, draw: 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda base: (base / "fer2013new.csv").unlink(), "fer2013new.csv is missing"),
+        (lambda base: (base / "fer2013new.csv").unlink(), "holds no FER"),
         (lambda base: (base / "fer2013new.csv").write_text("a,b\n1,2\n"), "lacks the columns"),
-        (lambda base: (base / "FER2013Train" / "a.png").unlink(), "lacks 1 of 1 pictures, first a.png"),
+        (lambda base: (base / "FER2013Train" / "a.png").unlink(), "lacks 1 of 1 pictures: a.png"),
     ],
 )
 def test_an_incomplete_tree_is_named(tmp_path: Path, draw: Draw, spoil: Callable[[Path], object], says: str) -> None:
@@ -84,8 +84,8 @@ def test_a_duplicates_list_without_names_is_refused(tmp_path: Path, draw: Draw) 
     listed = tmp_path / "duplicates.csv"
     listed.write_text("picture\na.png\n")
 
-    with pytest.raises(DatasetError, match="no column 'image'"):
-        ferplus.load(data, "train", "majority", listed)
+    with pytest.raises(DatasetError, match="lacks the columns image"):
+        load("ferplus", data, "train", duplicates=listed)
 
 
 def test_a_copy_with_other_counts_is_remarked_on(ferplus_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

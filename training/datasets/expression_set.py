@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from manet.labels import Expression
 from manet.preprocess import Pixels
 
 Split = Literal["train", "valid", "test"]
@@ -117,7 +118,9 @@ def one_hot(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.floa
     return targets
 
 
-def count_remark(name: str, split: Split, labels: Sequence[str], expected: Mapping[str, int] | int) -> str | None:
+def count_remark(
+    name: str, split: Split, labels: Sequence[str], expected: Mapping[Expression, int] | int
+) -> str | None:
     """Return how a copy's counts differ from the owners', or None where they do not.
 
     Args:

@@ -1,7 +1,7 @@
 """FED-RO: 400 photographs of faces with real occlusions, to be tested on (Li et al., IEEE TIP 2019).
 
-Its owners ship no training pictures. The authors of MA-Net trained on AffectNet-7 and RAF-DB together (inferred from the
-296,172 pictures in their log), so the training split is those two, read from the same folder.
+Its owners ship no training pictures. The authors of MA-Net trained on AffectNet-7 and RAF-DB together (inferred from
+the 296,172 pictures in their log), so the training split is those two, read from the same folder.
 """
 
 from pathlib import Path

@@ -54,7 +54,8 @@ class FolderSet:
         root, _ = need_root(data, self.name, self.places[split])
         if self.prepared is not None and not (root / self.prepared).is_file():
             raise DatasetError(
-                f"{root} holds whole pictures, not faces: first run manet-train prepare {self.name} --data {root} --out DIR"
+                f"{root} holds whole pictures, not faces: first run manet-train prepare {self.name} "
+                f"--data {root} --out DIR"
             )
         return self.read(root, split)
 
@@ -65,9 +66,7 @@ class FolderSet:
         classes = CLASS_ORDERS.get(self.name) or tuple(e for e in Expression if e in set(names))
         strange = sorted(set(names) - set(classes))
         if strange:
-            raise DatasetError(
-                f"{root / self.places[split]} has folders that {self.name} has not: {', '.join(strange)}"
-            )
+            raise DatasetError(f"{root / self.places[split]} has folders of other classes: {', '.join(strange)}")
         paths = tuple(path for path, _ in items)
         demand(paths, root / self.places[split])
         expected = self.expected.get(split)
