@@ -102,14 +102,14 @@ def read_authors_checkpoint(
         CheckpointError: if the file cannot be read or was refused, or a key, a shape, a type or the class count is
             not the expected one, or a value is not finite.
     """
-    content = _unpickle(path)
+    content = unpickle(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path}: expected a dict with 'state_dict', found {found or 'an empty one'}")
     state = _without_prefixes(state, path)
     if fresh_heads is not None:
-        state |= _heads(num_classes, fresh_heads)
+        state |= new_heads(num_classes, fresh_heads)
     _check(state, _layout(num_classes), path)
     return {key: tensor.detach() for key, tensor in state.items()}
 
@@ -208,7 +208,12 @@ _FOREIGN = (
 """Names that the authors' pickles use beyond PyTorch's own. None of them is imported: all mean ``_Inert``."""
 
 
-def _unpickle(path: Path) -> Any:
+def unpickle(path: Path) -> Any:
+    """Return what a PyTorch pickle holds; nothing in it is run (see ``read_authors_checkpoint``).
+
+    Raises:
+        CheckpointError: if there is no such file, it is no pickle, or PyTorch's restricted unpickler refuses it.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file, found none")
     try:
@@ -240,7 +245,7 @@ def _without_prefixes(state: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     return bare
 
 
-def _heads(num_classes: int, generator: torch.Generator) -> dict[str, Tensor]:
+def new_heads(num_classes: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Return new heads, drawn as PyTorch draws a linear layer: uniformly within 1 / sqrt(inputs)."""
     layout = _layout(num_classes)
     bound = layout["fc_1.weight"].shape[1] ** -0.5

@@ -19,6 +19,7 @@ import skimage.data
 from PIL import Image
 
 from manet.checkpoint import save_weights
+from manet.labels import CLASS_ORDERS
 from manet.model import MANet
 from manet.weights import STORE_VARIABLE, get, names
 from tests.training.conftest import draw_ferplus
@@ -176,7 +177,7 @@ def test_the_training_commands(tmp_path: Path) -> None:
             assert "stopped and saved" in process.stdout.read()
             assert process.wait(timeout=60) == 0
     recipe = recipes.load("ferplus")
-    save_weights(MANet(8), tmp_path / "RUN/best.safetensors", weights_header(recipe, "random"))
+    save_weights(MANet(8), tmp_path / "RUN/best.safetensors", weights_header(recipe, CLASS_ORDERS["ferplus"], "random"))
 
     for command in (evaluate, pack):
         done = _shell(command, tmp_path)

@@ -1,26 +1,35 @@
-"""``manet-train``: fit a recipe, go on with a run, evaluate weights, pack them for the wheel."""
+"""``manet-train``: prepare a data set, fit a recipe, evaluate weights, report on runs, pack weights for the wheel."""
 
 import json
-from datetime import UTC, datetime
+import os
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manet.backends import load_backend
+from manet.backends import Device, load_backend
 from manet.errors import ManetError
 from manet.files import write_whole
 from manet.weights import resolve
-from training import recipe as recipes
-from training.datasets import Name, load
-from training.datasets.expression_set import DatasetError, ExpressionSet, Split
-from training.initial import start
-from training.loop import Trainer
+from training.confusion import draw_confusion
+from training.datasets import Name, load, without_broken
+from training.datasets.expression_set import DatasetError, Split
+from training.distributed import available_threads, joined
 from training.measure import measure
+from training.order import Order
 from training.packing import pack_run
+from training.prepare import NOT_FOUND, Preparable, prepare
+from training.recipe import RecipeError
+from training.rehearsal import rehearse
+from training.report import report, rewrite_table
 from training.run import RunFolder, Stop, commit, machine, train
+
+READERS = 8
+"""Processes that read and augment pictures for a GPU."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -32,49 +41,52 @@ def _root() -> None:
 
 @app.command()
 def fit(
-    recipe: Annotated[str | None, typer.Argument(help="name of a recipe, such as ferplus")] = None,
+    recipe: Annotated[str | None, typer.Argument(help="name of a recipe, such as ferplus, or a .toml file")] = None,
     data: Annotated[Path | None, typer.Option(help="folder that holds the data set")] = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
-    init: Annotated[str | None, typer.Option(help="weights to begin from: an id, or a checkpoint's file")] = None,
+    init: Annotated[str | None, typer.Option(help="weights to begin from: an id, a checkpoint or a backbone")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="a field of the recipe to set otherwise, such as epochs=2")
+    ] = None,
     duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
+    skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
+    dry_run: Annotated[bool, typer.Option(help="check everything, say what it will take, and train nothing")] = False,
     resume: Annotated[Path | None, typer.Option(help="folder of a stopped run to continue")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
+    save_every: Annotated[float, typer.Option(help="seconds between two checkpoints", min=0)] = 300.0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the network", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="processes that read pictures; by default none on a CPU")] = None,
 ) -> None:
-    """Train a recipe, or continue a stopped run with --resume."""
-    console = Console(soft_wrap=True)
-    if resume is not None:
-        folder = RunFolder(resume)
-    elif recipe and data and out:
-        folder = RunFolder(out)
-        folder.create(recipes.load(recipe), _facts(recipe, data, duplicates, init))
-    else:
-        raise typer.BadParameter("give a RECIPE with --data and --out, or --resume")
-    if threads:
-        torch.set_num_threads(threads)
-    facts = folder.facts()
-    chosen = folder.recipe()
-    source, leave_out = Path(facts["data"]), facts["duplicates"] and Path(facts["duplicates"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(
-        chosen,
-        load(chosen.dataset, source, "train", chosen.labels, duplicates=leave_out),
-        load(chosen.dataset, source, "valid"),
-        device=device,
-        start=start(facts["init"], chosen) if facts["init"] and not folder.checkpoint.exists() else None,
-    )
-    folder.restore(trainer)
-    for pictures in (trainer.train, trainer.valid):
-        _remark(pictures)
-    stop = Stop()
-    with stop.on_signals():  # from before the first word, so that whoever reads it may ask for the end
+    """Train a recipe, or continue a stopped run with --resume; start it with torchrun to train on many devices."""
+    with joined(os.environ) as world:
+        console = Console(soft_wrap=True, quiet=not world.first)
+        place = resume or out
+        folder = RunFolder(place) if place else None
+        if folder is not None and resume is not None:
+            order = Order.of(folder)
+        elif recipe and data and (out or dry_run):
+            order = Order.new(recipe, changes or (), data, duplicates, init, skip_broken=skip_broken)
+        else:
+            raise typer.BadParameter("give a RECIPE with --data and --out, or --resume")
+        torch.set_num_threads(threads or available_threads(os.environ))
+        readers = workers if workers is not None else (READERS if world.device.type == "cuda" else 0)
+        trainer = order.trainer(world, say=_note if world.first else _nothing, workers=readers, fresh=resume is None)
+        if folder is None or dry_run:
+            for line in rehearse(trainer):
+                console.print(line)
+            return
+        if resume is None and world.first:
+            folder.create(order.recipe, order.facts(trainer))
+        folder.restore(trainer)
+        stop = Stop()
+        with stop.on_signals():  # from before the first word, so that whoever reads it may ask for the end
+            console.print(
+                f"{len(trainer.train)} training and {len(trainer.valid)} {trainer.valid.split} pictures; "
+                f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
+            )
+            finished = train(folder, trainer, stop, console, save_every=save_every)
         console.print(
-            f"{len(trainer.train)} training and {len(trainer.valid)} validation pictures; "
-            f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
+            "finished" if finished else f"stopped and saved; continue with: manet-train fit --resume {folder.path}"
         )
-        finished = train(folder, trainer, stop, console)
-    console.print(
-        "finished" if finished else f"stopped and saved; continue with: manet-train fit --resume {folder.path}"
-    )
 
 
 @app.command("evaluate")
@@ -84,21 +96,70 @@ def evaluate_weights(
     weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
     split: Annotated[Split, typer.Option(help="which part of the data set")] = "valid",
     duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
+    only: Annotated[Path | None, typer.Option(help="list of pictures to keep, such as the occluded ones")] = None,
+    skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
+    confusion: Annotated[Path | None, typer.Option(help="file for the confusion matrix as PNG")] = None,
+    device: Annotated[Device, typer.Option(help="where the network runs")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
     pictures = load(dataset, data, split, duplicates=duplicates)
-    _remark(pictures)
+    if only is not None:
+        pictures = pictures.named(only)
+    if pictures.remark is not None:
+        _note(f"note: {pictures.remark}")
+    pictures, complaints = without_broken(pictures, skip=skip_broken)
+    for complaint in complaints:
+        _note(f"left out: {complaint}")
     chosen = resolve(weights)
-    found = measure(pictures, chosen, load_backend(chosen, threads=threads))
+    found = measure(pictures, chosen, load_backend(chosen, device=device, threads=threads))
     result = {**found, "commit": commit(), "machine": machine()}
     if out is not None:
         write_whole(out, lambda part: part.write_text(json.dumps(result, indent=2) + "\n"))
+    if confusion is not None:
+        draw_confusion(np.array(found["confusion"]), pictures.classes, confusion)
     Console(soft_wrap=True).print(
         f"{chosen.id} on {dataset} {split}, {found['n']} pictures: accuracy {found['accuracy']:.2f} %, "
-        f"macro recall {found['macro_recall']:.2f} %, expected calibration error {found['calibration_error']:.2f} %"
+        f"macro recall {found['macro_recall']:.2f} %, expected calibration error {found['calibration_error']:.2f} % "
+        f"({found['calibration_error_uncalibrated']:.2f} % before its temperature)"
     )
+
+
+@app.command("prepare")
+def prepare_faces(
+    dataset: Annotated[Preparable, typer.Argument(help="the data set")],
+    data: Annotated[Path, typer.Option(help="folder that holds it as its owners ship it")],
+    out: Annotated[Path, typer.Option(help="folder for the faces; give it again to go on after a stop")],
+    processes: Annotated[int | None, typer.Option(help="how many work at once; by default one a core", min=1)] = None,
+) -> None:
+    """Find, align and cut out the faces of a data set that ships film frames or whole photographs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(soft_wrap=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(dataset)
+        found = prepare(
+            dataset,
+            data,
+            out,
+            processes=processes or available_threads({}),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(f"{found.faces} faces in {out}; {len(found.missing)} pictures without, listed in {out / NOT_FOUND}")
+
+
+@app.command("report")
+def write_report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs on one data set")],
+    out: Annotated[Path, typer.Option(help="folder for the report")],
+    evaluation: Annotated[list[Path] | None, typer.Option(help="a result of evaluate --json to show in it")] = None,
+    readme: Annotated[Path | None, typer.Option(help="README whose table of benchmarks to write again")] = None,
+) -> None:
+    """Write one Markdown and one JSON on runs, beside the authors' figures, with their logs and pictures."""
+    made = report([RunFolder(run) for run in runs], evaluation or (), out)
+    if readme is not None:
+        rewrite_table(readme, out.parent)
+    Console(soft_wrap=True).print(f"{made}")
 
 
 @app.command()
@@ -114,28 +175,19 @@ def pack(
     )
 
 
-def _remark(pictures: ExpressionSet) -> None:
-    if pictures.remark is not None:
-        typer.secho(f"note: {pictures.remark}", fg="yellow", err=True)
+def _note(line: str) -> None:
+    typer.secho(line, fg="yellow", err=True)
 
 
-def _facts(recipe: str, data: Path, duplicates: Path | None, init: str | None) -> dict[str, object]:
-    return {
-        "recipe": recipe,
-        "data": str(data.resolve()),
-        "duplicates": str(duplicates.resolve()) if duplicates else None,
-        "init": init and (str(Path(init).resolve()) if Path(init).is_file() else init),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-    }
+def _nothing(line: str) -> None:
+    """Say nothing: the first of several processes speaks for all."""
 
 
 def main() -> None:
     """Run the command line; what can go wrong with data, weights and files is one red line and exit status 2."""
     try:
         app()
-    except (DatasetError, ManetError, OSError) as error:
+    except (DatasetError, RecipeError, ManetError, OSError) as error:
         typer.secho(" ".join(str(error).split()), fg="red", err=True)
         raise SystemExit(2) from None
 

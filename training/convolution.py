@@ -48,13 +48,13 @@ def _weight_gradient(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
 
 
 class TinyMapConv2d(nn.Conv2d):
-    """A 3x3 convolution that takes the matrix product wherever its output map is tiny."""
+    """A 3x3 convolution that takes the matrix product wherever its output map is tiny and its numbers are float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of maps (N, C, H, W)."""
         stride = self.stride[0]
         positions = -(-x.shape[2] // stride) * -(-x.shape[3] // stride)
-        if positions > MAX_POSITIONS:
+        if positions > MAX_POSITIONS or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         return cast(Tensor, _TinyMapConvolution.apply(x, self.weight, stride))
 

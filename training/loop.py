@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,28 +18,50 @@ from manet.tensors import normalised
 from training import evaluate
 from training.convolution import speed_up_tiny_maps
 from training.datasets.expression_set import DatasetError, ExpressionSet
+from training.distributed import World
 from training.loss import branch_loss
-from training.recipe import Recipe
+from training.recipe import LEAST_BATCH, Precision, Recipe
 from training.schedule import learning_rate
 from training.transforms import Samples, epoch_order
+
+_DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
+    {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
+)
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One row of a run's log: rates in percent, losses in nats, time in seconds."""
+    """What an epoch came to.
+
+    Attributes:
+        epoch: counted from 0.
+        learning_rate: of its last step.
+        train_loss: mean over its training pictures, in nats.
+        train_accuracy: of the network on them as they were learned from, in percent.
+        found: the evaluation of the weights after it, on the split that judges.
+        seconds: spent on its steps.
+    """
 
     epoch: int
     learning_rate: float
     train_loss: float
     train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    valid_macro_recall: float
+    found: evaluate.Evaluation
     seconds: float
 
     def as_row(self) -> dict[str, float | int]:
-        """Return the row as the CSV holds it."""
-        return {key: round(value, 5) for key, value in asdict(self).items()}
+        """Return the epoch as a row of the log: rates in percent, losses in nats, time in seconds."""
+        row = {
+            "epoch": self.epoch,
+            "learning_rate": self.learning_rate,
+            "train_loss": self.train_loss,
+            "train_accuracy": self.train_accuracy,
+            "valid_loss": self.found.cross_entropy,
+            "valid_accuracy": self.found.accuracy,
+            "valid_macro_recall": self.found.macro_recall,
+            "seconds": self.seconds,
+        }
+        return {key: round(value, 5) for key, value in row.items()}
 
 
 @dataclass
@@ -52,13 +75,15 @@ class _Totals:
 
 
 class Trainer:
-    """A recipe at work on one device; ``state_dict`` holds all that a later process needs to go on.
+    """A recipe at work on one device, or one of several processes that work on it together.
+
+    ``state_dict`` holds all that a later process needs to go on.
 
     Args:
         recipe: what to do.
         train: the pictures to learn from.
         valid: the pictures that judge each epoch.
-        device: where the network runs.
+        world: where the network runs, and beside which others.
         start: parameters to begin from, under all the network's keys; None draws them from the recipe's seed.
         clock: seconds, monotonic.
         workers: processes that read and augment pictures; 0 does it between steps.
@@ -73,23 +98,28 @@ class Trainer:
         train: ExpressionSet,
         valid: ExpressionSet,
         *,
-        device: torch.device,
+        world: World,
         start: Mapping[str, Tensor] | None = None,
         clock: Callable[[], float] = time.monotonic,
         workers: int = 0,
     ) -> None:
         self.recipe, self.train, self.valid = recipe, train, valid
-        self.device, self._clock, self._workers = device, clock, workers
-        if len(train) < recipe.batch_size:
+        self.world, self.device, self.clock, self._workers = world, world.device, clock, workers
+        self.steps_per_epoch = recipe.steps_per_epoch(len(train))
+        if not self.steps_per_epoch:
             raise DatasetError(f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}")
+        smallest = recipe.batch_size if recipe.last_batch == "drop" else len(train) % recipe.batch_size
+        if LEAST_BATCH <= smallest < world.size:
+            raise DatasetError(f"a step of {smallest} pictures leaves some of {world.size} processes without any")
         torch.manual_seed(recipe.seed)
         self.model = MANet(len(train.classes), wiring=recipe.wiring)
         if start is not None:
             self.model.load_state_dict(start)
-        self.model.to(device).to(memory_format=torch.channels_last)
-        if device.type == "cpu":
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
             speed_up_tiny_maps(self.model)
         self.average = self._average()
+        self._network = world.wrap(self.model)
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
             lr=0.0,  # set at each step from the recipe's schedule
@@ -97,7 +127,8 @@ class Trainer:
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
         )
-        self.steps_per_epoch = len(train) // recipe.batch_size  # a last small batch would upset BatchNorm
+        # Only float16 has too little range for gradients; for the others the scaler does nothing.
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self.epoch, self.step = 0, 0
         self._totals = _Totals()
 
@@ -118,36 +149,41 @@ class Trainer:
 
     def steps(self) -> Iterator[float]:
         """Run the rest of the current epoch, yielding the loss after each step; stop iterating at any point."""
-        self.model.train()
-        started = self._clock() - self._totals.seconds
+        self._network.train()
+        started = self.clock() - self._totals.seconds
         for images, targets in self._batches():
-            loss, right = self._take_step(images, targets)
-            self._totals.loss += loss * len(images)
+            loss, right, seen = self._take_step(images, targets)
+            self._totals.loss += loss * seen
             self._totals.right += right
-            self._totals.seen += len(images)
-            self._totals.seconds = self._clock() - started
+            self._totals.seen += seen
+            self._totals.seconds = self.clock() - started
             self.step += 1
             yield loss
 
-    def end_epoch(self) -> EpochResult:
-        """Judge the epoch on the validation pictures, begin the next one, and return the finished one's row."""
-        found = self.judge()
+    def end_epoch(self) -> EpochResult | None:
+        """Judge the epoch, begin the next one, and return what the finished one came to; None but in the first process.
+
+        The other processes wait for the first one's judgement at their next step.
+        """
+        found = self.judge(self.valid) if self.world.first else None
         totals = self._totals
-        result = EpochResult(
-            epoch=self.epoch,
-            learning_rate=self.optimiser.param_groups[0]["lr"],
-            train_loss=totals.loss / totals.seen,
-            train_accuracy=100 * totals.right / totals.seen,
-            valid_loss=found.cross_entropy,
-            valid_accuracy=found.accuracy,
-            valid_macro_recall=found.macro_recall,
-            seconds=totals.seconds,
+        result = (
+            None
+            if found is None
+            else EpochResult(
+                epoch=self.epoch,
+                learning_rate=self.optimiser.param_groups[0]["lr"],
+                train_loss=totals.loss / totals.seen,
+                train_accuracy=100 * totals.right / totals.seen,
+                found=found,
+                seconds=totals.seconds,
+            )
         )
         self.epoch, self.step, self._totals = self.epoch + 1, 0, _Totals()
         return result
 
-    def judge(self) -> evaluate.Evaluation:
-        """Evaluate the averaged weights on the validation pictures, at the recipe's final input size."""
+    def judge(self, pictures: ExpressionSet) -> evaluate.Evaluation:
+        """Evaluate the averaged weights on pictures, at the recipe's final input size."""
         network = self.best_weights().eval()
         spec = self.recipe.preprocessing()
 
@@ -157,7 +193,7 @@ class Trainer:
             fused = fuse(network(x), self.recipe.fusion_weight)  # (N, classes)
             return fused.float().cpu().numpy()
 
-        return evaluate.score(self.valid, evaluate.run(self.valid, spec, classify))
+        return evaluate.score(pictures, evaluate.run(pictures, spec, classify))
 
     def best_weights(self) -> nn.Module:
         """Return the network that is judged and kept: the average where the recipe has one."""
@@ -169,6 +205,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "totals": asdict(self._totals),
@@ -181,6 +218,7 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self._totals = _Totals(**state["totals"])
         torch.set_rng_state(state["random"])
@@ -197,24 +235,49 @@ class Trainer:
             self.train, recipe.preprocessing(self.epoch), recipe.augment, seed=recipe.seed, epoch=self.epoch
         )
         order = epoch_order(self.train.labels, recipe.seed, self.epoch, class_balance=recipe.class_balance)
-        whole = order[: self.steps_per_epoch * recipe.batch_size]
-        batches = [whole[at : at + recipe.batch_size] for at in range(0, len(whole), recipe.batch_size)][self.step :]
-        return DataLoader(samples, batch_sampler=batches, num_workers=self._workers)
+        size = recipe.batch_size
+        batches = [self.world.share(order[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
+        pin = self.device.type == "cuda"
+        return DataLoader(samples, batch_sampler=batches, num_workers=self._workers, pin_memory=pin)
 
-    def _take_step(self, images: Tensor, targets: Tensor) -> tuple[float, int]:
-        """Return the step's loss and how many of its pictures the network answered with their label."""
+    def _take_step(self, images: Tensor, targets: Tensor) -> tuple[float, int, int]:
+        """Return the step's loss, how many pictures the network answered with their label, and of how many."""
         recipe = self.recipe
         rate = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        x = normalised(images.to(self.device), recipe.preprocessing())
-        targets = targets.to(self.device)
-        logits = self.model(x)
-        loss = branch_loss(logits, targets, recipe.fusion_weight)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        (seen,) = self.world.total(len(images))
+        parts = min(recipe.accumulate, int(seen) // self.world.size)  # the same in every process, and none is empty
+        loss, right = 0.0, 0.0
+        for part, (x, y) in enumerate(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
+            with self.world.together(self._network, part == parts):
+                more, answered = self._learn(x, y, seen)
+            loss, right = loss + more, right + answered
+        self._scaler.step(self.optimiser)
+        self._scaler.update()
         if self.average is not None and recipe.averaging and (self.steps_done + 1) % recipe.averaging.every == 0:
             self.average.update_parameters(self.model)
+        loss, right = self.world.total(loss, right)
+        return loss, int(right), int(seen)
+
+    def _learn(self, images: Tensor, targets: Tensor, step_size: float) -> tuple[float, int]:
+        """Add the gradients of a part of a step; return its share of the step's loss, and how many answers were right.
+
+        Args:
+            images: uint8 (N, 3, S, S).
+            targets: (N, classes).
+            step_size: pictures in the whole step, of which these are some.
+        """
+        recipe = self.recipe
+        x = normalised(images.to(self.device, non_blocking=True), recipe.preprocessing())
+        targets = targets.to(self.device, non_blocking=True)
+        dtype = _DTYPES[recipe.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            logits = self._network(x)
+            weight = recipe.fusion_weight if recipe.loss == "weighted" else None
+            loss = branch_loss(logits, targets, weight) * (len(images) / step_size)
+        # The processes' gradients are averaged, so each one's are made larger by their number.
+        self._scaler.scale(loss * self.world.size).backward()  # type: ignore[no-untyped-call]
         answers = fuse(logits, recipe.fusion_weight).argmax(dim=1)
         return loss.item(), int((answers == targets.argmax(dim=1)).sum())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from manet.backends import load_backend
 from manet.checkpoint import load_model, save_weights
+from manet.errors import CheckpointError
 from manet.weights import described_by
 from training import evaluate
 from training.calibration import fit_temperature
@@ -30,9 +31,12 @@ def pack_run(folder: RunFolder, out: Path, provenance: str) -> Packed:
         CheckpointError: if the run has no usable weights.
     """
     recipe, source = folder.recipe(), Path(folder.facts()["data"])
-    data = load(recipe.dataset, source, "valid")
+    data = load(recipe.dataset, source, recipe.judged_on)
     model = load_model(folder.weights("best"), num_classes=len(data.classes), wiring=recipe.wiring)
-    header = replace(weights_header(recipe, provenance), storage="int8")
+    header = weights_header(recipe, data.classes, provenance)
+    if header is None:
+        raise CheckpointError(f"{folder.path}: weights that tell people apart are not packed; begin a run from them")
+    header = replace(header, storage="int8")
     save_weights(model, out, header)
     weights = described_by(out)
     backend = load_backend(weights)

@@ -5,17 +5,25 @@ range is an error that names it.
 """
 
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manet.preprocess import Preprocessing
 from manet.wiring import Wiring
 from training.datasets import Name
+from training.datasets.expression_set import LabelKind, Split
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Precision = Literal["float32", "bf16", "float16"]
+
+
+LEAST_BATCH = 2
+"""Pictures that BatchNorm needs for a variance."""
 
 
 class _Frozen(BaseModel):
@@ -57,6 +65,8 @@ class Augmentation(_Frozen):
         brightness: largest relative change of brightness; ``contrast`` likewise.
         contrast: see ``brightness``.
         erase: probability that a random rectangle is overwritten with zeros.
+        crop_area: least share of the picture's area that a random crop keeps, its sides at 3:4 to 4:3 (the authors'
+            RandomResizedCrop, whose least share is 0.08); None crops nothing.
     """
 
     flip: Fraction = 0.0
@@ -66,6 +76,7 @@ class Augmentation(_Frozen):
     brightness: Fraction = 0.0
     contrast: Fraction = 0.0
     erase: Fraction = 0.0
+    crop_area: Fraction | None = None
 
 
 class Averaging(_Frozen):
@@ -85,16 +96,25 @@ class Recipe(_Frozen):
 
     Attributes:
         dataset: which data set's layout, labels and class order.
+        judged_on: the split that judges each epoch. The field's habit for sets without a validation split is the test
+            split, and the best epoch on it is the headline; a report shows the last epoch beside it.
+        init: the recipe whose result this one begins from, or None for random weights.
         labels: ``majority`` trains on one class a picture, ``distribution`` on the share of votes for each class.
         wiring: see ``manet.blocks.Wiring``.
         fusion_weight: share of the local branch in the loss and in the answer (the paper's lambda).
+        loss: ``weighted`` is the paper's lambda and 1 - lambda, ``sum`` the two branches' losses as they are.
         input_size: side of the network input, px.
         colour: as in ``manet.preprocess.Preprocessing``; likewise ``detail_size``.
         detail_size: side of the training pictures where they are smaller than the input.
         epochs: passes over the training pictures.
         epoch_sizes: input side of each epoch's training pictures, px, where a run begins on smaller ones; by
             default every epoch trains at ``input_size``.
-        batch_size: pictures a step.
+        batch_size: pictures a step, over all processes and all parts of an accumulated step.
+        last_batch: whether the pictures that are left over at an epoch's end make a smaller step or wait for another
+            epoch's order.
+        accumulate: parts that a step's batch is run in, one after another, where memory is short; BatchNorm's
+            statistics are then those of each part.
+        precision: number format of the forward and the backward pass; weights stay float32.
         class_balance: how far an epoch's draws even out the classes: a picture is drawn in proportion to its class's
             count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition
             (the authors' imbalanced-data sampler).
@@ -108,15 +128,21 @@ class Recipe(_Frozen):
     """
 
     dataset: Name
-    labels: Literal["majority", "distribution"]
+    judged_on: Split = "valid"
+    init: str | None = None
+    labels: LabelKind
     wiring: Wiring
     fusion_weight: Fraction
+    loss: Literal["weighted", "sum"] = "weighted"
     input_size: Annotated[int, Field(ge=32)]
     colour: Literal["grey", "rgb"]
     detail_size: Positive | None = None
     epochs: Positive
     epoch_sizes: tuple[Annotated[int, Field(ge=32)], ...] | None = None
     batch_size: Annotated[int, Field(gt=1)]
+    last_batch: Literal["keep", "drop"] = "drop"
+    accumulate: Positive = 1
+    precision: Precision = "float32"
     class_balance: Fraction = 0.0
     schedule: Annotated[Cycles | Step, Field(discriminator="kind")]
     momentum: Fraction
@@ -140,6 +166,11 @@ class Recipe(_Frozen):
                 raise ValueError(f"the schedule's cycles last {epochs} epochs, the run {self.epochs}")
         return self
 
+    def steps_per_epoch(self, pictures: int) -> int:
+        """Return the steps of an epoch over so many training pictures."""
+        whole, rest = divmod(pictures, self.batch_size)
+        return whole + (self.last_batch == "keep" and rest >= LEAST_BATCH)
+
     def preprocessing(self, epoch: int | None = None) -> Preprocessing:
         """Return how the network wants its faces, in the given epoch of training or, by default, for good."""
         size = self.input_size if epoch is None or self.epoch_sizes is None else self.epoch_sizes[epoch]
@@ -152,13 +183,42 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
 
 
-def load(name: str) -> Recipe:
-    """Return the recipe of that name.
+class RecipeError(Exception):
+    """A recipe does not exist, or is not one."""
+
+
+def load(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """Return a recipe.
+
+    Args:
+        name: of one that comes with the package, or a ``.toml`` file.
+        changes: fields to set otherwise, each as TOML: ``epochs=2``, ``schedule.rate=0.1``, ``precision="bf16"``.
 
     Raises:
-        KeyError: if there is none; the message lists those there are.
-        pydantic.ValidationError: if the file holds an unknown key, lacks one, or a value is out of range.
+        RecipeError: if there is none of that name (the message lists those there are), or the fields are no recipe:
+            an unknown key, a missing one, a value out of range.
     """
-    if name not in names():
-        raise KeyError(f"no recipe {name!r}; there are: {', '.join(names())}")
-    return Recipe.model_validate(tomllib.loads(files("training").joinpath("recipes", f"{name}.toml").read_text()))
+    if name.endswith(".toml"):
+        text = Path(name).read_text()
+    elif name in names():
+        text = files("training").joinpath("recipes", f"{name}.toml").read_text()
+    else:
+        raise RecipeError(f"no recipe {name!r}; there are: {', '.join(names())}")
+    try:
+        fields = tomllib.loads(text)
+        for change in changes:
+            _merge(fields, tomllib.loads(change))
+        return Recipe.model_validate(fields)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name}: {error}") from error
+    except ValidationError as error:
+        complaints = (f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"{name}: {'; '.join(complaints)}") from error
+
+
+def _merge(fields: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(fields.get(key), dict):
+            _merge(fields[key], value)
+        else:
+            fields[key] = value

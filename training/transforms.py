@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from manet.preprocess import Preprocessing, network_input
+from manet.preprocess import Pixels, Preprocessing, network_input
 from training.datasets.expression_set import ExpressionSet
 from training.recipe import Augmentation
 
@@ -33,18 +33,30 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self._data, self._spec, self._seed, self._epoch = data, spec, seed, epoch
         self._augment = None if augment is None else augmenter(augment)
+        self._crop_area = None if augment is None else augment.crop_area
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pixels = network_input(self._data.read(index), self._spec)  # (S, S, 3)
+        picture = self._data.read(index)
         if self._augment is None:
+            pixels = network_input(picture, self._spec)  # (S, S, 3)
             image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # (3, S, S)
         else:
             torch.default_generator.manual_seed(_seed(self._seed, self._epoch, index))
+            pixels = network_input(_random_crop(picture, self._crop_area), self._spec)
             image = self._augment(Image.fromarray(pixels))
         return image, torch.from_numpy(self._data.targets[index])
+
+
+def _random_crop(picture: Pixels, least_area: float | None) -> Pixels:
+    """Return a random part of a picture (height, width, 3), before it loses detail by being resized."""
+    if least_area is None:
+        return picture
+    shape = torch.empty((3, *picture.shape[:2]), device="meta")
+    top, left, height, width = v2.RandomResizedCrop(1, scale=(least_area, 1)).make_params([shape]).values()
+    return picture[top : top + height, left : left + width]
 
 
 def augmenter(spec: Augmentation) -> v2.Transform:

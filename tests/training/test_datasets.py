@@ -261,17 +261,6 @@ def test_broken_pictures_are_listed_and_skipped_only_on_demand(
     assert without_broken(kept, skip=False) == (kept, [])
 
 
-def test_only_the_listed_pictures(ferplus_tree: Path) -> None:
-    data = load("ferplus", ferplus_tree, "valid")
-
-    found = data.named({data.paths[3].stem, "absent"}, "occlusion.txt")
-
-    assert found.paths == data.paths[3:4]
-    assert found.protocol.endswith("only the 1 of occlusion.txt")
-    with pytest.raises(DatasetError, match="none of the 1 listed pictures"):
-        data.named({"absent"}, "occlusion.txt")
-
-
 def test_counts_are_compared_class_by_class() -> None:
     expected = {Expression.NEUTRAL: 2, Expression.FEAR: 1}
 
@@ -286,3 +275,20 @@ def test_expressions_by_name() -> None:
     assert expression_named("disgust") is Expression.DISGUST
     with pytest.raises(ValueError, match="bored"):
         expression_named("bored")
+
+
+def test_a_list_of_occluded_pictures_keeps_those_alone(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        _draw(tmp_path / f"test/happiness/test_{number:04}_aligned.png")
+    listed = tmp_path / "occlusion.txt"
+    listed.write_text("test_0001.jpg 4\nRAF/test_0003_aligned.jpg,4\ntest_0009 4\n\n")
+
+    found = load("folders", tmp_path, "test").named(listed)
+
+    assert [path.stem for path in found.paths] == ["test_0001_aligned", "test_0003_aligned"]
+    assert found.protocol.endswith("only the 2 of 3 in occlusion.txt")
+    listed.write_text("test_0009 4\n")
+    with pytest.raises(DatasetError, match="none of the 1 pictures"):
+        load("folders", tmp_path, "test").named(listed)
+    with pytest.raises(DatasetError, match="is missing"):
+        load("folders", tmp_path, "test").named(tmp_path / "nowhere.txt")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from manet.checkpoint import save_weights
 from manet.files import sha256_of
+from manet.labels import CLASS_ORDERS
 from manet.model import MANet
 from manet.weights import described_by, get
 from training import recipe as recipes
@@ -23,7 +24,11 @@ def run_folder(ferplus_tree: Path, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.create(recipe, {"data": str(ferplus_tree), "duplicates": None})
     torch.manual_seed(3)
-    save_weights(MANet(8, wiring=recipe.wiring), folder.weights("best"), weights_header(recipe, "random"))
+    save_weights(
+        MANet(8, wiring=recipe.wiring),
+        folder.weights("best"),
+        weights_header(recipe, CLASS_ORDERS["ferplus"], "random"),
+    )
     return folder
 
 
@@ -57,7 +62,7 @@ def test_packed_weights_are_small_calibrated_and_measured_through_the_same_file(
 
 def test_weights_of_other_classes_are_refused(ferplus_tree: Path, tmp_path: Path) -> None:
     recipe = recipes.load("ferplus")
-    header = weights_header(recipe, "random")
+    header = weights_header(recipe, CLASS_ORDERS["ferplus"], "random")
     path = tmp_path / "seven.safetensors"
     save_weights(
         MANet(7), path, type(header)(classes=get("raf_db").classes, wiring=header.wiring, provenance="", use=header.use)

@@ -1,10 +1,13 @@
 """Recipes: data with every field known, and what follows from them."""
 
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from training import recipe as recipes
-from training.recipe import Cycle, Cycles, Recipe, Step
+from training.recipe import Augmentation, Cycle, Cycles, Recipe, RecipeError, Step
 from training.schedule import learning_rate
 
 
@@ -31,7 +34,7 @@ def test_the_second_stage_of_ferplus() -> None:
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="ferplus"):
+    with pytest.raises(RecipeError, match="raf_db"):
         recipes.load("fer++")
 
 
@@ -78,3 +81,76 @@ def test_step_schedule_is_the_papers() -> None:
     rates = [learning_rate(schedule, epoch * 96, steps_per_epoch=96) for epoch in (0, 14, 15, 30)]
 
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.0001])
+
+
+SHIPPED = files("training").joinpath("recipes/raf_db.toml").read_text()
+
+# (data set, judged on, begins from, loss, rate, every, gamma, epochs, batch, balance, pictures, steps an epoch)
+AUTHORS = {
+    "raf_db": ("raf_db", "test", "identity", "weighted", 0.01, 15, 0.1, 100, 128, 0, 12_271, 96),
+    "affectnet7": ("affectnet7", "valid", "identity", "weighted", 0.01, 5, 0.1, 20, 256, 1, 283_901, 1109),
+    "affectnet8": ("affectnet8", "valid", "identity", "sum", 0.01, 5, 0.1, 20, 256, 1, 287_651, 1124),
+    "caer_s": ("caer_s", "test", None, "weighted", 0.1, 50, 0.5, 400, 128, 0, 48_995, 383),
+    "sfew": ("sfew", "valid", "fer2013", "sum", 0.001, 10, 0.1, 100, 128, 0, 958, 8),
+    "fed_ro": ("fed_ro", "test", "identity", "sum", 0.01, 5, 0.1, 20, 256, 1, 296_172, 1157),
+    "fer2013": ("fer2013", "valid", "identity", "weighted", 0.01, 15, 0.1, 60, 128, 0, 28_709, 225),
+    "identity": ("identities", "valid", None, "weighted", 0.1, 10, 0.1, 30, 128, 0, 12_666 * 80, 7917),
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_the_authors_recipes(name: str) -> None:
+    dataset, judged, init, loss, rate, every, gamma, epochs, batch, balance, pictures, steps = AUTHORS[name]
+
+    recipe = recipes.load(name)
+
+    assert (recipe.dataset, recipe.judged_on, recipe.init, recipe.loss) == (dataset, judged, init, loss)
+    assert recipe.schedule == Step(kind="step", rate=rate, every=every, gamma=gamma)
+    assert (recipe.epochs, recipe.batch_size, recipe.class_balance) == (epochs, batch, balance)
+    assert recipe.steps_per_epoch(pictures) == steps
+    # What all of their runs share.
+    assert (recipe.momentum, recipe.nesterov, recipe.weight_decay) == (0.9, False, 1e-4)
+    assert (recipe.wiring, recipe.fusion_weight, recipe.labels) == ("unidirectional", 0.6, "majority")
+    assert (recipe.input_size, recipe.colour, recipe.detail_size, recipe.epoch_sizes) == (224, "rgb", None, None)
+    assert recipe.augment == Augmentation(flip=0.5, crop_area=0.08)
+    assert recipe.averaging is None
+
+
+def test_every_recipe_that_comes_along_is_pinned_and_begins_from_one_that_does() -> None:
+    assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_refine"}
+    for name in recipes.names():
+        assert recipes.load(name).init in (None, *recipes.names())
+
+
+def test_fields_are_set_otherwise_one_by_one() -> None:
+    recipe = recipes.load("raf_db", ["epochs=3", "schedule.rate=0.5", "precision='bf16'"])
+
+    assert (recipe.epochs, recipe.precision) == (3, "bf16")
+    assert recipe.schedule == Step(kind="step", rate=0.5, every=15, gamma=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("epoch=3", "epoch: Extra inputs"),
+        ("epochs=-1", "epochs: Input should be greater"),
+        ("epochs", "raf_db: "),
+        ("precision='half'", "precision: Input should be 'float32'"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_an_error(change: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        recipes.load("raf_db", [change])
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(SHIPPED.replace("epochs = 100", "epochs = 7"))
+
+    assert recipes.load(str(tmp_path / "own.toml")).epochs == 7
+
+
+def test_a_last_step_of_one_picture_is_not_taken() -> None:
+    recipe = recipes.load("raf_db")
+
+    assert [recipe.steps_per_epoch(n) for n in (128, 129, 130, 256)] == [1, 1, 2, 2]
+    assert recipes.load("ferplus").steps_per_epoch(127) == 1

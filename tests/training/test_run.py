@@ -1,29 +1,49 @@
 """A run can be stopped anywhere and goes on as if nothing had happened."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.models import resnet18
+from typer.testing import CliRunner
 
 from manet.checkpoint import save_weights
-from manet.errors import UnknownWeightsError
+from manet.errors import CheckpointError, UnknownWeightsError
+from manet.header import Header
+from manet.labels import CLASS_ORDERS
 from manet.model import MANet
 from training import recipe as recipes
+from training.__main__ import app
 from training.datasets import ferplus
 from training.datasets.expression_set import DatasetError
+from training.distributed import World
 from training.initial import start
 from training.loop import Trainer
 from training.recipe import Averaging, Cycle, Cycles, Recipe
 from training.run import RunFolder, Stop, train, weights_header
 
 QUIET = Console(quiet=True)
+ALONE = World(torch.device("cpu"))
+EIGHT = CLASS_ORDERS["ferplus"]
+
+
+def _header(recipe: Recipe, classes: Sequence[str] = EIGHT) -> Header:
+    header = weights_header(recipe, classes, "random")
+    assert header is not None
+    return header
 
 
 @pytest.fixture
@@ -35,7 +55,7 @@ def recipe() -> Recipe:
 
 def _trainer(recipe: Recipe, data: Path) -> Trainer:
     train_set = ferplus.load(data, "train", recipe.labels)
-    return Trainer(recipe, train_set, ferplus.load(data, "valid", "majority"), device=torch.device("cpu"))
+    return Trainer(recipe, train_set, ferplus.load(data, "valid", "majority"), world=ALONE)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +69,7 @@ def test_a_run_stopped_after_every_step_equals_an_unbroken_one(
 ) -> None:
     whole = RunFolder(tmp_path / "whole")
     whole.create(recipe, {})
-    assert train(whole, _trainer(recipe, ferplus_tree), Stop(), QUIET)
+    assert train(whole, _trainer(recipe, ferplus_tree), Stop(), QUIET, save_every=300)
 
     broken = RunFolder(tmp_path / "broken")
     broken.create(recipe, {})
@@ -60,7 +80,7 @@ def test_a_run_stopped_after_every_step_equals_an_unbroken_one(
     while not finished:
         trainer = _trainer(broken.recipe(), ferplus_tree)
         broken.restore(trainer)
-        finished = train(broken, trainer, stop, QUIET)
+        finished = train(broken, trainer, stop, QUIET, save_every=300)
         starts += 1
 
     assert starts > 4  # two steps an epoch, two epochs
@@ -90,7 +110,7 @@ def test_a_run_killed_between_log_and_checkpoint_logs_no_epoch_twice(
 
     again = _trainer(recipe, ferplus_tree)
     folder.restore(again)
-    assert train(folder, again, Stop(), QUIET)
+    assert train(folder, again, Stop(), QUIET, save_every=300)
 
     assert [row["epoch"] for row in folder.rows()] == [0, 1]
 
@@ -128,21 +148,146 @@ def test_sigterm_saves_and_stops(ferplus_tree: Path, tmp_path: Path) -> None:
 def test_a_run_begins_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
     given = MANet(8, wiring=recipe.wiring)
     path = tmp_path / "start.safetensors"
-    save_weights(given, path, weights_header(recipe, "random"))
+    save_weights(given, path, _header(recipe))
     train_set = ferplus.load(ferplus_tree, "train", recipe.labels)
 
-    trainer = Trainer(recipe, train_set, train_set, device=torch.device("cpu"), start=start(str(path), recipe))
+    trainer = Trainer(recipe, train_set, train_set, world=ALONE, start=start(str(path), recipe, EIGHT))
 
     for key, value in trainer.model.state_dict().items():
         assert torch.equal(value, given.state_dict()[key]), key
 
 
 def test_an_authors_checkpoint_gives_all_but_its_heads(recipe: Recipe, authors_checkpoints: Mapping[str, Path]) -> None:
-    begun = start(str(authors_checkpoints["seven"]), recipe)
+    begun = start(str(authors_checkpoints["seven"]), recipe, EIGHT)
 
     assert begun["fc_1.weight"].shape == (8, 512)
 
 
 def test_weights_to_begin_from_that_do_not_exist_are_an_error(recipe: Recipe) -> None:
     with pytest.raises(UnknownWeightsError, match=r"nowhere\.pth"):
-        start("nowhere.pth", recipe)
+        start("nowhere.pth", recipe, EIGHT)
+
+
+def test_weights_of_other_classes_give_all_but_their_heads(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "start.safetensors"
+    given = MANet(7, wiring=recipe.wiring)
+    save_weights(given, path, _header(recipe, CLASS_ORDERS["raf_db"]))
+
+    begun = start(str(path), recipe, EIGHT)
+
+    assert begun["fc_1.weight"].shape == (8, 512)
+    assert torch.equal(begun["layer4_2.0.conv1.weight"], given.state_dict()["layer4_2.0.conv1.weight"])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_backbone_gives_the_layers_before_the_branches(recipe: Recipe, tmp_path: Path, suffix: str) -> None:
+    given = resnet18().state_dict()
+    path = tmp_path / f"resnet18{suffix}"
+    save_file(given, path) if suffix == ".safetensors" else torch.save(given, path)
+
+    begun = start(str(path), recipe, EIGHT)
+
+    assert set(begun) == set(MANet(8).state_dict())
+    same = {key for key, value in begun.items() if key in given and torch.equal(value, given[key])}
+    assert {key.split(".")[0] for key in same} == {"conv1", "bn1", "layer1", "layer2"}
+    for key in same:
+        assert begun[key].shape == given[key].shape
+
+
+def test_a_file_that_is_no_backbone_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
+
+    with pytest.raises(CheckpointError, match=r"no ResNet-18: conv1\.weight: expected \(64, 3, 7, 7\)"):
+        start(str(path), recipe, EIGHT)
+
+
+def _command(tree: Path, out: Path) -> list[str]:
+    """A whole run of two epochs of two steps, which keeps a checkpoint of every step."""
+    own = out.with_suffix(".toml")
+    shipped = files("training").joinpath("recipes/ferplus.toml").read_text()
+    own.write_text(shipped.partition("[averaging]")[0])  # half the checkpoint
+    fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6")
+    schedule = "schedule.cycles=[{epochs=2, peak=0.05, warmup=0.2}]"
+    changes = [word for field in (*fields, schedule) for word in ("--set", field)]
+    start = [sys.executable, "-m", "training", "fit", str(own), "--data", str(tree), "--out", str(out)]
+    return [*start, *changes, "--threads", "1", "--save-every", "0"]
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_weights(ferplus_tree: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(_command(ferplus_tree, whole), check=True, capture_output=True)
+
+    command, kills = _command(ferplus_tree, killed), 0
+    resume = [*command[:4], "--resume", str(killed), *command[-4:]]
+    for lines in (2, 1):  # after so many words the kill comes, wherever the run is then
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(lines):
+                process.stdout.readline()
+            time.sleep(0.02)
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+        command = resume
+    subprocess.run(command, check=True, capture_output=True)
+
+    assert kills == 2
+    expected = load_file(whole / "last.safetensors")
+    for key, value in load_file(killed / "last.safetensors").items():
+        assert torch.equal(value, expected[key]), key
+    seconds = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(f).rows()] for f in (whole, killed)
+    ]
+    assert seconds[0] == seconds[1]
+
+
+def test_a_run_leaves_what_a_reader_wants_to_see(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(recipe, {})
+    assert train(folder, _trainer(recipe, ferplus_tree), Stop(), QUIET, save_every=300)
+
+    best = json.loads((folder.path / "best.json").read_text())
+    assert best["accuracy"] == max(row["valid_accuracy"] for row in folder.rows())
+    assert sum(map(sum, best["confusion"])) == 6
+    for picture in ("curve.png", "confusion.png"):
+        assert Image.open(folder.path / picture).width > 300
+    events = EventAccumulator(str(folder.path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, round(event.value, 3)) for event in events.Scalars("valid_accuracy")]
+    assert shown == [(row["epoch"], round(row["valid_accuracy"], 3)) for row in folder.rows()]
+
+
+def test_identities_are_learned_and_begun_from(tmp_path: Path) -> None:
+    for person in ("ann", "bob", "cy"):
+        (tmp_path / "people" / person).mkdir(parents=True)
+        for i in range(20):
+            grey = np.full((40, 40, 3), 60 * len(person), np.uint8)
+            Image.fromarray(grey).save(tmp_path / "people" / person / f"{i:02}.png")
+    out = tmp_path / "run"
+    small = ["--set", "epochs=1", "--set", "input_size=32", "--set", "batch_size=32"]
+    command = ["fit", "identity", "--data", str(tmp_path / "people"), "--out", str(out), *small, "--threads", "1"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+
+    recipe = recipes.load("raf_db", ["wiring='unidirectional'"])
+    begun = start(str(out / "last.safetensors"), recipe, CLASS_ORDERS["raf_db"])
+    learned = load_file(out / "last.safetensors")
+    assert learned["fc_1.bias"].shape == (3,)
+    assert begun["fc_1.bias"].shape == (7,)
+    assert torch.equal(begun["conv1.weight"], learned["conv1.weight"])
+    assert "identity stage" not in done.output
+
+
+@pytest.mark.parametrize("fields", [["accumulate=3"], ["precision='bf16'"], ["loss='sum'"], ["last_batch='keep'"]])
+def test_every_way_to_take_a_step_learns(fields: list[str], recipe: Recipe, ferplus_tree: Path) -> None:
+    changed = recipe.model_validate(recipe.model_dump() | tomllib.loads(fields[0]) | {"batch_size": 8})
+    trainer = _trainer(changed, ferplus_tree)
+
+    losses = list(trainer.steps())
+
+    assert len(losses) == (2 if changed.last_batch == "keep" else 1)
+    assert all(0 < loss < 20 for loss in losses)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.model.parameters())
+    state = trainer.state_dict()
+    assert state["step"] == len(losses)
+    assert state["totals"]["seen"] == (12 if changed.last_batch == "keep" else 8)

@@ -78,16 +78,29 @@ class ExpressionSet:
         keep = [index for index in range(len(self)) if index not in indices]
         return self._at(keep, f"{self.protocol}, {len(self) - len(keep)} {reason} left out")
 
-    def named(self, stems: Collection[str], reason: str) -> Self:
-        """Return only the pictures whose names, less their suffix, are listed.
+    def named(self, listed: Path) -> Self:
+        """Return only the pictures that a list names, such as the occluded ones of Wang et al. (IEEE TIP 2020).
+
+        Args:
+            listed: a file with one picture a line, by its name with or without folder, suffix and RAF-DB's
+                ``_aligned``; what follows a blank or a comma is ignored.
 
         Raises:
-            DatasetError: if none is.
+            DatasetError: if the file is missing, or none of its pictures is in the set.
         """
-        keep = [index for index, path in enumerate(self.paths) if path.stem in stems]
+        try:
+            lines = [line.replace(",", " ").split() for line in listed.read_text().splitlines()]
+        except FileNotFoundError as error:
+            raise DatasetError(f"{listed} is missing") from error
+        stems = {_stem(Path(words[0])) for words in lines if words}
+        keep = [index for index, path in enumerate(self.paths) if _stem(path) in stems]
         if not keep:
-            raise DatasetError(f"none of the {len(stems)} listed pictures is in {self.name} {self.split}")
-        return self._at(keep, f"{self.protocol}, only the {len(keep)} of {reason}")
+            raise DatasetError(f"none of the {len(stems)} pictures in {listed} is in {self.name} {self.split}")
+        return self._at(keep, f"{self.protocol}, only the {len(keep)} of {len(stems)} in {listed.name}")
+
+    def first(self, count: int) -> Self:
+        """Return the first pictures alone."""
+        return self._at(list(range(min(count, len(self)))), f"{self.protocol}, the first {count}")
 
     def _at(self, keep: list[int], protocol: str) -> Self:
         return replace(
@@ -108,6 +121,10 @@ class ExpressionSet:
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
             raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the picture")
         return picture.crop(inside)
+
+
+def _stem(path: Path) -> str:
+    return path.stem.removesuffix("_aligned")
 
 
 def one_hot(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -22,6 +22,9 @@ from training.datasets.expression_set import (
 )
 from training.datasets.layout import by_class, need_root
 
+PREPARED = "prepared.json"
+"""What ``manet-train prepare`` leaves beside the faces that it cut out."""
+
 
 @dataclass(frozen=True, slots=True)
 class FolderSet:
@@ -32,15 +35,14 @@ class FolderSet:
         places: each split's folder, as its owners name it.
         expected: pictures in each split, where the owners' count is known.
         protocol: one line on its labels.
-        prepared: a file that ``manet-train prepare`` leaves where the owners ship whole photographs or film frames;
-            None where they ship faces.
+        whole: whether the owners ship whole photographs or film frames, so that faces must be cut out first.
     """
 
     name: str
     places: Mapping[Split, str]
     expected: Mapping[Split, int]
     protocol: str
-    prepared: str | None = None
+    whole: bool = False
 
     def load(self, data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
         """Return one split; every picture has one label, so ``labels`` changes nothing.
@@ -52,7 +54,7 @@ class FolderSet:
         if split not in self.places:
             raise no_such_split(self.name, split, tuple(self.places))
         root, _ = need_root(data, self.name, self.places[split])
-        if self.prepared is not None and not (root / self.prepared).is_file():
+        if self.whole and not (root / PREPARED).is_file():
             raise DatasetError(
                 f"{root} holds whole pictures, not faces: first run manet-train prepare {self.name} "
                 f"--data {root} --out DIR"
@@ -82,7 +84,7 @@ CAER_S = FolderSet(
     # Frames in which the authors found a face; the owners ship some twenty more.
     MappingProxyType({"train": 48_995, "test": 20_987}),
     "the owners' single labels, the largest face of each film frame",
-    prepared="prepared.json",
+    whole=True,
 )
 """CAER-S, film frames (Lee et al., ICCV 2019)."""
 

@@ -1,0 +1,29 @@
+"""Confusion: which classes are taken for which, as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+MOST_CLASSES = 32
+"""More rows than this cannot be read."""
+
+
+def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
+    """Draw counts (classes, classes), rows the labels, columns the answers, each row as shares of its label's count."""
+    counts = confusion.sum(axis=1)
+    shares = 100 * confusion / np.maximum(counts, 1)[:, None]
+    side = 2.0 + 0.7 * len(classes)
+    figure = Figure(figsize=(side, side * 0.9), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(*shares.shape):
+        shade = "white" if shares[row, column] > 50 else "black"  # noqa: PLR2004
+        axis.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=shade)
+    names = [str(name) for name in classes]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(names, counts, strict=True)])
+    axis.set(xlabel="answer", ylabel="label (pictures)", title="percent of each label's pictures")
+    figure.savefig(path)
