@@ -11,10 +11,13 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from manet.backends.choice import Machine, choose
 from manet.preprocess import Pixels
 from manet.weights import Weights
 
 Device = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "torch", "openvino"]
+PrecisionName = Literal["auto", "float32", "bf16"]
 
 Logits = npt.NDArray[np.float32]
 """Fused logits, (N, classes) for a batch or (classes,) for one face, before temperature and softmax."""
@@ -56,23 +59,51 @@ class Backend(Protocol):
         """Let go of the network's memory. An engine that was closed answers no more."""
 
 
+def check_images(images: Pixels, side: int) -> None:
+    """Make sure that a batch is what the network takes.
+
+    Raises:
+        ValueError: if it is empty or has another type or shape.
+    """
+    expected = (side, side, 3)
+    if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
+        raise ValueError(f"expected uint8 (N, {', '.join(map(str, expected))}), found {images.dtype} {images.shape}")
+
+
 def load_backend(
-    weights: Weights, *, device: Device = "auto", threads: int | None = None, store: Path | None = None
+    weights: Weights,
+    *,
+    engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
+    device: Device = "auto",
+    threads: int | None = None,
+    store: Path | None = None,
+    cache: Path | None = None,
 ) -> Backend:
-    """Return the engine for these weights on this device.
+    """Return an engine for these weights; by default the one that suits this machine (``manet.backends.choice``).
 
     Args:
         weights: an entry of the registry; its file is found by ``manet.weights.locate``.
+        engine: what runs the network.
+        precision: the number format that it runs in.
         device: ``auto`` takes a CUDA device where there is one, else the CPU.
         threads: CPU threads for one batch; None leaves the engine's own choice.
         store: folder of weights that the user imported; None means the default one.
+        cache: folder of exported networks, for OpenVINO; None means the platform's place for such files.
 
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
         CheckpointError: if the file is not what the registry says.
-        ValueError: if ``cuda`` is asked for where there is none, or ``threads`` is below one.
+        ValueError: if what is asked for is not there, or ``threads`` is below one.
     """
-    # Imported late, so that a process which serves with another engine never loads PyTorch.
-    from manet.backends.torch import load  # noqa: PLC0415
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    chosen = choose(Machine.this(), engine=engine, precision=precision, device=device)
+    # Imported late, so that a process which serves with one engine never loads the other.
+    if chosen.engine == "openvino":
+        from manet.backends import openvino  # noqa: PLC0415
 
-    return load(weights, device=device, threads=threads, store=store)
+        return openvino.load(weights, precision=chosen.precision, threads=threads, store=store, cache=cache)
+    from manet.backends import torch  # noqa: PLC0415
+
+    return torch.load(weights, precision=chosen.precision, device=chosen.device, threads=threads, store=store)

@@ -1,4 +1,4 @@
-"""TorchBackend: the network in PyTorch, float32, on a CPU or a CUDA device."""
+"""TorchBackend: the network in PyTorch, on a CPU or a CUDA device."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manet.backends import Device, Logits
+from manet.backends import Logits, check_images
+from manet.backends.choice import Device, Precision
 from manet.checkpoint import load_model
 from manet.model import MANet, fuse
 from manet.preprocess import Pixels, Preprocessing
@@ -43,15 +44,21 @@ class TorchBackend:
     Args:
         classifier: the network with what belongs to it.
         device: where it is to run.
+        precision: the number format of its multiplications; bf16 is autocast's (PyTorch, torch.amp).
     """
 
     name = "torch"
-    precision = "float32"
 
-    def __init__(self, classifier: FusedClassifier, device: torch.device) -> None:
+    def __init__(self, classifier: FusedClassifier, device: torch.device, precision: Precision = "float32") -> None:
+        self._precision = precision
         self._side = classifier.spec.input_size
         self._device = device
         self._classifier: FusedClassifier | None = classifier.eval().to(device).to(memory_format=torch.channels_last)
+
+    @property
+    def precision(self) -> str:
+        """The number format that the network runs in."""
+        return self._precision
 
     @property
     def device(self) -> str:
@@ -79,14 +86,11 @@ class TorchBackend:
         """
         if self._classifier is None:
             raise RuntimeError("the engine was closed")
-        expected = (self._side, self._side, 3)
-        if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
-            raise ValueError(
-                f"expected uint8 (N, {', '.join(map(str, expected))}), found {images.dtype} {images.shape}"
-            )
-        with torch.inference_mode():
+        check_images(images, self._side)
+        cast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        with torch.inference_mode(), cast:
             logits = self._classifier(torch.from_numpy(images).to(self._device))
-            answer: Logits = logits.cpu().numpy()
+            answer: Logits = logits.float().cpu().numpy()
         return answer
 
     def close(self) -> None:
@@ -94,16 +98,20 @@ class TorchBackend:
         self._classifier = None
 
 
-def load(weights: Weights, *, device: Device, threads: int | None, store: Path | None) -> TorchBackend:
+def load(
+    weights: Weights, *, precision: Precision, device: Device, threads: int | None, store: Path | None
+) -> TorchBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
     with _single_thread(threads or torch.get_num_threads()):
-        network = load_model(
-            locate(weights, store), num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256
-        )
-        classifier = FusedClassifier(network, weights.preprocessing, weights.fusion_weight)
-        return TorchBackend(classifier, _device(device))
+        return TorchBackend(load_classifier(weights, store), torch.device(device), precision)
+
+
+def load_classifier(weights: Weights, store: Path | None) -> FusedClassifier:
+    """Return the network with the parameters of the weights' file, and what belongs to it."""
+    network = load_model(
+        locate(weights, store), num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256
+    )
+    return FusedClassifier(network, weights.preprocessing, weights.fusion_weight)
 
 
 @contextmanager
@@ -119,10 +127,3 @@ def _single_thread(afterwards: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(afterwards)
-
-
-def _device(asked: Device) -> torch.device:
-    cuda = torch.cuda.is_available()
-    if asked == "cuda" and not cuda:
-        raise ValueError("device cuda was asked for, but PyTorch finds none here")
-    return torch.device("cuda" if cuda and asked != "cpu" else "cpu")

