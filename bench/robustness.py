@@ -32,7 +32,7 @@ from training.run import commit, machine
 Degrade = Callable[[Image.Image], Image.Image]
 
 SEEN: Mapping[str, Expression] = {
-    "neutral.jpg": Expression.NEUTRAL,
+    "neutral.jpeg": Expression.NEUTRAL,
     "happy-baby.jpeg": Expression.HAPPINESS,
     "angry.jpg": Expression.ANGER,
     "group.jpeg": Expression.HAPPINESS,

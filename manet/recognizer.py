@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from manet.backends import Backend, Device, Logits, load_backend
+from manet.backends import Backend, Device, EngineName, Logits, PrecisionName, load_backend
 from manet.faces import DetectedFace, FaceDetector, align, cut
 from manet.labels import Expression
 from manet.preprocess import Pixels, network_input
@@ -81,24 +81,37 @@ class Recognizer:
 
     @classmethod
     def from_weights(
-        cls, name: str = "ferplus", *, store: Path | None = None, device: Device = "auto", threads: int | None = None
+        cls,
+        name: str = "ferplus",
+        *,
+        engine: EngineName = "auto",
+        precision: PrecisionName = "auto",
+        device: Device = "auto",
+        threads: int | None = None,
+        store: Path | None = None,
+        cache: Path | None = None,
     ) -> Self:
         """Return a recognizer with the shipped detector and the weights of that name.
 
         Args:
             name: one of ``manet.weights.names()``, or the path of a ``.safetensors`` file that ``manet-train`` wrote.
-            store: folder of weights that the user imported; None means the default one.
-            device: ``auto`` takes a CUDA device where there is one, else the CPU.
+            engine: what runs the network; ``auto`` here and below takes what suits the machine.
+            precision: the number format that it runs in.
+            device: where it runs.
             threads: CPU threads of the network; None leaves the engine's own choice.
+            store: folder of weights that the user imported; None means the default one.
+            cache: folder of exported networks; None means the platform's place for such files.
 
         Raises:
             UnknownWeightsError: if there are no weights of that name.
             WeightsNotInstalledError: if their file is not on this machine.
             CheckpointError: if the file is not what the registry says.
-            ValueError: if the device is not to be had, or ``threads`` is below one.
+            ValueError: if what is asked for is not to be had, or ``threads`` is below one.
         """
         weights = resolve(name, store)
-        backend = load_backend(weights, device=device, threads=threads, store=store)
+        backend = load_backend(
+            weights, engine=engine, precision=precision, device=device, threads=threads, store=store, cache=cache
+        )
         return cls(weights, backend, RetinaFaceDetector())
 
     def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> list[FaceInput]:

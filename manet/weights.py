@@ -71,7 +71,8 @@ class Weights:
         shipped: whether the file is part of this package; else it is looked for in the user's store.
         file: the file's name there, or the absolute path of a file that the registry does not know; None where
             there is no file to be had.
-        sha256: of that file. None for files that each user imports (each import writes its own down).
+        card: the model card's file in this package; None where nobody wrote one.
+        sha256: of the file of weights. None for files that each user imports (each import writes its own down).
         measured: what this project measured with that very file.
         published: what others report.
         licence: terms of the parameters, as far as they are known.
@@ -90,6 +91,7 @@ class Weights:
     crop: FaceCrop | None
     shipped: bool
     file: str | None
+    card: str | None
     sha256: str | None
     measured: tuple[Measurement, ...]
     published: tuple[Measurement, ...]
@@ -140,6 +142,7 @@ def described_by(path: Path) -> Weights:
         crop=use.crop,
         shipped=False,
         file=str(path.absolute()),
+        card=None,
         sha256=sha256_of(path),
         measured=(),
         published=(),
@@ -148,6 +151,13 @@ def described_by(path: Path) -> Weights:
         intended_use=_INTENDED_USE,
         limits=_LIMITS,
     )
+
+
+def read_card(weights: Weights) -> str | None:
+    """Return the model card as Markdown, or None where nobody wrote one."""
+    if weights.card is None:
+        return None
+    return files("manet").joinpath("weights", weights.card).read_text(encoding="utf-8")
 
 
 def resolve(name: str, store: Path | None = None) -> Weights:
@@ -262,6 +272,7 @@ _FERPLUS = Weights(
     ),
     shipped=True,
     file="ferplus.safetensors",
+    card="MODEL_CARD.md",
     sha256="401bd6c43af4400bdd95f7fc492718cd401f168a2cbab84515f8687af650717a",
     measured=(
         Measurement(
@@ -322,6 +333,7 @@ def _by_the_authors(
         crop=None,
         shipped=False,
         file=f"{dataset}.safetensors",
+        card=None,
         sha256=None,
         measured=(),
         published=(figures,),

@@ -67,8 +67,11 @@ def main() -> None:
     try:
         recognizer = Recognizer.from_weights(
             settings.weights,
-            store=settings.weights_dir,
+            engine=settings.backend,
+            precision=settings.precision,
             device=settings.device,
+            store=settings.weights_dir,
+            cache=settings.cache_dir,
             threads=settings.threads or available_cpus(),
         )
     except (ManetError, ValueError, OSError) as error:

@@ -50,7 +50,9 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await parts.scheduler.start()
-        _log.info("ready: weights %s on %s", recognizer.weights.id, recognizer.backend.device)
+        backend = recognizer.backend
+        served_by = f"{backend.name}, {backend.precision}, {backend.device}"
+        _log.info("ready: weights %s on %s", recognizer.weights.id, served_by)
         try:
             yield
         finally:

@@ -4,6 +4,7 @@
 
     ServiceError
     ├── MalformedRequest        400  the body is no multipart form, or breaks off
+    ├── NoModelCard             404  nobody wrote a model card for these weights
     ├── UploadTimedOut          408  the body did not arrive in time
     ├── PayloadTooLarge         413  too many bytes or pixels
     ├── UnsupportedPicture      415  no picture format that is read
@@ -49,6 +50,12 @@ class MalformedRequest(ServiceError):
     """The body is no multipart form, or breaks off."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
+
+
+class NoModelCard(ServiceError):
+    """Nobody wrote a model card for these weights."""
+
+    status, problem, title = HTTPStatus.NOT_FOUND, "no-model-card", "There is no model card"
 
 
 class UploadTimedOut(ServiceError):

@@ -140,12 +140,14 @@ class Model(_Answer):
     intended_use: str
     limits: tuple[str, ...]
     backend: Engine
+    card: str | None
+    """Path of the model card on this service, or null where nobody wrote one."""
 
     @classmethod
     def of(cls, weights: Weights, backend: Backend) -> "Model":
         """Return the description of these weights in this engine."""
         facts = {name: getattr(weights, name) for name in cls.model_fields if name != "backend"}
-        return cls.model_validate({**facts, "backend": backend})
+        return cls.model_validate({**facts, "backend": backend, "card": weights.card and "/model/card"})
 
 
 class Health(_Answer):

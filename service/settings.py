@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from manet.backends import Device
+from manet.backends import Device, EngineName, PrecisionName
 from manet.recognizer import MAX_FACES
 
 MEBIBYTE = 1024 * 1024
@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     """Id of the weights (`manet weights list`), or a .safetensors file that manet-train wrote."""
     weights_dir: Path | None = None
     """Folder of imported weights; by default the platform's place for such data."""
+    backend: EngineName = "auto"
+    """What runs the network; auto takes PyTorch on a CUDA device, OpenVINO on a processor."""
+    precision: PrecisionName = "auto"
+    """The number format that the network runs in; auto takes bf16 where the processor has it."""
+    cache_dir: Path | None = None
+    """Folder of exported networks, for OpenVINO; by default the platform's place for such files."""
     device: Device = "auto"
     """Where the network runs; auto takes a CUDA device where there is one."""
     threads: PositiveInt | None = None

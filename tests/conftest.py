@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -66,6 +66,14 @@ def authors_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", _WRITE_CHECKPOINTS, str(folder)], check=True, cwd=root)
     return MappingProxyType({path.stem: path for path in folder.glob("*.pth")})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep exported networks out of the user's cache, for this process and those that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

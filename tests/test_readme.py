@@ -17,6 +17,7 @@ import httpx
 import pytest
 import skimage.data
 from PIL import Image
+from safetensors.torch import save_file
 
 from manet.checkpoint import save_weights
 from manet.labels import CLASS_ORDERS
@@ -162,28 +163,75 @@ def test_the_import_of_an_authors_checkpoint(authors_checkpoints: dict[str, Path
     assert (folder / "raf_db.safetensors").is_file()
 
 
-def test_the_training_commands(tmp_path: Path) -> None:
-    fit, resume, evaluate, pack = [command for command in COMMANDS if "manet-train" in command]
+TRAINING = [command for command in COMMANDS if "manet-train" in command or "torchrun" in command]
+
+
+def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
+    fit, resume, refine, evaluate, pack = TRAINING[4:]
     votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
     rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(200)]
     rows += [("PublicTest", f"v{i}.png", votes[i % 3]) for i in range(6)]
     draw_ferplus(tmp_path / "DIR", rows)
-    for command in (fit, resume):
+    header = weights_header(recipes.load("ferplus"), CLASS_ORDERS["ferplus"], "random")
+    assert header is not None
+    for command in (fit, resume, refine):
         line = f"exec {command} --threads 1".replace(".venv/bin/", f"{HERE}/")
         with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            assert "200 training and 6 validation pictures" in process.stdout.readline()
+            assert "200 training and 6 valid pictures" in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
             assert "stopped and saved" in process.stdout.read()
             assert process.wait(timeout=60) == 0
-    recipe = recipes.load("ferplus")
-    save_weights(MANet(8), tmp_path / "RUN/best.safetensors", weights_header(recipe, CLASS_ORDERS["ferplus"], "random"))
+        for run in ("RUN", "RUN2"):
+            if (tmp_path / run).is_dir():
+                save_weights(MANet(8), tmp_path / run / "best.safetensors", header)
 
     for command in (evaluate, pack):
         done = _shell(command, tmp_path)
         assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "valid.json").read_text())["n"] == 6
     assert (tmp_path / "ferplus.safetensors").stat().st_size < 55e6
+
+
+SMALL = " --set epochs=1 --set input_size=32 --set batch_size=8"
+"""What makes the authors' recipes fit a test."""
+
+
+def _portraits(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(skimage.data.astronaut()).save(folder / f"{number:04}.png", compress_level=1)
+
+
+def test_the_commands_that_repeat_a_figure_of_the_paper(tmp_path: Path) -> None:
+    fit, report, _, _ = TRAINING[:4]
+    for split, number in (("train", 8), ("test", 4)):
+        for label in range(7):
+            folder = tmp_path / f"DIR/{split}/{label}"
+            folder.mkdir(parents=True)
+            for i in range(number):
+                Image.new("RGB", (40, 40), (30 * label, 20 * i, 60)).save(folder / f"{i}.png")
+    save_file(MANet(12).state_dict(), tmp_path / "identity.safetensors")
+
+    done = _shell(fit + SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "; the authors then had 71.87 %" in done.stdout
+    done = _shell(report, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "| the authors' published log | 88.40 @ 29 |" in (tmp_path / "reports/raf_db/report.md").read_text()
+
+
+def test_the_commands_for_film_frames_and_many_devices(tmp_path: Path) -> None:
+    prepare, torchrun = TRAINING[2:4]
+    _portraits(tmp_path / "FRAMES/train/Happy", 8)
+    _portraits(tmp_path / "FRAMES/test/Happy", 2)
+
+    done = _shell(prepare, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "10 faces" in done.stdout
+    done = _shell(torchrun + SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") == 1
 
 
 @pytest.mark.parametrize("name", names())

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manet.backends import Device, load_backend
+from manet.backends import Device, EngineName, PrecisionName, load_backend
 from manet.errors import ManetError
 from manet.files import write_whole
 from manet.weights import resolve
@@ -100,7 +100,9 @@ def evaluate_weights(
     skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
     confusion: Annotated[Path | None, typer.Option(help="file for the confusion matrix as PNG")] = None,
-    device: Annotated[Device, typer.Option(help="where the network runs")] = "auto",
+    backend: Annotated[EngineName, typer.Option(help="what runs the network")] = "auto",
+    precision: Annotated[PrecisionName, typer.Option(help="the number format that it runs in")] = "auto",
+    device: Annotated[Device, typer.Option(help="where it runs")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
@@ -113,7 +115,8 @@ def evaluate_weights(
     for complaint in complaints:
         _note(f"left out: {complaint}")
     chosen = resolve(weights)
-    found = measure(pictures, chosen, load_backend(chosen, device=device, threads=threads))
+    engine = load_backend(chosen, engine=backend, precision=precision, device=device, threads=threads)
+    found = measure(pictures, chosen, engine)
     result = {**found, "commit": commit(), "machine": machine()}
     if out is not None:
         write_whole(out, lambda part: part.write_text(json.dumps(result, indent=2) + "\n"))

@@ -8,7 +8,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
 from manet.files import write_whole
+from training.confusion import draw_confusion
 from training.datasets.expression_set import DatasetError
 from training.published import PublishedRun, published_run
 from training.run import RunFolder
@@ -61,6 +64,8 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], out: Path) ->
             if (run.path / name).exists():
                 shutil.copyfile(run.path / name, out / run.path.name / name)
     write_whole(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+    for found in content["evaluations"]:
+        draw_confusion(np.array(found["confusion"]), list(found["per_class"]), out / _confusion_of(found))
     text = "\n".join(_markdown(content)) + "\n"
     write_whole(out / "report.md", lambda part: part.write_text(text))
     return out / "report.md"
@@ -202,6 +207,11 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
     yield f"![losses and accuracies]({run['name']}/curve.png)"
 
 
+def _confusion_of(found: Mapping[str, Any]) -> str:
+    """Return the name of the picture of an evaluation's confusion."""
+    return f"confusion_{found['weights']['id']}_{found['split']}.png"
+
+
 def _evaluation(found: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield f"## `{found['weights']['id']}` on {found['dataset']} {found['split']}, {found['n']:,} pictures"
@@ -212,6 +222,8 @@ def _evaluation(found: Mapping[str, Any]) -> Iterable[str]:
     yield f"- accuracy {found['accuracy']:.2f} %, macro recall {found['macro_recall']:.2f} %"
     before, after = found["calibration_error_uncalibrated"], found["calibration_error"]
     yield f"- expected calibration error {after:.2f} % at temperature {found['temperature']} ({before:.2f} % at 1)"
+    yield ""
+    yield f"![confusion]({_confusion_of(found)})"
     yield ""
     yield "| expression | recall | pictures |"
     yield "|---|---|---|"

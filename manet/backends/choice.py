@@ -65,9 +65,7 @@ def choose(
     if device == "cuda" and not machine.cuda:
         raise ValueError("device cuda was asked for, but there is none here")
     if engine == "openvino" and not machine.openvino:
-        raise ValueError(
-            "backend openvino was asked for, but it is not installed: pip install openvino"
-        )
+        raise ValueError("backend openvino was asked for, but it is not installed: pip install openvino")
     if engine == "openvino" and device == "cuda":
         raise ValueError("backend openvino does not run on cuda")
     on_cuda = device == "cuda" or (device == "auto" and engine != "openvino" and machine.cuda)

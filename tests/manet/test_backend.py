@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from manet.backends import load_backend
+from manet.backends import EngineName, PrecisionName, load_backend
+from manet.backends.choice import Machine, choose
 from manet.backends.torch import FusedClassifier, TorchBackend
 from manet.checkpoint import save_weights
 from manet.errors import CheckpointError, WeightsNotInstalledError
@@ -104,7 +106,7 @@ def test_a_file_says_how_it_is_to_be_used(own_file: Path, backend: TorchBackend)
 
     assert (weights.id, weights.preprocessing, weights.crop) == ("mine", SPEC, CROP)
     assert (weights.temperature, weights.fusion_weight) == (1.5, 0.6)
-    loaded = load_backend(weights)
+    loaded = load_backend(weights, engine="torch")
     assert (loaded.name, loaded.precision) == ("torch", "float32")
     np.testing.assert_array_equal(loaded.infer(_images(2)), backend.infer(_images(2)))
 
@@ -124,6 +126,72 @@ def test_a_device_that_is_not_there_is_an_error(own_file: Path) -> None:
         load_backend(described_by(own_file), device="cuda")
 
 
+def test_what_was_asked_for_is_taken_or_refused() -> None:
+    here, server = Machine(cuda=False, openvino=True, bf16=True), Machine(cuda=True, openvino=True, bf16=False)
+
+    def chosen(machine: Machine, **asked: Any) -> tuple[str, str, str]:
+        choice = choose(machine, **asked)
+        return choice.engine, choice.precision, choice.device
+
+    assert chosen(here) == ("openvino", "bf16", "cpu")
+    assert chosen(here, precision="float32") == ("openvino", "float32", "cpu")
+    assert chosen(here, engine="torch") == ("torch", "float32", "cpu")
+    assert chosen(server) == ("torch", "float32", "cuda")
+    assert chosen(server, device="cpu") == ("openvino", "float32", "cpu")
+    assert chosen(server, engine="openvino") == ("openvino", "float32", "cpu")
+    assert chosen(Machine(cuda=False, openvino=False, bf16=False)) == ("torch", "float32", "cpu")
+    assert choose(server).reason == "torch: there is a CUDA device; float32: exact everywhere"
+    for asked in ({"device": "cuda"}, {"engine": "openvino", "device": "cuda"}):
+        with pytest.raises(ValueError, match="cuda"):
+            chosen(here, **asked)
+    with pytest.raises(ValueError, match="pip install openvino"):
+        chosen(Machine(cuda=False, openvino=False, bf16=False), engine="openvino")
+
+
+@pytest.mark.parametrize(("engine", "precision", "tolerance"), [("openvino", "float32", 1e-4), ("torch", "bf16", 0.05)])
+def test_every_engine_gives_the_same_logits(
+    own_file: Path, backend: TorchBackend, engine: EngineName, precision: PrecisionName, tolerance: float
+) -> None:
+    other = load_backend(resolve(str(own_file)), engine=engine, precision=precision)
+
+    assert (other.name, other.precision, other.device) == (engine, precision, "cpu")
+    for count in (1, 3, 17):
+        images = _images(count)
+        wanted, found = backend.infer(images), other.infer(images)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, atol=tolerance * np.abs(wanted).max())
+    with pytest.raises(ValueError, match="expected uint8"):
+        other.infer(_images(0))
+    other.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        other.infer(_images(1))
+
+
+def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
+    cache, weights = tmp_path / "cache", resolve(str(own_file))
+    wanted = load_backend(weights, engine="openvino", precision="float32", cache=cache).infer(_images(2))
+    [folder] = cache.iterdir()
+    program = f"""
+import sys
+from pathlib import Path
+from manet.backends import EngineName, PrecisionName, load_backend
+from manet.backends.choice import Machine, choose
+from manet.weights import resolve
+engine = load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32", cache=Path({str(cache)!r}))
+engine.warmup([2])
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]  # the network came out of the cache
+
+    numbers = folder / "network.bin"
+    numbers.write_bytes(numbers.read_bytes()[:-1000])
+    mended = load_backend(weights, engine="openvino", precision="float32", cache=cache)
+
+    np.testing.assert_array_equal(mended.infer(_images(2)), wanted)
+    assert list(cache.iterdir()) == [folder]
+
+
 def test_threads_must_be_positive(own_file: Path) -> None:
     with pytest.raises(ValueError, match="threads"):
         load_backend(described_by(own_file), threads=0)
@@ -139,11 +207,12 @@ def test_loading_leaves_no_threads_behind_that_would_compete_with_those_that_ser
     program = """
 import os
 import manet.backends.torch
-from manet.backends import load_backend
+from manet.backends import EngineName, PrecisionName, load_backend
+from manet.backends.choice import Machine, choose
 from manet.weights import get
 
 before = len(os.listdir("/proc/self/task"))
-engine = load_backend(get("ferplus"), threads=2)
+engine = load_backend(get("ferplus"), engine="torch", threads=2)
 loaded = len(os.listdir("/proc/self/task"))
 engine.warmup([1])
 print(loaded - before, len(os.listdir("/proc/self/task")) - before)

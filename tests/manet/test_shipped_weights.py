@@ -51,7 +51,7 @@ def test_the_figures_are_those_that_were_measured_from_this_very_file() -> None:
 
 
 def test_the_model_card_shows_these_figures() -> None:
-    card = (ROOT / "MODEL_CARD.md").read_text()
+    card = (ROOT / "manet/weights/MODEL_CARD.md").read_text()
     weights = get("ferplus")
     [figures] = weights.measured
     found = json.loads((ROOT / figures.source).read_text())

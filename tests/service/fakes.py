@@ -17,7 +17,7 @@ from manet.backends import Logits
 from manet.faces import Box, DetectedFace, Landmarks, Point
 from manet.preprocess import Pixels, Preprocessing
 from manet.recognizer import Recognizer
-from manet.weights import get
+from manet.weights import Weights, get
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
@@ -120,10 +120,14 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def make_app(
-    backend: FakeBackend | None = None, *, detector: BrokenDetector | None = None, **settings: object
+    backend: FakeBackend | None = None,
+    *,
+    detector: BrokenDetector | None = None,
+    weights: Weights = WEIGHTS,
+    **settings: object,
 ) -> FastAPI:
     """Return the real application around fakes."""
-    parts = recognizer(backend) if detector is None else Recognizer(WEIGHTS, backend or FakeBackend(), detector)
+    parts = Recognizer(weights, backend or FakeBackend(), detector or FakeDetector())
     return create_app(Settings(**settings), parts, SystemClock())
 
 

@@ -1,6 +1,7 @@
 """What the service tells of itself: health, model, metrics, contract."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -50,6 +51,22 @@ async def test_the_model_tells_what_the_registry_knows() -> None:
     assert told["sha256"] == WEIGHTS.sha256
     assert told["backend"] == {"name": "fake", "precision": "float32", "device": "cpu"}
     assert "AI Act" in " ".join(told["limits"])
+
+
+async def test_the_model_links_its_card() -> None:
+    async with running(make_app()) as client:
+        card = await client.get((await client.get("/model")).json()["card"])
+
+    assert card.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert card.text.startswith("# Model card: `ferplus`")
+
+
+async def test_weights_without_a_card_say_so() -> None:
+    async with running(make_app(weights=replace(WEIGHTS, card=None))) as client:
+        told, card = (await client.get("/model")).json(), await client.get("/model/card")
+
+    assert told["card"] is None
+    assert (card.status_code, card.json()["type"]) == (404, "urn:manet:problem:no-model-card")
 
 
 async def test_metrics_count_and_are_bounded() -> None:
