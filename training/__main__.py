@@ -156,10 +156,11 @@ def write_report(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs on one data set")],
     out: Annotated[Path, typer.Option(help="folder for the report")],
     evaluation: Annotated[list[Path] | None, typer.Option(help="a result of evaluate --json to show in it")] = None,
+    appendix: Annotated[list[Path] | None, typer.Option(help="a Markdown file to append")] = None,
     readme: Annotated[Path | None, typer.Option(help="README whose table of benchmarks to write again")] = None,
 ) -> None:
     """Write one Markdown and one JSON on runs, beside the authors' figures, with their logs and pictures."""
-    made = report([RunFolder(run) for run in runs], evaluation or (), out)
+    made = report([RunFolder(run) for run in runs], evaluation or (), appendix or (), out)
     if readme is not None:
         rewrite_table(readme, out.parent)
     Console(soft_wrap=True).print(f"{made}")

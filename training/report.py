@@ -32,12 +32,13 @@ BENCHMARKS: Mapping[str, str] = {
 """Data sets of the README's table, in its order."""
 
 
-def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], out: Path) -> Path:
+def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: Sequence[Path], out: Path) -> Path:
     """Write ``report.md`` and ``report.json``, and beside them each run's recipe, log and pictures.
 
     Args:
         runs: finished or not, all on one data set.
         evaluations: results of ``manet-train evaluate --json``.
+        appendices: Markdown files that follow, each under its own heading.
         out: folder to write to.
 
     Returns:
@@ -66,7 +67,8 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], out: Path) ->
     write_whole(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
     for found in content["evaluations"]:
         draw_confusion(np.array(found["confusion"]), list(found["per_class"]), out / _confusion_of(found))
-    text = "\n".join(_markdown(content)) + "\n"
+    parts = ["\n".join(_markdown(content)), *(path.read_text().strip() for path in appendices)]
+    text = "\n\n".join(parts) + "\n"
     write_whole(out / "report.md", lambda part: part.write_text(text))
     return out / "report.md"
 

@@ -40,7 +40,7 @@ def _run(path: Path, accuracies: list[float], recipe: str = "raf_db", seed: int 
 def test_best_last_and_the_mean_of_ten_stand_beside_the_authors(tmp_path: Path) -> None:
     run = _run(tmp_path / "first", [70.0, 90.0, *[80.0] * 9, 81.0])
 
-    made = report([run], [], tmp_path / "reports/raf_db")
+    made = report([run], [], [], tmp_path / "reports/raf_db")
 
     found = json.loads((tmp_path / "reports/raf_db/report.json").read_text())
     [ours] = found["runs"]
@@ -58,7 +58,7 @@ def test_best_last_and_the_mean_of_ten_stand_beside_the_authors(tmp_path: Path) 
 def test_runs_that_differ_by_their_seed_are_averaged(tmp_path: Path) -> None:
     runs = [_run(tmp_path / str(seed), [80.0 + seed], seed=seed) for seed in (1, 2, 3)]
 
-    found = json.loads((report(runs, [], tmp_path / "out").parent / "report.json").read_text())
+    found = json.loads((report(runs, [], [], tmp_path / "out").parent / "report.json").read_text())
 
     [group] = found["seeds"]
     assert group["seeds"] == [1, 2, 3]
@@ -68,12 +68,12 @@ def test_runs_that_differ_by_their_seed_are_averaged(tmp_path: Path) -> None:
 def test_one_report_is_on_one_data_set(tmp_path: Path) -> None:
     runs = [_run(tmp_path / "a", [80.0]), _run(tmp_path / "b", [60.0], recipe="sfew")]
     with pytest.raises(DatasetError, match="not on raf_db, sfew"):
-        report(runs, [], tmp_path / "out")
+        report(runs, [], [], tmp_path / "out")
 
 
 def test_a_run_without_an_epoch_has_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no epoch"):
-        report([_run(tmp_path / "a", [])], [], tmp_path / "out")
+        report([_run(tmp_path / "a", [])], [], [], tmp_path / "out")
 
 
 def test_the_table_tells_what_was_reproduced_from_what_awaits_data(tmp_path: Path) -> None:
