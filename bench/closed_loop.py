@@ -13,7 +13,6 @@ import io
 import json
 import os
 import statistics
-import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ import httpx
 import skimage.data
 from PIL import Image
 
-from training.run import machine
+from training.run import commit, machine
 
 CLIENTS = (1, 32)
 
@@ -89,7 +88,6 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     rows = []
     for mode, upload in pictures().items():
         for clients in CLIENTS:
@@ -103,9 +101,10 @@ async def main() -> None:
     model = httpx.get(f"{asked.url}/model").json()
     result = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
+        "commit": commit(),
         "machine": machine(),
-        "model": model.get("id"),
+        "model": model["id"],
+        "backend": model["backend"],
         "seconds_each": asked.seconds,
         "rows": rows,
     }
