@@ -258,8 +258,8 @@ _FERPLUS = Weights(
     classes=CLASS_ORDERS["ferplus"],
     wiring="bidirectional",
     fusion_weight=0.6,
-    temperature=0.8018,
-    preprocessing=Preprocessing(input_size=64, colour="grey", detail_size=48),
+    temperature=0.8137,
+    preprocessing=Preprocessing(input_size=80, colour="grey", detail_size=48),
     # Where the shipped detector finds the points in 1,487 of the training pictures: bench/results/face_template.json.
     crop=FaceCrop(
         Landmarks(
@@ -273,7 +273,7 @@ _FERPLUS = Weights(
     shipped=True,
     file="ferplus.safetensors",
     card="MODEL_CARD.md",
-    sha256="401bd6c43af4400bdd95f7fc492718cd401f168a2cbab84515f8687af650717a",
+    sha256="8222634feffca5318b4833e399b1669a5dcbd50c87de0db1bc673e984e4d31eb",
     measured=(
         Measurement(
             dataset="ferplus",
@@ -289,7 +289,8 @@ _FERPLUS = Weights(
     ),
     published=(),
     licence="MIT, as are the FER+ labels; for the FER2013 pictures no grant by their owners was found.",
-    provenance="Trained by this project from scratch on the FER+ training pictures, with the recipe ferplus.",
+    provenance="Trained by this project from scratch on the FER+ training pictures, with the recipes ferplus and then "
+    "ferplus_refine.",
     intended_use=_INTENDED_USE,
     limits=(*_LIMITS, "Trained on grey pictures of 48 x 48 px: colour and fine detail are thrown away."),
 )
