@@ -261,10 +261,10 @@ def test_the_figures_of_speed_are_those_of_the_result_file() -> None:
 
 
 def test_the_accuracy_shown_names_where_it_was_measured() -> None:
-    result = json.loads((ROOT / "bench/results/ferplus_valid.json").read_text())
+    result = json.loads((ROOT / "training/reports/ferplus/valid.json").read_text())
     [figures] = get("ferplus").measured
 
-    assert figures.source == "bench/results/ferplus_valid.json"
+    assert figures.source == "training/reports/ferplus/valid.json"
     assert figures.source in README
     assert f"`{result['commit'][:7]}`" in README
     assert not result["commit"].endswith("-dirty")

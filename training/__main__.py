@@ -28,6 +28,9 @@ from training.rehearsal import rehearse
 from training.report import report, rewrite_table
 from training.run import RunFolder, Stop, commit, machine, train
 
+DATA = "MANET_DATA_DIR"
+"""Environment variable that names the folder of data sets."""
+
 READERS = 8
 """Processes that read and augment pictures for a GPU."""
 
@@ -42,7 +45,7 @@ def _root() -> None:
 @app.command()
 def fit(
     recipe: Annotated[str | None, typer.Argument(help="name of a recipe, such as ferplus, or a .toml file")] = None,
-    data: Annotated[Path | None, typer.Option(help="folder that holds the data set")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder that holds the data set", envvar=DATA)] = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
     init: Annotated[str | None, typer.Option(help="weights to begin from: an id, a checkpoint or a backbone")] = None,
     changes: Annotated[
@@ -92,7 +95,7 @@ def fit(
 @app.command("evaluate")
 def evaluate_weights(
     dataset: Annotated[Name, typer.Option(help="the data set")],
-    data: Annotated[Path, typer.Option(help="folder that holds the data set")],
+    data: Annotated[Path, typer.Option(help="folder that holds the data set", envvar=DATA)],
     weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
     split: Annotated[Split, typer.Option(help="which part of the data set")] = "valid",
     duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
