@@ -18,7 +18,7 @@ from service.clock import Clock
 from service.cpus import available_cpus
 from service.engine import NetworkEngine
 from service.metrics import Metrics
-from service.middleware import Stopwatch
+from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
 from service.routes import health, metrics, model, predict
@@ -71,6 +71,7 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     )
     app.state.parts = parts
     app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
+    app.add_middleware(RequestId)
     problems.install(app)
     for route in (predict, model, health, metrics):
         app.include_router(route.router)

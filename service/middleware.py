@@ -1,7 +1,10 @@
-"""Middleware: the stopwatch around every request (pure ASGI, so that a client's hang-up still reaches the handler)."""
+"""Middleware around every request; pure ASGI, so that a client's hang-up still reaches the handler."""
 
+import re
+import uuid
 from typing import Protocol
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.clock import Clock
@@ -44,3 +47,29 @@ class Stopwatch:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._observer.answered(route, status, self._clock.now() - began)
+
+
+REQUEST_ID = "x-request-id"
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestId:
+    """Gives every answer the id that its request came with, or a new one where it has none that is short and plain."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and mark its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        own = given if _PLAIN.fullmatch(given) else uuid.uuid4().hex
+
+        async def marking(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID] = own
+            await send(message)
+
+        await self._app(scope, receive, marking)

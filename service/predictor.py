@@ -1,7 +1,7 @@
 """Predictor: the way of one picture through the service: decode and find in a worker, batch, read."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,11 +26,30 @@ class PictureObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """What one picture shows: its upright size in pixels, and its faces."""
+    """What one picture shows, and where the time went.
+
+    Attributes:
+        width: of the upright picture, in pixels; ``height`` likewise.
+        height: see ``width``.
+        faces: the largest first.
+        seconds: spent in each stage: ``find`` (decode and detect), ``queue`` and ``infer``.
+    """
 
     width: int
     height: int
     faces: list[RecognizedFace]
+    seconds: Mapping[str, float]
+
+
+class Client:
+    """Whoever sent a request: its pictures share one lane of the queue, and no more workers than there are.
+
+    Args:
+        workers: how many of its pictures are decoded and looked at, or wait for that, at once.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.turns = asyncio.Semaphore(workers)
 
 
 class Predictor:
@@ -58,11 +77,18 @@ class Predictor:
         self._recognizer = recognizer
         self._scheduler = scheduler
         self._limits = limits
+        self._worker_count = workers
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="picture")
         self._clock = clock
         self._observer = observer
 
-    async def predict(self, data: bytes, ticket: Ticket, *, faces: FaceMode, max_faces: int) -> Recognized:
+    def client(self) -> Client:
+        """Return the place in line of one request, whose pictures are answered side by side."""
+        return Client(self._worker_count)
+
+    async def predict(
+        self, data: bytes, ticket: Ticket, *, client: Client, faces: FaceMode, max_faces: int
+    ) -> Recognized:
         """Return what a picture shows.
 
         A caller that is cancelled takes its faces out of the queue; the worker, if it has begun, ends in its own time.
@@ -73,14 +99,19 @@ class Predictor:
             BatchingError: if its faces got no logits.
         """
         find = self._finding(data, ticket, faces, max_faces)
-        width, height, found = await asyncio.wrap_future(self._workers.submit(find))
+        async with client.turns:
+            began = self._clock.now()
+            width, height, found = await asyncio.wrap_future(self._workers.submit(find))
+        looked = self._clock.now() - began
         if not found:
-            return Recognized(width, height, [])
+            return Recognized(width, height, [], {"find": looked})
         ticket.queued = True
-        logits = await self._scheduler.submit([face.pixels for face in found], deadline=ticket.deadline)
-        answers = list(map(self._recognizer.read, found, logits))
+        pixels = [face.pixels for face in found]
+        answered = await self._scheduler.submit(pixels, deadline=ticket.deadline, lane=client)
+        answers = list(map(self._recognizer.read, found, answered.logits))
         self._observer.recognized(len(answers))
-        return Recognized(width, height, answers)
+        seconds = {"find": looked, "queue": answered.queued, "infer": answered.inferred}
+        return Recognized(width, height, answers, seconds)
 
     def close(self) -> None:
         """Let the workers end; pictures that wait for one are given up."""

@@ -26,6 +26,12 @@ def problem(status: HTTPStatus, kind: str, title: str, detail: str, headers: dic
     return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
+def described(error: ServiceError | PictureError | BatchingError) -> Problem:
+    """Return the problem that an error is, for an answer that has others beside it."""
+    known = error if isinstance(error, ServiceError) else translate(error)
+    return Problem(type=NAMESPACE + known.problem, title=known.title, status=known.status, detail=known.detail)
+
+
 def answer(error: ServiceError) -> JSONResponse:
     """Return the response that an error of the service is."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}

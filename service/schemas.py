@@ -89,6 +89,19 @@ class Prediction(_Answer):
     """The largest first; empty when no face was found."""
 
 
+class Row(_Answer):
+    """What became of one picture of many: either a prediction or a problem."""
+
+    prediction: Prediction | None = None
+    problem: "Problem | None" = None
+
+
+class Predictions(_Answer):
+    """What became of each picture, in the order in which they were sent."""
+
+    results: list[Row]
+
+
 class Measurement(_Answer):
     """How well the weights did on one split of a data set; all rates in percent."""
 

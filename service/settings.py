@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     """The most pictures in work at once; more are answered with 429."""
     max_upload_bytes: PositiveInt = 20 * MEBIBYTE
     """The largest request body, in bytes; more is answered with 413."""
+    max_batch_pictures: PositiveInt = 100
+    """The most pictures in one request to /predict/batch; more is answered with 422 or 400."""
+    max_batch_bytes: PositiveInt = 200 * MEBIBYTE
+    """The largest request body of /predict/batch, in bytes; more is answered with 413."""
     max_bytes_in_flight: PositiveInt = 512 * MEBIBYTE
     """The most bytes of uploads held in memory at once; more are answered with 429."""
     max_pixels: PositiveInt = 40_000_000

@@ -1,4 +1,4 @@
-"""Upload: one picture out of a multipart form (RFC 7578), held in memory only and for a bounded time."""
+"""Upload: pictures out of a multipart form (RFC 7578), held in memory only and for a bounded time."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,11 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.errors import InvalidParameter, MalformedRequest, PayloadTooLarge, UploadTimedOut
 
-FIELD = "image"
-"""The form field that carries the picture."""
-
-_MAX_PARTS = 8
-"""Parts of a form that are read before it is refused; one of them is the picture."""
+_OTHER_PARTS = 7
+"""Parts of a form, beside the pictures, that are read before it is refused."""
 
 
 class _InMemory(MultiPartParser):
@@ -36,23 +33,26 @@ def largest_size(request: Request, limit: int) -> int:
     return int(stated)
 
 
-async def read_picture_field(request: Request, *, limit: int, seconds: float) -> bytes:
-    """Return the bytes of the picture in a request's form.
+async def read_pictures(request: Request, field: str, *, most: int, limit: int, seconds: float) -> list[bytes]:
+    """Return the bytes of the pictures in a request's form, in their order.
 
     Args:
         request: whose body nobody has read yet.
+        field: the form field that carries them.
+        most: pictures, at most.
         limit: the most bytes of body; more are refused while they are still being sent.
         seconds: in which the whole body must have arrived.
 
     Raises:
         MalformedRequest: if the body is no multipart form, has too many parts, or breaks off.
-        InvalidParameter: if the form has no file under that name, or more than one.
+        InvalidParameter: if the form has no file under that name, or too many.
         PayloadTooLarge: if the body is larger than the limit.
         UploadTimedOut: if it did not arrive in time.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MalformedRequest("the body is not multipart/form-data")
-    parser = _InMemory(request.headers, _bounded(request, limit), max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
+    parts = most + _OTHER_PARTS
+    parser = _InMemory(request.headers, _bounded(request, limit), max_files=parts, max_fields=_OTHER_PARTS)
     try:
         async with asyncio.timeout(seconds):
             form = await parser.parse()
@@ -62,11 +62,12 @@ async def read_picture_field(request: Request, *, limit: int, seconds: float) ->
         raise MalformedRequest(error.message) from None
     except ClientDisconnect:
         raise MalformedRequest("the body broke off") from None
-    files = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+    files = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
     try:
-        if len(files) != 1:
-            raise InvalidParameter(f"expected one file in the form field {FIELD!r}, found {len(files)}")
-        return await files[0].read()
+        if not 1 <= len(files) <= most:
+            expected = "one file" if most == 1 else f"1 to {most} files"
+            raise InvalidParameter(f"expected {expected} in the form field {field!r}, found {len(files)}")
+        return [await file.read() for file in files]
     finally:
         await form.close()
 

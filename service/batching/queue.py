@@ -1,4 +1,4 @@
-"""Queue: the items that wait for the engine, in order of arrival and never more than a bound.
+"""Queue: the items that wait for the engine, each lane in order of arrival, and never more than a bound.
 
 Pure: standard library only, and the time is an argument.
 """
@@ -18,10 +18,13 @@ class Item:
     Attributes:
         enqueued: when it was handed in, in seconds of the clock.
         deadline: when its answer is worth nothing any more, likewise.
+        lane: whose it is. Lanes take turns, so that one with a hundred items does not keep one with a single item
+            waiting.
     """
 
     enqueued: float
     deadline: float
+    lane: object
 
 
 ItemT = TypeVar("ItemT", bound=Item)
@@ -36,7 +39,9 @@ class Taken(Generic[ItemT]):
 
 
 class BoundedQueue(Generic[ItemT]):
-    """First in, first out; a group goes in whole or not at all; any item can leave early at no cost.
+    """Lanes take turns, and each is first in, first out; any item can leave early at no cost.
+
+    A group goes in whole or not at all.
 
     Args:
         capacity: the most items that wait at once, at least 1.
@@ -46,43 +51,55 @@ class BoundedQueue(Generic[ItemT]):
         if capacity < 1:
             raise ValueError(f"a queue holds at least one item, not {capacity}")
         self.capacity = capacity
-        # Ordered by arrival; a dict rather than a deque, so that leaving from the middle is O(1) and leaves no husk.
-        self._waiting: OrderedDict[ItemT, None] = OrderedDict()
+        # The lanes in the order of their turns, and the items of each by arrival. Dicts rather than deques, so that
+        # leaving from the middle is O(1) and leaves no husk.
+        self._lanes: OrderedDict[object, OrderedDict[ItemT, None]] = OrderedDict()
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._count
 
     def push(self, group: Sequence[ItemT]) -> None:
-        """Queue a group of items behind all others.
+        """Queue a group of items behind all others of their lanes.
 
         Raises:
             QueueFull: if not all of them fit; then none is queued.
         """
-        if len(self._waiting) + len(group) > self.capacity:
-            raise QueueFull(f"{len(self._waiting)} of {self.capacity} places are taken; {len(group)} were asked for")
+        if self._count + len(group) > self.capacity:
+            raise QueueFull(f"{self._count} of {self.capacity} places are taken; {len(group)} were asked for")
         for item in group:
-            self._waiting[item] = None
+            self._lanes.setdefault(item.lane, OrderedDict())[item] = None
+        self._count += len(group)
 
     def take(self, limit: int, now: float) -> Taken[ItemT]:
-        """Remove and return up to ``limit`` items that can still be answered, the oldest first.
+        """Remove and return up to ``limit`` items that can still be answered, the oldest of each lane in turn.
 
         Items met on the way whose deadline has passed come back apart and do not count against the limit.
         """
         taken: Taken[ItemT] = Taken([], [])
-        while self._waiting and len(taken.ready) < limit:
-            item, _ = self._waiting.popitem(last=False)
+        while self._lanes and len(taken.ready) < limit:
+            lane, items = self._lanes.popitem(last=False)
+            item, _ = items.popitem(last=False)
+            self._count -= 1
+            if items:
+                self._lanes[lane] = items  # behind the others
             (taken.expired if item.deadline <= now else taken.ready).append(item)
         return taken
 
     def discard(self, item: ItemT) -> bool:
         """Remove an item wherever it stands; return whether it was here."""
-        if item not in self._waiting:
+        items = self._lanes.get(item.lane, OrderedDict())
+        if item not in items:
             return False
-        del self._waiting[item]
+        del items[item]
+        self._count -= 1
+        if not items:
+            del self._lanes[item.lane]
         return True
 
     def clear(self) -> list[ItemT]:
         """Remove and return all items."""
-        items = list(self._waiting)
-        self._waiting.clear()
+        items = [item for lane in self._lanes.values() for item in lane]
+        self._lanes.clear()
+        self._count = 0
         return items

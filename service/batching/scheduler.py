@@ -48,9 +48,25 @@ class BatchObserver(Protocol):
         """A batch failed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one picture's faces were answered with.
+
+    Attributes:
+        logits: of each face, (C,).
+        queued: seconds that the last of them waited for the network.
+        inferred: seconds from there until the last of them was answered.
+    """
+
+    logits: list[Logits]
+    queued: float
+    inferred: float
+
+
 @dataclass(slots=True, eq=False)
 class _Face(Item):
     pixels: Pixels
+    started: float = 0.0
     answer: asyncio.Future[Logits] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -124,14 +140,15 @@ class Scheduler:
             self._times, ahead=self.depth + ahead, running=self._running, now=self._clock.now()
         )
 
-    async def submit(self, faces: Sequence[Pixels], *, deadline: float) -> list[Logits]:
-        """Return the logits, (C,) each, of one picture's faces, which wait as a group and are batched one by one.
+    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
+        """Return the logits of one picture's faces, which wait as a group and are batched one by one.
 
         If the caller is cancelled, or one of the faces fails, the others leave the queue.
 
         Args:
             faces: network inputs, (S, S, 3) each.
             deadline: when the answer is worth nothing any more, in seconds of the clock.
+            lane: whose they are: lanes take turns. None is a lane of their own.
 
         Raises:
             QueueFull: if they do not all fit into the queue.
@@ -145,15 +162,18 @@ class Scheduler:
         if self._driver is None or self._ended or self.health.broken:
             raise EngineUnavailable("the engine does not answer")
         now = self._clock.now()
-        group = [_Face(enqueued=now, deadline=deadline, pixels=pixels) for pixels in faces]
+        lane = object() if lane is None else lane
+        group = [_Face(enqueued=now, deadline=deadline, lane=lane, pixels=pixels) for pixels in faces]
         self._queue.push(group)
         self._top_up(now)
         self._changed.set()
         try:
-            return await asyncio.gather(*(face.answer for face in group))
+            logits = await asyncio.gather(*(face.answer for face in group))
         except BaseException:
             self._withdraw(group)
             raise
+        started = max((face.started for face in group), default=now)
+        return Answered(logits, started - now, self._clock.now() - started)
 
     # -- its life
 
@@ -241,6 +261,7 @@ class Scheduler:
         try:
             self._top_up(now)
             for face in batch.items:
+                face.started = now
                 self._observer.waited(now - face.enqueued)
             await self._settle(batch.pixels, batch.items)
         finally:

@@ -1,79 +1,127 @@
-"""Predict: a picture in, its faces and their apparent expressions out."""
+"""Predict: pictures in, their faces and the faces' apparent expressions out."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from manet.errors import PictureError
 from manet.recognizer import FaceMode
 from service import errors
+from service.batching.errors import BatchingError
 from service.parts import Parts, parts
-from service.problems import documented
-from service.schemas import Face, Image, Prediction
-from service.upload import FIELD, largest_size, read_picture_field
+from service.predictor import Recognized
+from service.problems import described, documented
+from service.schemas import Face, Image, Prediction, Predictions, Row
+from service.settings import Settings
+from service.upload import largest_size, read_pictures
 
 router = APIRouter(tags=["predict"])
 
 T = TypeVar("T")
 
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {
-                        FIELD: {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "One picture: JPEG, PNG, WebP or BMP.",
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
-"""The body, described here because the handler reads it itself, after it was let in."""
+
+def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the body as the contract shows it; the handlers read it themselves, after it was let in."""
+    form = {"type": "object", "required": [field], "properties": {field: schema}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
+_PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
+_REFUSALS = (
+    errors.MalformedRequest,
+    errors.UploadTimedOut,
+    errors.PayloadTooLarge,
+    errors.InvalidParameter,
+    errors.Overloaded,
+    errors.NotReady,
+    errors.Draining,
+)
+"""Errors that keep a request out."""
+
+Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
+Most = Annotated[int | None, Query(ge=1, description="The most faces to answer in a picture, the largest first.")]
 
 
 @router.post(
     "/predict",
     operation_id="predict",
     summary="Apparent expressions of the faces in one picture",
-    openapi_extra=_FORM,
+    openapi_extra=_form("image", _PICTURE),
     responses=documented(
-        errors.MalformedRequest,
-        errors.UploadTimedOut,
-        errors.PayloadTooLarge,
-        errors.UnsupportedPicture,
-        errors.InvalidParameter,
-        errors.BrokenPicture,
-        errors.Overloaded,
-        errors.FaceFailed,
-        errors.NotReady,
-        errors.Draining,
-        errors.DeadlineExceeded,
+        *_REFUSALS, errors.UnsupportedPicture, errors.BrokenPicture, errors.FaceFailed, errors.DeadlineExceeded
     ),
 )
 async def predict(
     request: Request,
+    response: Response,
     parts: Annotated[Parts, Depends(parts)],
-    faces: Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")] = "detect",
-    max_faces: Annotated[int | None, Query(ge=1, description="The most faces to answer, the largest first.")] = None,
+    faces: Mode = "detect",
+    max_faces: Most = None,
 ) -> Prediction:
-    """Find the faces in a picture and name the apparent expression of each, with a probability for every class."""
+    """Find the faces in a picture and name the apparent expression of each, with a probability for every class.
+
+    The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
+    and in the network (`infer`).
+    """
     settings = parts.settings
-    most = settings.max_faces if max_faces is None else min(max_faces, settings.max_faces)
     size = largest_size(request, settings.max_upload_bytes)
     with parts.admission.admit(size) as ticket:
-        data = await read_picture_field(request, limit=settings.max_upload_bytes, seconds=settings.deadline)
-        work = parts.predictor.predict(data, ticket, faces=faces, max_faces=most)
+        limit, seconds = settings.max_upload_bytes, settings.deadline
+        [data] = await read_pictures(request, "image", most=1, limit=limit, seconds=seconds)
+        most = _most(max_faces, settings)
+        work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
         found = await _while_connected(request, work)
+    response.headers["Server-Timing"] = ", ".join(f"{name};dur={1e3 * s:.1f}" for name, s in found.seconds.items())
+    return _prediction(found, parts)
+
+
+@router.post(
+    "/predict/batch",
+    operation_id="predictBatch",
+    summary="Apparent expressions of the faces in many pictures",
+    openapi_extra=_form("images", {"type": "array", "minItems": 1, "items": _PICTURE}),
+    responses=documented(*_REFUSALS),
+)
+async def predict_batch(
+    request: Request, parts: Annotated[Parts, Depends(parts)], faces: Mode = "detect", max_faces: Most = None
+) -> Predictions:
+    """Answer each picture with a prediction or a problem, in their order; a bad picture spoils its own row only.
+
+    Each picture is let in by itself, as if it had come alone, and this request takes turns with others.
+    """
+    settings, predictor = parts.settings, parts.predictor
+    size = largest_size(request, settings.max_batch_bytes)
+    with parts.admission.admit(size):  # the body; its pictures hold places of their own and no further bytes
+        limit, seconds, most = settings.max_batch_bytes, settings.deadline, settings.max_batch_pictures
+        pictures = await read_pictures(request, "images", most=most, limit=limit, seconds=seconds)
+        client, most_faces = predictor.client(), _most(max_faces, settings)
+
+        async def row(data: bytes) -> Row:
+            try:
+                with parts.admission.admit(0) as ticket:
+                    found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
+            except (errors.ServiceError, PictureError, BatchingError) as error:
+                return Row(problem=described(error))
+            return Row(prediction=_prediction(found, parts))
+
+        return Predictions(results=await _while_connected(request, _all(map(row, pictures))))
+
+
+async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the outcomes of work that is done side by side; if one fails, or the caller leaves, all are ended."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(row) for row in rows]
+    return [task.result() for task in tasks]
+
+
+def _most(asked: int | None, settings: Settings) -> int:
+    return settings.max_faces if asked is None else min(asked, settings.max_faces)
+
+
+def _prediction(found: Recognized, parts: Parts) -> Prediction:
     return Prediction(
         model=parts.recognizer.weights.id,
         image=Image(width=found.width, height=found.height),

@@ -69,6 +69,28 @@ async def test_weights_without_a_card_say_so() -> None:
     assert (card.status_code, card.json()["type"]) == (404, "urn:manet:problem:no-model-card")
 
 
+async def test_every_answer_carries_the_id_of_its_request() -> None:
+    async with running(make_app()) as client:
+        given = await client.get("/model", headers={"X-Request-ID": "order-66.b_C"})
+        missing = await client.get("/nowhere")
+        odd = [await client.get("/model", headers={"X-Request-ID": bad}) for bad in ("a b", "x" * 129, "")]
+
+    assert given.headers["x-request-id"] == "order-66.b_C"
+    fresh = [answer.headers["x-request-id"] for answer in (missing, *odd)]
+    assert len(set(fresh)) == 4
+    assert all(re.fullmatch(r"[0-9a-f]{32}", id) for id in fresh)
+
+
+async def test_an_answer_tells_where_its_time_went() -> None:
+    async with running(make_app(FakeBackend(seconds=0.05))) as client:
+        seen, empty = await post(client, RED_FACE), await post(client, NO_FACE)
+
+    stages = dict(re.findall(r"(\w+);dur=([\d.]+)", seen.headers["server-timing"]))
+    assert list(stages) == ["find", "queue", "infer"]
+    assert 50 <= float(stages["infer"]) < 1000
+    assert re.fullmatch(r"find;dur=[\d.]+", empty.headers["server-timing"])
+
+
 async def test_metrics_count_and_are_bounded() -> None:
     async with running(make_app()) as client:
         await post(client, RED_FACE)
@@ -109,7 +131,19 @@ async def test_the_contract_describes_the_upload_and_every_error() -> None:
     for status, response in operation["responses"].items():
         assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
     ids = [o["operationId"] for path in contract["paths"].values() for o in path.values()]
-    assert sorted(ids) == ["getLiveness", "getMetrics", "getModel", "getReadiness", "predict"]
+    assert sorted(ids) == [
+        "getLiveness",
+        "getMetrics",
+        "getModel",
+        "getModelCard",
+        "getReadiness",
+        "predict",
+        "predictBatch",
+    ]
+    many = contract["paths"]["/predict/batch"]["post"]
+    field = many["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["images"]
+    assert (field["type"], field["items"]["format"]) == ("array", "binary")
+    assert set(many["responses"]) == {"200", "400", "408", "413", "422", "429", "503"}
     assert docs.status_code == 200
 
 

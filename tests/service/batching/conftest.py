@@ -184,7 +184,7 @@ class Rig:
     async def _answer(self, marks: Sequence[int], deadline: float) -> list[int]:
         faces = [np.full((SIDE, SIDE, 3), mark, np.uint8) for mark in marks]
         async with asyncio.timeout(PATIENCE):
-            logits = await self.scheduler.submit(faces, deadline=deadline)
+            logits = (await self.scheduler.submit(faces, deadline=deadline)).logits
         assert all(row.tolist() == [row[0], -row[0]] for row in logits)
         return [int(row[0]) for row in logits]
 

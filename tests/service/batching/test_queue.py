@@ -9,8 +9,8 @@ from service.batching.errors import QueueFull
 from service.batching.queue import BoundedQueue, Item
 
 
-def _items(count: int, *, deadline: float = 100.0) -> list[Item]:
-    return [Item(enqueued=0.0, deadline=deadline) for _ in range(count)]
+def _items(count: int, *, deadline: float = 100.0, lane: object = None) -> list[Item]:
+    return [Item(enqueued=0.0, deadline=deadline, lane=lane) for _ in range(count)]
 
 
 def _queue(items: list[Item], capacity: int = 8) -> BoundedQueue[Item]:
@@ -26,6 +26,18 @@ def test_items_leave_in_order_of_arrival() -> None:
 
     assert queue.take(2, 0.0).ready == items[:2]
     assert queue.take(9, 0.0).ready == items[2:]
+    assert len(queue) == 0
+
+
+def test_lanes_take_turns() -> None:
+    many, few, one = _items(5, lane="many"), _items(2, lane="few"), _items(1, lane="one")
+    queue = _queue([*many, *few, *one])
+
+    assert queue.take(4, 0.0).ready == [many[0], few[0], one[0], many[1]]
+    late = _items(1, lane="one")
+    queue.push(late)
+    assert queue.discard(many[2])
+    assert queue.take(9, 0.0).ready == [few[1], many[3], late[0], many[4]]
     assert len(queue) == 0
 
 
@@ -106,22 +118,29 @@ def test_nothing_is_taken_when_nothing_is_asked_for() -> None:
 
 
 class QueueAgainstAList(RuleBasedStateMachine):
-    """The queue does what a plain list does, slowly and plainly."""
+    """The queue does what plain lists do, slowly and plainly: one a lane, in the order of their turns."""
 
     @initialize(capacity=st.integers(1, 6))
     def begin(self, capacity: int) -> None:
         self.capacity = capacity
         self.queue: BoundedQueue[Item] = BoundedQueue(capacity)
-        self.model: list[Item] = []
+        self.model: list[list[Item]] = []
         self.gone: list[Item] = []
         self.now = 0
 
-    @rule(lives=st.lists(st.integers(0, 5), max_size=4))
-    def push(self, lives: list[int]) -> None:
-        group = [Item(self.now, self.now + life) for life in lives]
-        if len(self.model) + len(group) <= self.capacity:
+    @property
+    def waiting(self) -> list[Item]:
+        return [item for lane in self.model for item in lane]
+
+    @rule(lives=st.lists(st.integers(0, 5), max_size=4), lane=st.integers(0, 2))
+    def push(self, lives: list[int], lane: int) -> None:
+        group = [Item(self.now, self.now + life, lane) for life in lives]
+        if len(self.waiting) + len(group) <= self.capacity:
             self.queue.push(group)
-            self.model += group
+            [here] = [items for items in self.model if items[0].lane == lane] or [[]]
+            if group and not here:
+                self.model.append(here)
+            here += group
         else:
             with pytest.raises(QueueFull):
                 self.queue.push(group)
@@ -131,7 +150,10 @@ class QueueAgainstAList(RuleBasedStateMachine):
         ready: list[Item] = []
         expired: list[Item] = []
         while self.model and len(ready) < limit:
-            item = self.model.pop(0)
+            lane = self.model.pop(0)
+            item = lane.pop(0)
+            if lane:
+                self.model.append(lane)
             (ready if item.deadline > self.now else expired).append(item)
         taken = self.queue.take(limit, self.now)
         assert (taken.ready, taken.expired) == (ready, expired)
@@ -139,8 +161,9 @@ class QueueAgainstAList(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 5))
     def discard(self, place: int) -> None:
-        if place < len(self.model):
-            item = self.model.pop(place)
+        if place < len(self.waiting):
+            item = self.waiting[place]
+            self.model = [left for lane in self.model if (left := [i for i in lane if i is not item])]
             assert self.queue.discard(item)
             self.gone.append(item)
 
@@ -150,8 +173,8 @@ class QueueAgainstAList(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        assert self.queue.clear() == self.model
-        self.gone += self.model
+        assert self.queue.clear() == self.waiting
+        self.gone += self.waiting
         self.model = []
 
     @rule(seconds=st.integers(1, 3))
@@ -160,7 +183,7 @@ class QueueAgainstAList(RuleBasedStateMachine):
 
     @invariant()
     def holds_as_many(self) -> None:
-        assert len(self.queue) == len(self.model) <= self.capacity
+        assert len(self.queue) == len(self.waiting) <= self.capacity
 
 
 TestQueueAgainstAList = QueueAgainstAList.TestCase

@@ -15,7 +15,7 @@ def _pixels(mark: int) -> np.ndarray:
 
 def _staged(*marks: int, capacity: int = 4) -> tuple[Staging[Item], dict[int, Item]]:
     staging: Staging[Item] = Staging(capacity, 2)
-    items = {mark: Item(0.0, 1.0) for mark in marks}
+    items = {mark: Item(0.0, 1.0, None) for mark in marks}
     for mark, item in items.items():
         staging.add(item, _pixels(mark))
     return staging, items
@@ -51,7 +51,7 @@ def test_the_engine_can_take_it_as_it_is() -> None:
 def test_pixels_are_copied_in() -> None:
     staging, _ = _staged(capacity=1)
     pixels = _pixels(7)
-    staging.add(Item(0.0, 1.0), pixels)
+    staging.add(Item(0.0, 1.0, None), pixels)
     pixels[:] = 8
 
     assert _marks(staging) == [7]
@@ -61,7 +61,7 @@ def test_there_is_no_room_beyond_the_capacity() -> None:
     staging, _ = _staged(1, 2, capacity=2)
 
     with pytest.raises(IndexError):
-        staging.add(Item(0.0, 1.0), _pixels(3))
+        staging.add(Item(0.0, 1.0, None), _pixels(3))
     assert _marks(staging) == [1, 2]
     assert len(staging) == 2
 
@@ -79,7 +79,7 @@ def test_the_last_item_fills_the_place_of_one_that_leaves(leaves: int, left: lis
 def test_an_item_that_is_not_here_cannot_leave() -> None:
     staging, items = _staged(1, 2)
 
-    assert not staging.discard(Item(0.0, 1.0))
+    assert not staging.discard(Item(0.0, 1.0, None))
     assert staging.discard(items[1])
     assert not staging.discard(items[1])
     assert _marks(staging) == [2]
@@ -91,7 +91,7 @@ def test_a_cleared_batch_hands_its_items_back_and_can_be_filled_again() -> None:
     assert staging.clear() == list(items.values())
     assert len(staging) == 0
 
-    staging.add(Item(0.0, 1.0), _pixels(9))
+    staging.add(Item(0.0, 1.0, None), _pixels(9))
     assert _marks(staging) == [9]
 
 
@@ -101,7 +101,7 @@ def test_items_and_pixels_never_part(steps: list[tuple[bool, int]]) -> None:
     mark_of: dict[Item, int] = {}
     for mark, (adds, place) in enumerate(steps, start=1):
         if adds and staging.room:
-            item = Item(0.0, 1.0)
+            item = Item(0.0, 1.0, None)
             mark_of[item] = mark % 256
             staging.add(item, _pixels(mark % 256))
         elif place < len(staging):
