@@ -100,7 +100,7 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r
 
 
 def test_who_hangs_up_costs_the_network_nothing() -> None:
-    with serving(1.0) as service, ThreadPoolExecutor(1) as clients:
+    with serving(3.0) as service, ThreadPoolExecutor(1) as clients:
         first = clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
         service.wait_for("manet_pictures_in_work", 1)
         with socket.create_connection(("127.0.0.1", service.port)) as leaving:

@@ -25,10 +25,10 @@ from training.distributed import joined
 from training.loop import Trainer
 from training.recipe import Step
 
-torch.set_num_threads(1)
+torch.set_num_threads(2 // int(os.environ.get("WORLD_SIZE", "1")))
 torch.set_default_dtype(torch.float64)
 recipe = recipes.load("ferplus").model_copy(update={
-    "batch_size": 8, "last_batch": "keep", "epoch_sizes": None, "input_size": 32, "accumulate": int(sys.argv[3]),
+    "batch_size": 12, "epoch_sizes": None, "input_size": 64, "accumulate": int(sys.argv[3]),
     "schedule": Step(kind="step", rate=float(sys.argv[4]), every=20, gamma=1.0), "averaging": None})
 data = Path(sys.argv[1])
 with joined(os.environ) as world:
@@ -37,17 +37,17 @@ with joined(os.environ) as world:
     trainer = Trainer(recipe, pictures, pictures, world=world)
     trainer.model.register_forward_pre_hook(lambda module, arguments: (arguments[0].double(),))
     losses = []
-    while len(losses) < 20:
+    while len(losses) < int(sys.argv[5]):
         losses.extend(trainer.steps())
         trainer.end_epoch()
     if world.first:
         running = trainer.model.bn1.running_var.tolist()
-        Path(sys.argv[2]).write_text(json.dumps({"losses": losses[:20], "size": world.size, "running": running}))
+        Path(sys.argv[2]).write_text(json.dumps({"losses": losses, "size": world.size, "running": running}))
 """
 
 
-def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1) -> dict[str, list[float]]:
-    arguments = ["-c", PROGRAM, str(tree), str(out), str(accumulate), "0.001"]
+def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1, steps: int = STEPS) -> dict[str, list[float]]:
+    arguments = ["-c", PROGRAM, str(tree), str(out), str(accumulate), "0.001", str(steps)]
     if processes == 1:
         command = [sys.executable, *arguments]
     else:
@@ -75,7 +75,7 @@ def test_two_processes_follow_the_losses_of_one(ferplus_tree: Path, tmp_path: Pa
 
 
 def test_processes_may_accumulate_too(ferplus_tree: Path, tmp_path: Path) -> None:
-    found = _losses(ferplus_tree, tmp_path / "both.json", 2, accumulate=2)
+    found = _losses(ferplus_tree, tmp_path / "both.json", 2, accumulate=2, steps=2)
 
     assert found["size"] == 2
     assert all(0 < loss < 20 for loss in found["losses"])

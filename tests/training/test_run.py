@@ -250,7 +250,8 @@ def test_a_run_leaves_what_a_reader_wants_to_see(recipe: Recipe, ferplus_tree: P
     assert best["accuracy"] == max(row["valid_accuracy"] for row in folder.rows())
     assert sum(map(sum, best["confusion"])) == 6
     for picture in ("curve.png", "confusion.png"):
-        assert Image.open(folder.path / picture).width > 300
+        with Image.open(folder.path / picture) as drawn:
+            assert drawn.width > 300
     events = EventAccumulator(str(folder.path / "tensorboard"))
     events.Reload()
     shown = [(event.step, round(event.value, 3)) for event in events.Scalars("valid_accuracy")]
