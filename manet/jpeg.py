@@ -9,8 +9,20 @@ markers that stand alone: TEM, RST0..RST7, SOI. Bytes between segments are skipp
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
+def has_more_scans(data: bytes, most: int) -> bool:
+    """Tell whether the first image of a JPEG file holds more than so many scans; quick for all that do not.
+
+    Every scan begins with the two bytes that are counted first; elsewhere, as in a thumbnail, they count too much.
+
+    Args:
+        data: the file, beginning with its SOI marker.
+        most: scans.
+    """
+    return data.count(bytes([0xFF, _START_OF_SCAN])) > most and count_scans(data) > most
+
+
 def count_scans(data: bytes) -> int:
-    """Return how many scans the first image of a JPEG file holds.
+    """Return how many scans the first image of a JPEG file holds, walking through its segments.
 
     Args:
         data: the file, beginning with its SOI marker. Thumbnails inside metadata and whatever follows the image

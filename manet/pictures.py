@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from manet.errors import PictureBroken, PictureFormatUnsupported, PictureTooLarge
-from manet.jpeg import count_scans
+from manet.jpeg import has_more_scans
 from manet.preprocess import Pixels
 
 FORMATS = ("JPEG", "PNG", "WebP", "BMP")
@@ -64,8 +64,8 @@ def read_picture(data: bytes, *, limits: PictureLimits) -> Pixels:
     if len(data) > limits.max_bytes:
         raise PictureTooLarge(f"the picture has {len(data)} bytes; at most {limits.max_bytes} are read")
     codec = _codec(data)
-    if codec == "JPEG" and (scans := count_scans(data)) > _MAX_JPEG_SCANS:
-        raise PictureTooLarge(f"the JPEG has {scans} scans; at most {_MAX_JPEG_SCANS} are read")
+    if codec == "JPEG" and has_more_scans(data, _MAX_JPEG_SCANS):
+        raise PictureTooLarge(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
     try:
         with Image.open(io.BytesIO(data), formats=[codec]) as picture:
             _check_size(picture, limits)

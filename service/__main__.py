@@ -41,6 +41,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         port=settings.port,
         log_level=settings.log_level,
         log_config=_logging(settings.log_level),
+        access_log=settings.access_log,
         timeout_graceful_shutdown=settings.drain,
         server_header=False,
     )

@@ -24,7 +24,10 @@ class Parts:
     metrics: Metrics
 
 
-def parts(request: Request) -> Parts:
-    """Return the parts of the application that a request came to."""
+async def parts(request: Request) -> Parts:
+    """Return the parts of the application that a request came to.
+
+    A coroutine, though it waits for nothing: FastAPI would send a plain function to a thread and back.
+    """
     found: Parts = request.app.state.parts
     return found

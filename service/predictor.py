@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.errors import DeadlineExceeded
+from service.workers import Workers
 
 
 class PictureObserver(Protocol):
@@ -78,7 +78,7 @@ class Predictor:
         self._scheduler = scheduler
         self._limits = limits
         self._worker_count = workers
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="picture")
+        self._workers = Workers(workers, "picture")
         self._clock = clock
         self._observer = observer
 
@@ -101,7 +101,7 @@ class Predictor:
         find = self._finding(data, ticket, faces, max_faces)
         async with client.turns:
             began = self._clock.now()
-            width, height, found = await asyncio.wrap_future(self._workers.submit(find))
+            width, height, found = await self._workers.run(find)
         looked = self._clock.now() - began
         if not found:
             return Recognized(width, height, [], {"find": looked})
@@ -114,8 +114,8 @@ class Predictor:
         return Recognized(width, height, answers, seconds)
 
     def close(self) -> None:
-        """Let the workers end; pictures that wait for one are given up."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        """Let the workers end."""
+        self._workers.close()
 
     def _finding(
         self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe messages that are logged."""
 
+    access_log: bool = False
+    """Whether each request is a line in the log; the metrics count them all the same."""
+
     weights: str = "ferplus"
     """Id of the weights (`manet weights list`), or a .safetensors file that manet-train wrote."""
     weights_dir: Path | None = None

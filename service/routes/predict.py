@@ -49,6 +49,7 @@ Most = Annotated[int | None, Query(ge=1, description="The most faces to answer i
     "/predict",
     operation_id="predict",
     summary="Apparent expressions of the faces in one picture",
+    response_model=Prediction,
     openapi_extra=_form("image", _PICTURE),
     responses=documented(
         *_REFUSALS, errors.UnsupportedPicture, errors.BrokenPicture, errors.FaceFailed, errors.DeadlineExceeded
@@ -56,11 +57,10 @@ Most = Annotated[int | None, Query(ge=1, description="The most faces to answer i
 )
 async def predict(
     request: Request,
-    response: Response,
     parts: Annotated[Parts, Depends(parts)],
     faces: Mode = "detect",
     max_faces: Most = None,
-) -> Prediction:
+) -> Response:
     """Find the faces in a picture and name the apparent expression of each, with a probability for every class.
 
     The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
@@ -74,8 +74,9 @@ async def predict(
         most = _most(max_faces, settings)
         work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
         found = await _while_connected(request, work)
-    response.headers["Server-Timing"] = ", ".join(f"{name};dur={1e3 * s:.1f}" for name, s in found.seconds.items())
-    return _prediction(found, parts)
+    # A response of its own: FastAPI would check once more what was made to fit.
+    body = _prediction(found, parts).model_dump_json()
+    return Response(body, media_type="application/json", headers={"Server-Timing": _timing(found)})
 
 
 @router.post(
@@ -129,25 +130,36 @@ def _prediction(found: Recognized, parts: Parts) -> Prediction:
     )
 
 
+def _timing(found: Recognized) -> str:
+    """Return the value of the header Server-Timing (W3C Server Timing), in milliseconds."""
+    return ", ".join(f"{name};dur={1e3 * seconds:.1f}" for name, seconds in found.seconds.items())
+
+
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return the outcome of some work, unless the client hangs up first: then the work is cancelled.
+
+    The work is done in the caller's own task, as under ``asyncio.timeout``: only the watcher is a task more.
 
     Raises:
         ClientDisconnect: if the client hung up.
     """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_hang_up(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return await working
-    finally:
-        # Whatever did not end by itself, here or because this very request was cancelled, is ended now.
+    working = asyncio.current_task()
+    assert working is not None  # noqa: S101 - a coroutine runs in a task
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
         working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
-
-async def _hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    watcher = asyncio.create_task(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if left and working.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()
