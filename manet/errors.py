@@ -5,6 +5,7 @@
     ManetError
     ├── CheckpointError             a file is not a checkpoint of this network
     │   └── ChecksumError           a file is not, byte for byte, the one that was expected
+    ├── ExportError                 a network cannot be exported with what is installed here
     ├── PictureError                bytes that give no picture to look at
     │   ├── PictureTooLarge         more bytes or pixels than the limits allow
     │   ├── PictureFormatUnsupported    not one of the formats that are read
@@ -34,6 +35,10 @@ class UnknownWeightsError(ManetError):
 
 class WeightsNotInstalledError(ManetError):
     """The weights asked for are registered, but their file is not on this machine."""
+
+
+class ExportError(ManetError):
+    """A network is not exported yet, and what would export it is not installed here."""
 
 
 class PictureError(ManetError):

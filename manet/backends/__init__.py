@@ -94,6 +94,7 @@ def load_backend(
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
         CheckpointError: if the file is not what the registry says.
+        ExportError: if OpenVINO is to serve a network that nobody exported, and PyTorch is not installed.
         ValueError: if what is asked for is not there, or ``threads`` is below one.
     """
     if threads is not None and threads < 1:
@@ -104,6 +105,9 @@ def load_backend(
         from manet.backends import openvino  # noqa: PLC0415
 
         return openvino.load(weights, precision=chosen.precision, threads=threads, store=store, cache=cache)
-    from manet.backends import torch  # noqa: PLC0415
+    try:
+        from manet.backends import torch  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{chosen.reason}; but PyTorch is not installed: pip install torch") from error
 
     return torch.load(weights, precision=chosen.precision, device=chosen.device, threads=threads, store=store)

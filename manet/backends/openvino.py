@@ -1,7 +1,8 @@
 """OpenVINOBackend: the network in OpenVINO, on a CPU.
 
 The network is exported from the weights' file once, by PyTorch, and kept in a cache on the disk. A process that finds
-it there never loads PyTorch.
+it there never loads PyTorch, and writes nothing there: a machine without PyTorch can serve from a read-only cache that
+``manet export`` filled elsewhere.
 """
 
 import hashlib
@@ -19,12 +20,16 @@ from platformdirs import user_cache_path
 
 from manet.backends import Logits, check_images
 from manet.backends.choice import Precision
+from manet.errors import ExportError
 from manet.files import sha256_of
 from manet.preprocess import Pixels
 from manet.weights import Weights, locate
 
 EXPORT = 1
 """The version of ``_export``; another one makes another entry of the cache."""
+
+CACHE_VARIABLE = "MANET_CACHE_DIR"
+"""Environment variable that names the folder of exported networks."""
 
 _GRAPH, _NUMBERS, _SUMS = "network.xml", "network.bin", "sha256.json"
 _HINTS = {"float32": "f32", "bf16": "bf16"}
@@ -88,7 +93,7 @@ def load(
 ) -> OpenVINOBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
     core = openvino.Core()
-    graph = _exported(weights, store, user_cache_path("manet", appauthor=False) if cache is None else cache)
+    graph = exported(weights, store, cache)
     config = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(threads)
@@ -96,10 +101,30 @@ def load(
     return OpenVINOBackend(compiled, side=weights.preprocessing.input_size, precision=precision)
 
 
-def _exported(weights: Weights, store: Path | None, cache: Path) -> Path:
-    """Return the exported network's graph, from the cache where it lies there whole."""
+def default_cache() -> Path:
+    """Return the folder of exported networks: ``MANET_CACHE_DIR`` where set, else the platform's place for a cache."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else user_cache_path("manet", appauthor=False)
+
+
+def exported(weights: Weights, store: Path | None, cache: Path | None) -> Path:
+    """Return the exported network's graph, from the cache where it lies there whole; else it is written there.
+
+    One export serves every precision: OpenVINO converts it when it compiles.
+
+    Args:
+        weights: an entry of the registry.
+        store: folder of weights that the user imported; None means the default one.
+        cache: folder of exported networks; None means ``default_cache()``.
+
+    Raises:
+        WeightsNotInstalledError: if the weights' file is not on this machine.
+        CheckpointError: if the file is not what the registry says.
+        ExportError: if it is not in the cache and PyTorch, which would export it, is not installed.
+        OSError: if it is not in the cache and the cache cannot be written.
+    """
     path = locate(weights, store)
-    folder = cache / _key(weights, path)
+    folder = (default_cache() if cache is None else cache) / _key(weights, path)
     if not _is_whole(folder):
         _write(weights, store, folder)
     return folder / _GRAPH
@@ -128,11 +153,12 @@ def _is_whole(folder: Path) -> bool:
 
 def _write(weights: Weights, store: Path | None, folder: Path) -> None:
     """Export the network to a folder that nobody sees before it is whole."""
+    network = _export(weights, store)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
         part = Path(scratch) / "part"
         part.mkdir()
-        openvino.save_model(_export(weights, store), part / _GRAPH, compress_to_fp16=False)
+        openvino.save_model(network, part / _GRAPH, compress_to_fp16=False)
         sums = {name: sha256_of(part / name) for name in (_GRAPH, _NUMBERS)}
         (part / _SUMS).write_text(json.dumps(sums))
         if folder.exists() and not _is_whole(folder):
@@ -146,9 +172,15 @@ def _write(weights: Weights, store: Path | None, folder: Path) -> None:
 
 def _export(weights: Weights, store: Path | None) -> openvino.Model:
     # Imported late, so that a process which finds the network in the cache never loads PyTorch.
-    import torch  # noqa: PLC0415
+    try:
+        import torch  # noqa: PLC0415
 
-    from manet.backends.torch import load_classifier  # noqa: PLC0415
+        from manet.backends.torch import load_classifier  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ExportError(
+            f"weights {weights.id!r} are not among the exported networks, and PyTorch, which would export them, is not "
+            "installed: run `manet export --cache FOLDER` where it is, and serve with MANET_CACHE_DIR=FOLDER"
+        ) from None
 
     side = weights.preprocessing.input_size
     classifier = load_classifier(weights, store).eval()

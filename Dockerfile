@@ -1,0 +1,99 @@
+# Two images from one file, without a byte fetched at run time:
+#   docker build --tag manet:cpu .                    OpenVINO on processors, without PyTorch (the default)
+#   docker build --tag manet:cuda --target cuda .     PyTorch on an NVIDIA GPU
+# The network is exported for OpenVINO in a build stage, which needs PyTorch; the image of the target cpu carries what
+# came out. TORCH_INDEX names the package index that PyTorch is taken from. Empty, it is the ordinary index, whose
+# build brings CUDA's libraries along (5.5 GB, in build stages only for cpu); with PyTorch's own index of CPU builds
+# the target cpu builds faster and answers the same.
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS base
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+SHELL ["/bin/sh", "-eu", "-c"]
+
+
+FROM base AS wheel
+WORKDIR /source
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY manet manet
+COPY service service
+COPY training training
+RUN PIP_CONSTRAINT=/source/constraints.txt python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+
+# What the target cpu runs: everything but PyTorch.
+FROM base AS slim-packages
+WORKDIR /source
+COPY constraints.txt pyproject.toml docker/requirements.py ./
+RUN python -m venv --without-pip /opt/manet \
+    && python requirements.py pyproject.toml > requirements.txt \
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt \
+        --requirement requirements.txt
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    python -m pip --python /opt/manet/bin/python install --no-cache-dir --no-deps /wheels/manet-*.whl
+
+
+# What the target cuda runs, and what exports the network for the target cpu.
+FROM base AS full-packages
+ARG TORCH_INDEX=
+WORKDIR /source
+COPY constraints.txt ./
+RUN python -m venv --without-pip /opt/manet \
+    && if [ -n "${TORCH_INDEX}" ]; then \
+        python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt \
+            --index-url "${TORCH_INDEX}" --no-deps torch; \
+    fi \
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt torch
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    wheel=$(echo /wheels/manet-*.whl) \
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[cpu]"
+
+
+FROM full-packages AS exported
+RUN /opt/manet/bin/manet export --cache /opt/exported
+
+
+FROM base AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="manet" \
+      org.opencontainers.image.description="Apparent facial expressions in pictures, by MA-Net, over HTTP." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini=0.19.0-* \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 manet \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/cache/manet --shell /usr/sbin/nologin manet \
+    && install --directory --owner=manet --group=manet /var/cache/manet
+COPY docker/healthcheck.py /opt/healthcheck.py
+ENV PATH=/opt/manet/bin:${PATH} \
+    HOME=/var/cache/manet \
+    MANET_HOST=0.0.0.0
+EXPOSE 8000
+# The one place that may be written to; whatever else is read-only to this user, and the root file system may be.
+VOLUME ["/var/cache/manet"]
+USER 10001:10001
+WORKDIR /var/cache/manet
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "/opt/healthcheck.py"]
+ENTRYPOINT ["/usr/bin/tini", "--"]
+CMD ["manet-serve"]
+
+
+FROM runtime AS cuda
+COPY --from=full-packages /opt/manet /opt/manet
+ENV MANET_CACHE_DIR=/var/cache/manet \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+
+FROM runtime AS cpu
+COPY --from=slim-packages /opt/manet /opt/manet
+COPY --from=exported /opt/exported /opt/exported
+# An exported network that is found is only read, so its folder need not be the one that may be written to.
+ENV MANET_BACKEND=openvino \
+    MANET_CACHE_DIR=/opt/exported

@@ -1,0 +1,35 @@
+"""Requirements of the image that serves with OpenVINO: the package's own and those of its extra, without PyTorch.
+
+    python docker/requirements.py pyproject.toml > requirements.txt
+
+PyTorch is left out because the image carries the exported network (``manet export``), and nothing else needs it.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+LEFT_OUT = "torch"
+
+
+def requirements(pyproject: Path, extra: str) -> list[str]:
+    """Return the requirements, each as in the file.
+
+    Raises:
+        ValueError: if what is left out is not among them, so that a change of its name does not bring it back.
+    """
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    wanted: list[str] = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    kept = [one for one in wanted if _name(one) != LEFT_OUT]
+    if len(kept) == len(wanted):
+        raise ValueError(f"{pyproject}: expected {LEFT_OUT} among the dependencies, to leave it out")
+    return kept
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(requirements(Path(sys.argv[1]), "cpu")) + "\n")
