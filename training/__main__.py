@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from manet.backends import Device, EngineName, PrecisionName, load_backend
 from manet.errors import ManetError
 from manet.files import write_whole
-from manet.weights import resolve
+from manet.weights import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
 from training.datasets import Name, load, without_broken
 from training.datasets.expression_set import DatasetError, Split
 from training.distributed import available_threads, joined
+from training.int8 import calibrate_weights
 from training.measure import measure
 from training.order import Order
 from training.packing import pack_run
@@ -130,6 +131,23 @@ def evaluate_weights(
         f"macro recall {found['macro_recall']:.2f} %, expected calibration error {found['calibration_error']:.2f} % "
         f"({found['calibration_error_uncalibrated']:.2f} % before its temperature)"
     )
+
+
+@app.command()
+def calibrate(
+    dataset: Annotated[Name, typer.Option(help="the data set; its training pictures are looked at")],
+    data: Annotated[Path, typer.Option(help="folder that holds the data set", envvar=DATA)],
+    weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
+    pictures: Annotated[int, typer.Option(help="how many pictures to measure with", min=1)] = 300,
+    seed: Annotated[int, typer.Option(help="chooses the pictures")] = 0,
+    out: Annotated[Path | None, typer.Option(help="the file to write; by default beside the weights")] = None,
+) -> None:
+    """Measure what int8 arithmetic must know of weights, so that they can be served in it."""
+    chosen = resolve(weights)
+    target = out or locate(chosen).with_suffix(INT8_SUFFIX)
+    digest = calibrate_weights(chosen, load(dataset, data, "train", duplicates=duplicates), pictures, seed, target)
+    Console(soft_wrap=True).print(f"{target}: {target.stat().st_size / 1e3:.0f} kB, SHA-256 {digest}")
 
 
 @app.command("prepare")

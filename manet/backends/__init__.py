@@ -11,13 +11,13 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from manet.backends.choice import Machine, choose
+from manet.backends.choice import Int8State, Machine, choose
 from manet.preprocess import Pixels
-from manet.weights import Weights
+from manet.weights import Weights, locate_calibration
 
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]
-PrecisionName = Literal["auto", "float32", "bf16"]
+PrecisionName = Literal["auto", "float32", "bf16", "float16", "int8"]
 
 Logits = npt.NDArray[np.float32]
 """Fused logits, (N, classes) for a batch or (classes,) for one face, before temperature and softmax."""
@@ -32,11 +32,15 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """The number format that the network runs in, such as ``float32``."""
+        """The number format that the network runs in: ``float32``, ``bf16``, ``float16`` or ``int8``."""
 
     @property
     def device(self) -> str:
         """Where it runs, such as ``cpu`` or ``cuda``."""
+
+    @property
+    def reason(self) -> str:
+        """Why this engine runs, and in this number format, in one line for people."""
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
         """Run one blank batch of each size, so that the first real one pays for no set-up.
@@ -93,21 +97,24 @@ def load_backend(
 
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
-        CheckpointError: if the file is not what the registry says.
+        CheckpointError: if a file is not what the registry says.
         ExportError: if OpenVINO is to serve a network that nobody exported, and PyTorch is not installed.
         ValueError: if what is asked for is not there, or ``threads`` is below one.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    chosen = choose(Machine.this(), engine=engine, precision=precision, device=device)
-    # Imported late, so that a process which serves with one engine never loads the other.
+    calibration = locate_calibration(weights, store)
+    int8: Int8State = "absent" if calibration is None else "close" if weights.int8_is_close else "unmeasured"
+    chosen = choose(Machine.this(), engine=engine, precision=precision, device=device, int8=int8)
+    # Imported late, so that a process which serves with one engine never loads another.
     if chosen.engine == "openvino":
         from manet.backends import openvino  # noqa: PLC0415
 
-        return openvino.load(weights, precision=chosen.precision, threads=threads, store=store, cache=cache)
+        return openvino.load(weights, chosen, threads=threads, store=store, cache=cache)
     try:
-        from manet.backends import torch  # noqa: PLC0415
+        from manet.backends import cuda, torch  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ValueError(f"{chosen.reason}; but PyTorch is not installed: pip install torch") from error
-
-    return torch.load(weights, precision=chosen.precision, device=chosen.device, threads=threads, store=store)
+    if chosen.device == "cuda":
+        return cuda.load(weights, chosen, store=store)
+    return torch.load(weights, chosen, threads=threads, store=store)

@@ -2,12 +2,34 @@
 
 import ctypes
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Self
 
 Engine = Literal["torch", "openvino"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bf16", "float16", "int8"]
 Device = Literal["cpu", "cuda"]
+
+Int8State = Literal["absent", "unmeasured", "close"]
+"""What is known of weights in int8 arithmetic: no calibration, one whose loss nobody measured or that loses too much
+(``manet.weights.MOST_LOST``), or one that stays close to float32."""
+
+_RUNS: Mapping[tuple[Engine, Device], tuple[Precision, ...]] = MappingProxyType(
+    {
+        ("openvino", "cpu"): ("float32", "bf16", "int8"),
+        ("torch", "cpu"): ("float32", "bf16"),
+        ("torch", "cuda"): ("float32", "bf16", "float16"),
+    }
+)
+"""The number formats that each engine runs in, by device."""
+
+_AMPERE = 8
+"""Major compute capability of the first NVIDIA devices with bf16 arithmetic (CUDA C++ Programming Guide, table 21)."""
+
+_VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""Flags of processors that multiply int8 and add up in one instruction, as Linux names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +37,27 @@ class Machine:
     """What decides the choice.
 
     Attributes:
-        cuda: whether NVIDIA's driver finds a device.
+        cuda: major compute capability of the first CUDA device that NVIDIA's driver finds; 0 where there is none.
         openvino: whether OpenVINO is installed and knows the processor.
         bf16: whether OpenVINO finds bf16 arithmetic in the processor; emulated, it would be slower than float32.
+        vnni: whether the processor has instructions for int8 networks; without them int8 gains little.
     """
 
-    cuda: bool
+    cuda: int
     openvino: bool
     bf16: bool
+    vnni: bool
 
     @classmethod
     def this(cls) -> Self:
         """Look at this machine; PyTorch is not loaded for it."""
         capabilities = _openvino_capabilities()
-        return cls(cuda=_cuda_devices() > 0, openvino=bool(capabilities), bf16="BF16" in capabilities)
+        return cls(
+            cuda=_cuda_capability(),
+            openvino=bool(capabilities),
+            bf16="BF16" in capabilities,
+            vnni=not _VNNI.isdisjoint(_cpu_flags()),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +83,15 @@ def choose(
     engine: Engine | Literal["auto"] = "auto",
     precision: Precision | Literal["auto"] = "auto",
     device: Device | Literal["auto"] = "auto",
+    int8: Int8State = "absent",
 ) -> Choice:
-    """Return what is asked for, and where nothing is asked for what suits the machine.
+    """Return what is asked for, and where nothing is asked for what suits the machine and the weights.
 
     A CUDA device is used where there is one, with PyTorch; else the processor, with OpenVINO where it is installed.
 
     Raises:
-        ValueError: if what is asked for is not there: a CUDA device, OpenVINO, or OpenVINO on CUDA.
+        ValueError: if what is asked for is not there: a CUDA device, OpenVINO, a calibration, or a number format that
+            the engine does not run in.
     """
     if device == "cuda" and not machine.cuda:
         raise ValueError("device cuda was asked for, but there is none here")
@@ -68,22 +99,36 @@ def choose(
         raise ValueError("backend openvino was asked for, but it is not installed: pip install openvino")
     if engine == "openvino" and device == "cuda":
         raise ValueError("backend openvino does not run on cuda")
-    on_cuda = device == "cuda" or (device == "auto" and engine != "openvino" and machine.cuda)
+    on_cuda = device == "cuda" or (device == "auto" and engine != "openvino" and machine.cuda > 0)
     place: Device = "cuda" if on_cuda else "cpu"
-    runner: Engine = engine if engine != "auto" else "torch" if on_cuda or not machine.openvino else "openvino"
-    fast_bf16 = not on_cuda and runner == "openvino" and machine.bf16
-    numbers: Precision = precision if precision != "auto" else "bf16" if fast_bf16 else "float32"
-    why_engine = (
-        "asked for"
-        if engine != "auto"
-        else "there is a CUDA device"
-        if on_cuda
-        else "the fastest on processors"
-        if runner == "openvino"
-        else "OpenVINO is not installed"
-    )
-    why_numbers = "asked for" if precision != "auto" else "the processor has it" if fast_bf16 else "exact everywhere"
+    runner, why_engine = _engine(machine, engine, on_cuda)
+    numbers, why_numbers = (precision, "asked for") if precision != "auto" else _precision(machine, runner, place, int8)
+    if numbers not in _RUNS[runner, place]:
+        possible = ", ".join(_RUNS[runner, place])
+        raise ValueError(f"backend {runner} on {place} does not run in {numbers}; it does in {possible}")
+    if numbers == "int8" and int8 == "absent":
+        raise ValueError("int8 was asked for, but these weights have no calibration: manet-train calibrate makes one")
     return Choice(runner, numbers, place, f"{runner}: {why_engine}; {numbers}: {why_numbers}")
+
+
+def _engine(machine: Machine, engine: Engine | Literal["auto"], on_cuda: bool) -> tuple[Engine, str]:
+    if engine != "auto":
+        return engine, "asked for"
+    if on_cuda:
+        return "torch", "there is a CUDA device"
+    if machine.openvino:
+        return "openvino", "the fastest on processors"
+    return "torch", "OpenVINO is not installed"
+
+
+def _precision(machine: Machine, engine: Engine, device: Device, int8: Int8State) -> tuple[Precision, str]:
+    if device == "cuda":
+        return ("bf16", "the device has it") if machine.cuda >= _AMPERE else ("float32", "exact everywhere")
+    if engine == "openvino" and machine.vnni and int8 == "close":
+        return "int8", "the processor has VNNI, and these weights lose next to nothing"
+    if engine == "openvino" and machine.bf16:
+        return "bf16", "the processor has it"
+    return "float32", "exact everywhere"
 
 
 def _openvino_capabilities() -> frozenset[str]:
@@ -95,14 +140,28 @@ def _openvino_capabilities() -> frozenset[str]:
     return frozenset(Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def _cuda_devices() -> int:
-    """Return the CUDA devices that NVIDIA's driver finds, by its own library (CUDA Driver API, cuDeviceGetCount)."""
-    name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Return the flags of the first processor, as Linux names them; none where the system has no such file."""
     try:
-        driver = ctypes.CDLL(name)
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
+def _cuda_capability() -> int:
+    """Return the first CUDA device's major compute capability, by NVIDIA's own driver library; 0 without a device.
+
+    Source: CUDA Driver API, cuDeviceGetCount and cuDeviceGetAttribute; 75 is
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
+    """
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
         return 0
-    count = ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    number = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(number)) != 0 or number.value < 1:
         return 0
-    return count.value
+    if driver.cuDeviceGetAttribute(ctypes.byref(number), 75, 0) != 0:
+        return 0
+    return number.value

@@ -19,20 +19,22 @@ import openvino
 from platformdirs import user_cache_path
 
 from manet.backends import Logits, check_images
-from manet.backends.choice import Precision
-from manet.errors import ExportError
+from manet.backends.choice import Choice, Precision
+from manet.backends.int8 import Calibration, apply
+from manet.errors import CheckpointError, ExportError
 from manet.files import sha256_of
 from manet.preprocess import Pixels
-from manet.weights import Weights, locate
+from manet.weights import Weights, locate, locate_calibration
 
-EXPORT = 1
+EXPORT = 2
 """The version of ``_export``; another one makes another entry of the cache."""
 
 CACHE_VARIABLE = "MANET_CACHE_DIR"
 """Environment variable that names the folder of exported networks."""
 
 _GRAPH, _NUMBERS, _SUMS = "network.xml", "network.bin", "sha256.json"
-_HINTS = {"float32": "f32", "bf16": "bf16"}
+_HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What OpenVINO calls the number formats; in an int8 network it is the format of what was not rounded."""
 
 
 class OpenVINOBackend:
@@ -42,12 +44,16 @@ class OpenVINOBackend:
         network: compiled, from uint8 (N, S, S, 3) to float32 (N, classes).
         side: S.
         precision: the number format that it was compiled for.
+        reason: why this one was chosen.
     """
 
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, network: openvino.CompiledModel, *, side: int, precision: Precision) -> None:
+    def __init__(
+        self, network: openvino.CompiledModel, *, side: int, precision: Precision, reason: str = "asked for"
+    ) -> None:
+        self.reason = reason
         self._request: openvino.InferRequest | None = network.create_infer_request()
         self._side = side
         self._precision = precision
@@ -89,16 +95,17 @@ class OpenVINOBackend:
 
 
 def load(
-    weights: Weights, *, precision: Precision, threads: int | None, store: Path | None, cache: Path | None
+    weights: Weights, chosen: Choice, *, threads: int | None, store: Path | None, cache: Path | None
 ) -> OpenVINOBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
     core = openvino.Core()
-    graph = exported(weights, store, cache)
-    config = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    graph = exported(weights, store, cache, int8=chosen.precision == "int8")
+    config = {"INFERENCE_PRECISION_HINT": _HINTS[chosen.precision], "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = core.compile_model(core.read_model(graph), "CPU", config)
-    return OpenVINOBackend(compiled, side=weights.preprocessing.input_size, precision=precision)
+    side = weights.preprocessing.input_size
+    return OpenVINOBackend(compiled, side=side, precision=chosen.precision, reason=chosen.reason)
 
 
 def default_cache() -> Path:
@@ -107,33 +114,38 @@ def default_cache() -> Path:
     return Path(chosen) if chosen else user_cache_path("manet", appauthor=False)
 
 
-def exported(weights: Weights, store: Path | None, cache: Path | None) -> Path:
+def exported(weights: Weights, store: Path | None, cache: Path | None, *, int8: bool) -> Path:
     """Return the exported network's graph, from the cache where it lies there whole; else it is written there.
 
-    One export serves every precision: OpenVINO converts it when it compiles.
+    One export serves float32 and bf16, since OpenVINO converts it when it compiles; int8 has one of its own.
 
     Args:
         weights: an entry of the registry.
         store: folder of weights that the user imported; None means the default one.
         cache: folder of exported networks; None means ``default_cache()``.
+        int8: whether its weights and activations are to be rounded, by the weights' calibration.
 
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
-        CheckpointError: if the file is not what the registry says.
+        CheckpointError: if a file is not what the registry says, or the calibration is missing or fits another network.
         ExportError: if it is not in the cache and PyTorch, which would export it, is not installed.
         OSError: if it is not in the cache and the cache cannot be written.
     """
-    path = locate(weights, store)
-    folder = (default_cache() if cache is None else cache) / _key(weights, path)
+    calibration = locate_calibration(weights, store) if int8 else None
+    if int8 and calibration is None:
+        raise CheckpointError(f"weights {weights.id!r} have no int8 calibration; manet-train calibrate makes one")
+    key = _key(weights, locate(weights, store), calibration)
+    folder = (default_cache() if cache is None else cache) / key
     if not _is_whole(folder):
-        _write(weights, store, folder)
+        _write(_export(weights, store, calibration), folder)
     return folder / _GRAPH
 
 
-def _key(weights: Weights, path: Path) -> str:
+def _key(weights: Weights, path: Path, calibration: Path | None) -> str:
     """Return the name of the network in the cache: a hash of all that it depends on."""
     content = {
         "weights": sha256_of(path),
+        "calibration": None if calibration is None else sha256_of(calibration),
         "preprocessing": asdict(weights.preprocessing),
         "wiring": weights.wiring,
         "fusion_weight": weights.fusion_weight,
@@ -151,9 +163,8 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _write(weights: Weights, store: Path | None, folder: Path) -> None:
-    """Export the network to a folder that nobody sees before it is whole."""
-    network = _export(weights, store)
+def _write(network: openvino.Model, folder: Path) -> None:
+    """Write the network to a folder that nobody sees before it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
         part = Path(scratch) / "part"
@@ -170,7 +181,21 @@ def _write(weights: Weights, store: Path | None, folder: Path) -> None:
                 raise
 
 
-def _export(weights: Weights, store: Path | None) -> openvino.Model:
+def _export(weights: Weights, store: Path | None, calibration: Path | None) -> openvino.Model:
+    network = converted(weights, store)
+    if calibration is not None:
+        apply(network, Calibration.load(calibration))
+    return network
+
+
+def converted(weights: Weights, store: Path | None) -> openvino.Model:
+    """Return the network as OpenVINO has it, float32, from uint8 (N, S, S, 3) to fused logits (N, classes).
+
+    Raises:
+        WeightsNotInstalledError: if the weights' file is not on this machine.
+        CheckpointError: if the file is not what the registry says.
+        ExportError: if PyTorch is not installed.
+    """
     # Imported late, so that a process which finds the network in the cache never loads PyTorch.
     try:
         import torch  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""TorchBackend: the network in PyTorch, on a CPU or a CUDA device."""
+"""TorchBackend: the network in PyTorch, on a CPU."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from manet.backends import Logits, check_images
-from manet.backends.choice import Device, Precision
+from manet.backends.choice import Choice, Precision
 from manet.checkpoint import load_model
 from manet.model import MANet, fuse
 from manet.preprocess import Pixels, Preprocessing
@@ -43,27 +43,25 @@ class TorchBackend:
 
     Args:
         classifier: the network with what belongs to it.
-        device: where it is to run.
         precision: the number format of its multiplications; bf16 is autocast's (PyTorch, torch.amp).
+        reason: why this one was chosen.
     """
 
     name = "torch"
+    device = "cpu"
 
-    def __init__(self, classifier: FusedClassifier, device: torch.device, precision: Precision = "float32") -> None:
+    def __init__(
+        self, classifier: FusedClassifier, precision: Precision = "float32", reason: str = "asked for"
+    ) -> None:
+        self.reason = reason
         self._precision = precision
         self._side = classifier.spec.input_size
-        self._device = device
-        self._classifier: FusedClassifier | None = classifier.eval().to(device).to(memory_format=torch.channels_last)
+        self._classifier: FusedClassifier | None = classifier.eval().to(memory_format=torch.channels_last)
 
     @property
     def precision(self) -> str:
         """The number format that the network runs in."""
         return self._precision
-
-    @property
-    def device(self) -> str:
-        """Where it runs: ``cpu`` or ``cuda``."""
-        return self._device.type
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
         """Run one blank batch of each size.
@@ -87,23 +85,19 @@ class TorchBackend:
         if self._classifier is None:
             raise RuntimeError("the engine was closed")
         check_images(images, self._side)
-        cast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16")
-        with torch.inference_mode(), cast:
-            logits = self._classifier(torch.from_numpy(images).to(self._device))
-            answer: Logits = logits.float().cpu().numpy()
-        return answer
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bf16"):
+            logits: Logits = self._classifier(torch.from_numpy(images)).float().numpy()
+        return logits
 
     def close(self) -> None:
         """Let go of the network."""
         self._classifier = None
 
 
-def load(
-    weights: Weights, *, precision: Precision, device: Device, threads: int | None, store: Path | None
-) -> TorchBackend:
+def load(weights: Weights, chosen: Choice, *, threads: int | None, store: Path | None) -> TorchBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
     with _single_thread(threads or torch.get_num_threads()):
-        return TorchBackend(load_classifier(weights, store), torch.device(device), precision)
+        return TorchBackend(load_classifier(weights, store), chosen.precision, chosen.reason)
 
 
 def load_classifier(weights: Weights, store: Path | None) -> FusedClassifier:

@@ -7,7 +7,7 @@ import typer
 
 from manet.commands.weights import Store
 from manet.errors import ExportError
-from manet.weights import resolve
+from manet.weights import locate_calibration, resolve
 
 _MEGABYTE = 1e6
 
@@ -22,13 +22,17 @@ def export(
     ] = "ferplus",
     store: Store = None,
 ) -> None:
-    """Export a network for OpenVINO; one that the folder holds already is checked and left as it is."""
+    """Export a network for OpenVINO in all its number formats; what the folder holds already is checked and left."""
     try:
         # Imported late: of all commands only this one needs OpenVINO.
         from manet.backends import openvino  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ExportError("OpenVINO is not installed: pip install openvino") from None
     chosen = resolve(weights, store)
-    folder = openvino.exported(chosen, store, cache).parent
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    typer.echo(f"{chosen.id}  {folder}  {size / _MEGABYTE:.0f} MB")
+    formats = {"float32, bf16": False, "int8": True}
+    if locate_calibration(chosen, store) is None:
+        del formats["int8"]
+    for name, int8 in formats.items():
+        folder = openvino.exported(chosen, store, cache, int8=int8).parent
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        typer.echo(f"{chosen.id}  {name}  {folder}  {size / _MEGABYTE:.0f} MB")

@@ -144,7 +144,7 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         ClientDisconnect: if the client hung up.
     """
     working = asyncio.current_task()
-    assert working is not None  # noqa: S101 - a coroutine runs in a task
+    assert working is not None
     left = False
 
     async def watch() -> None:

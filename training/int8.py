@@ -1,0 +1,33 @@
+"""Int8: weights made ready for int8 arithmetic, with pictures of the set that they were trained on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from manet.backends.int8 import calibrate
+from manet.backends.openvino import converted
+from manet.files import sha256_of, write_whole
+from manet.weights import Weights
+from training.datasets.expression_set import ExpressionSet
+from training.transforms import Samples
+
+
+def calibrate_weights(weights: Weights, data: ExpressionSet, pictures: int, seed: int, out: Path) -> str:
+    """Write the int8 calibration of some weights, and return the file's SHA-256.
+
+    Args:
+        weights: as they are installed here.
+        data: pictures of the kind that will be seen; never those that the loss is measured on.
+        pictures: how many of them are looked at, drawn without replacement; all where there are fewer.
+        seed: chooses them.
+        out: the file to write.
+
+    Raises:
+        WeightsNotInstalledError: if the weights' file is not on this machine.
+    """
+    samples = Samples(data, weights.preprocessing)
+    chosen = np.random.default_rng(seed).permutation(len(data))[:pictures].tolist()
+    inputs = [samples[place][0].permute(1, 2, 0).contiguous().numpy() for place in chosen]  # (S, S, 3) each
+    calibration = calibrate(converted(weights, None), inputs)
+    write_whole(out, calibration.save)
+    return sha256_of(out)
