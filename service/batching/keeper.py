@@ -100,7 +100,8 @@ class EngineKeeper:
             Exception: whatever the engine raises.
         """
         await self._thread.run(partial(self._present().warmup, self._sizes))
-        await self._see_it_answer()
+        for size in self._sizes:
+            await self._ask(self._blank[:size])
 
     async def infer(self, pixels: Pixels) -> Logits:
         """Return the logits, (N, C), of a batch of somebody's work, (N, S, S, 3).
@@ -139,14 +140,14 @@ class EngineKeeper:
             self._thread = EngineThread()
             try:
                 self._engine = await self._within(self.BUILDING, self._thread.run(partial(self._build, rebuild)))
-                await self._see_it_answer()
             except Exception as error:  # whatever keeps a network from being built
-                if self._engine is None and isinstance(error, EngineHung):
-                    self._abandoned.append(self._thread)
                 _log.exception("attempt %d to build the engine anew failed", self._attempts)
-                await self._let_go()
+                self._thread.stop()
+                if isinstance(error, EngineHung):
+                    self._abandoned.append(self._thread)
                 continue
             self.rebuilt += 1
+            self.health.succeeded(self._clock.now())
             _log.warning("the engine was built anew, at attempt %d; it answers", self._attempts)
             return
 
@@ -160,8 +161,15 @@ class EngineKeeper:
         return self._engine
 
     def _build(self, rebuild: Callable[[], Engine]) -> Engine:
+        """Return another engine that was seen to answer blank batches; runs in that engine's thread."""
         engine = rebuild()
-        engine.warmup(self._sizes)
+        try:
+            engine.warmup(self._sizes)
+            for size in self._sizes:
+                engine.infer(self._blank[:size])
+        except BaseException:
+            engine.close()
+            raise
         return engine
 
     def _next_attempt(self, lost: str) -> Callable[[], Engine]:
@@ -173,10 +181,6 @@ class EngineKeeper:
         if self.abandoned > self._recovery.abandoned:
             raise EngineGone(f"{lost}, and {self.abandoned} engines hang already")
         return self._rebuild
-
-    async def _see_it_answer(self) -> None:
-        for size in self._sizes:
-            await self._ask(self._blank[:size])
 
     async def _ask(self, pixels: Pixels) -> Logits:
         started = self._clock.now()

@@ -146,7 +146,7 @@ async def test_what_cannot_be_built_is_tried_after_growing_pauses_and_then_given
 
 async def test_an_engine_that_was_built_but_does_not_answer_is_no_success(rig) -> None:
     def first_time_dead(engine: FakeEngine) -> None:
-        engine.dead = len(rig.engines) == 1
+        engine.poison = {0} if len(rig.engines) == 1 else set()
 
     rig.prepare = first_time_dead
     rig.engine.dead = True
