@@ -7,6 +7,8 @@
     ├── DeadlinePassed      its time was up before the engine came to it
     ├── ItemFailed          the engine works, but not on this item
     └── EngineUnavailable   the engine does not answer, or has been stopped
+        ├── EngineHung      it did not return in time
+        └── EngineGone      it was lost, and none is built in its place
 """
 
 
@@ -28,3 +30,11 @@ class ItemFailed(BatchingError):
 
 class EngineUnavailable(BatchingError):
     """The engine does not answer, or has been stopped."""
+
+
+class EngineHung(EngineUnavailable):
+    """The engine did not return in time."""
+
+
+class EngineGone(EngineUnavailable):
+    """The engine was lost, and none is built in its place; a new process is needed."""

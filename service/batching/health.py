@@ -24,12 +24,17 @@ class EngineHealth:
     _last_beat: float | None = None
     _last_try: float | None = None
     _failures: int = 0
-    _broken: bool = False
+    _fault: str | None = None
 
     @property
     def broken(self) -> bool:
-        """Whether the engine failed on a blank batch, too, and has not answered since."""
-        return self._broken
+        """Whether the engine was condemned, and has not answered since."""
+        return self._fault is not None
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with an engine that is not alive, as one sentence without a full stop."""
+        return self._fault or "the network does not answer"
 
     @property
     def suspect(self) -> bool:
@@ -40,16 +45,16 @@ class EngineHealth:
         """Note that a batch came back."""
         self._last_beat = self._last_try = now
         self._failures = 0
-        self._broken = False
+        self._fault = None
 
     def failed(self, now: float) -> None:
         """Note that a batch failed."""
         self._last_try = now
         self._failures += 1
 
-    def condemn(self) -> None:
-        """Note that a blank batch failed, too: the fault is the engine's."""
-        self._broken = True
+    def condemn(self, reason: str) -> None:
+        """Note that the fault is the engine's, and which."""
+        self._fault = reason
 
     def until_probe(self, now: float) -> float:
         """Return the seconds until a quiet engine should be asked for a blank batch; 0 or less means now."""
@@ -57,4 +62,4 @@ class EngineHealth:
 
     def alive(self, now: float) -> bool:
         """Return whether the engine has answered lately and is not known to be broken."""
-        return not self._broken and self._last_beat is not None and now - self._last_beat <= self.patience
+        return self._fault is None and self._last_beat is not None and now - self._last_beat <= self.patience

@@ -2,37 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from manet.backends import Logits
 from manet.preprocess import Pixels
-from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed
+from service.batching.errors import BatchingError, DeadlinePassed, EngineGone, EngineUnavailable, ItemFailed
 from service.batching.health import EngineHealth
-from service.batching.policy import BatchPolicy, BatchTimes, Running
+from service.batching.keeper import Engine, EngineKeeper
+from service.batching.policy import BatchPolicy
 from service.batching.queue import BoundedQueue, Item
+from service.batching.recovery import Recovery
 from service.batching.staging import Staging
-from service.batching.thread import EngineThread
 from service.clock import Clock
 
 _log = logging.getLogger("manet.scheduler")
-
-
-class Engine(Protocol):
-    """What the scheduler drives; a ``manet.backends.Backend`` is one. It is called from a single thread."""
-
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size."""
-
-    def infer(self, images: Pixels) -> Logits:
-        """Return the logits, (N, C), of a batch, (N, S, S, 3)."""
-
-    def close(self) -> None:
-        """Let go of the network."""
 
 
 class BatchObserver(Protocol):
@@ -74,17 +61,16 @@ class Scheduler:
     """Batches what waits, one batch in the engine and one prepared ahead.
 
     Args:
-        engine: the network; called in a thread of the scheduler's own.
+        engine: the network; called in a thread of its own.
         side: side of the network's input, in pixels.
         policy: when a batch starts and how large it grows.
         capacity: the most items that wait at once.
         clock: the time.
         observer: is told of every batch.
         health: the judge of the engine.
+        rebuild: makes another engine in place of one that is lost; None where that is the scheduler's end.
+        recovery: how often and after what pause.
     """
-
-    CLOSING: ClassVar[float] = 5.0
-    """Seconds that a stopping scheduler gives the engine to return."""
 
     def __init__(
         self,
@@ -96,22 +82,30 @@ class Scheduler:
         clock: Clock,
         observer: BatchObserver,
         health: EngineHealth | None = None,
+        rebuild: Callable[[], Engine] | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
         self.health = EngineHealth() if health is None else health
-        self._engine = engine
         self._policy = policy
         self._clock = clock
         self._observer = observer
-        self._thread = EngineThread()
-        self._times = BatchTimes()
         self._queue: BoundedQueue[_Face] = BoundedQueue(capacity)
         self._next: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._spare: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._blank: Pixels = np.zeros((policy.max_batch_size, side, side, 3), dtype=np.uint8)
-        self._running: Running | None = None
+        self._keeper = EngineKeeper(
+            engine,
+            rebuild=rebuild,
+            recovery=Recovery() if recovery is None else recovery,
+            blank=self._blank,
+            clock=clock,
+            observer=observer,
+            health=self.health,
+        )
         self._changed = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
         self._ended = False
+        self._died = False
 
     # -- what the service asks
 
@@ -123,12 +117,32 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and the engine does nothing."""
-        return self.depth == 0 and self._running is None
+        return self.depth == 0 and self._keeper.running is None
 
     @property
     def alive(self) -> bool:
         """Whether items are taken and the engine has answered lately."""
         return self._driver is not None and not self._ended and self.health.alive(self._clock.now())
+
+    @property
+    def reason(self) -> str:
+        """Why it is not alive, as one sentence for whoever asks."""
+        return self.health.reason
+
+    @property
+    def dead(self) -> bool:
+        """Whether it ended without being stopped, and nothing but a new process can help."""
+        return self._died
+
+    @property
+    def rebuilt(self) -> int:
+        """How often the engine was built anew."""
+        return self._keeper.rebuilt
+
+    @property
+    def abandoned(self) -> int:
+        """Engines that hang still and were left behind."""
+        return self._keeper.abandoned
 
     def expected_wait(self, ahead: int = 0) -> float:
         """Return the seconds in which an item handed in now should be answered.
@@ -137,7 +151,7 @@ class Scheduler:
             ahead: items that are not here yet, but will be served first.
         """
         return self._policy.expected_wait(
-            self._times, ahead=self.depth + ahead, running=self._running, now=self._clock.now()
+            self._keeper.times, ahead=self.depth + ahead, running=self._keeper.running, now=self._clock.now()
         )
 
     async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
@@ -160,7 +174,7 @@ class Scheduler:
         if wrong := [pixels.shape for pixels in faces if pixels.shape != self._blank.shape[1:]]:
             raise ValueError(f"a face has the shape {wrong[0]} instead of {self._blank.shape[1:]}")
         if self._driver is None or self._ended or self.health.broken:
-            raise EngineUnavailable("the engine does not answer")
+            raise EngineUnavailable(self.reason)
         now = self._clock.now()
         lane = object() if lane is None else lane
         group = [_Face(enqueued=now, deadline=deadline, lane=lane, pixels=pixels) for pixels in faces]
@@ -183,10 +197,7 @@ class Scheduler:
         Raises:
             Exception: whatever the engine raises; then nothing was begun.
         """
-        sizes = sorted({1, self._policy.max_batch_size})
-        await self._thread.run(partial(self._engine.warmup, sizes))
-        for size in sizes:
-            await self._infer(self._blank[:size])
+        await self._keeper.start()
         self._driver = asyncio.create_task(self._drive(), name="scheduler")
         self._driver.add_done_callback(self._notice_end)
 
@@ -196,23 +207,24 @@ class Scheduler:
         if self._driver is not None:
             self._driver.cancel()
             await asyncio.wait({self._driver})
-        try:
-            async with asyncio.timeout(self.CLOSING):
-                await self._thread.run(self._engine.close)
-        except TimeoutError:
-            _log.error("the engine did not return within %.0f s of being stopped", self.CLOSING)
-        finally:
-            self._thread.stop()
+        await self._keeper.close()
 
     def _notice_end(self, driver: asyncio.Task[None]) -> None:
         if not driver.cancelled():
-            _log.critical("the scheduler died; the service cannot answer any more", exc_info=driver.exception())
+            error = driver.exception()
+            traceback = None if isinstance(error, EngineGone) else error
+            _log.critical("the scheduler died, and nothing is answered any more: %s", error, exc_info=traceback)
+            self._died = True
         self._ended = True
         self._refuse_waiting()
 
     async def _drive(self) -> None:
         while True:
             self._changed.clear()
+            if self.health.broken:
+                self._refuse_waiting()
+                await self._keeper.replace()
+                continue
             now = self._clock.now()
             self._drop_expired(now)
             self._top_up(now)
@@ -221,7 +233,7 @@ class Scheduler:
                 if quiet > 0:
                     await self._clock.wait(self._changed, quiet)
                 else:
-                    await self._probe()
+                    await self._keeper.probe()
                 continue
             oldest = min(face.enqueued for face in self._next.items)
             pause = self._policy.pause(len(self._next), oldest, now)
@@ -252,7 +264,7 @@ class Scheduler:
         self._top_up(self._clock.now())
 
     def _refuse_waiting(self) -> None:
-        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailable, "the engine does not answer")
+        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailable, self.reason)
 
     # -- the batch in the engine
 
@@ -270,14 +282,14 @@ class Scheduler:
     async def _settle(self, pixels: Pixels, faces: Sequence[_Face]) -> None:
         """Answer every face; a batch that fails is tried again in halves, down to the face at fault."""
         if self.health.broken:
-            _fail(faces, EngineUnavailable, "the engine does not answer")
+            _fail(faces, EngineUnavailable, self.reason)
             return
         started = self._clock.now()
         try:
-            logits = await self._infer(pixels)
+            logits = await self._keeper.infer(pixels)
         except Exception:  # logged where it was raised; a network may raise anything
-            if self.health.suspect and not await self._probe():
-                _fail(faces, EngineUnavailable, "the engine does not answer")
+            if self.health.broken or (self.health.suspect and not await self._keeper.probe()):
+                _fail(faces, EngineUnavailable, self.reason)
             elif len(faces) == 1:
                 _fail(faces, ItemFailed, "the network failed on this face")
             else:
@@ -289,38 +301,6 @@ class Scheduler:
             if not face.answer.done():
                 face.answer.set_result(row)
         self._observer.completed(len(faces), self._clock.now() - started)
-
-    async def _probe(self) -> bool:
-        """Ask the engine for a blank batch; if it fails on that, too, refuse work until one comes back."""
-        was_broken = self.health.broken
-        try:
-            await self._infer(self._blank[:1])
-        except Exception:  # logged where it was raised; a network may raise anything
-            self.health.condemn()
-            if not was_broken:
-                _log.critical("the engine fails on a blank batch; not ready until one comes back")
-                self._refuse_waiting()
-            return False
-        if was_broken:
-            _log.warning("the engine answers again")
-        return True
-
-    async def _infer(self, pixels: Pixels) -> Logits:
-        started = self._clock.now()
-        self._running = Running(len(pixels), started)
-        try:
-            logits = await self._thread.run(partial(self._engine.infer, pixels))
-        except Exception:
-            _log.error("a batch of %d failed in the engine", len(pixels), exc_info=not self.health.broken)
-            self.health.failed(self._clock.now())
-            self._observer.failed()
-            raise
-        finally:
-            self._running = None
-        now = self._clock.now()
-        self._times.add(len(pixels), now - started)
-        self.health.succeeded(now)
-        return logits
 
 
 def _fail(faces: Iterable[_Face], error: type[BatchingError], reason: str) -> None:

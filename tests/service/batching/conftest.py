@@ -14,6 +14,7 @@ from manet.backends import Logits
 from manet.preprocess import Pixels
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
+from service.batching.recovery import Recovery
 from service.batching.scheduler import Scheduler
 
 SIDE = 2
@@ -43,6 +44,11 @@ class FakeClock:
             for waiter in either:
                 waiter.cancel()
 
+    @property
+    def next_in(self) -> float:
+        """Seconds until the first of those who wait for the time is due."""
+        return min((due - self.time for due, _ in self._timers), default=math.inf)
+
     async def advance(self, seconds: float) -> None:
         """Move the hands, and let whoever waited for that go on."""
         self.time += seconds
@@ -65,7 +71,7 @@ class FakeEngine:
     shows in the answers.
     """
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock, loop: asyncio.AbstractEventLoop) -> None:
         self.batches: list[list[int]] = []
         self.poison: set[int] = set()
         self.dead = False
@@ -74,7 +80,7 @@ class FakeEngine:
         self.closed = 0
         self.seconds: Callable[[int], float] = lambda size: 0.0
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._entered: asyncio.Queue[list[int]] = asyncio.Queue()
         self._held = False
         self._permits = threading.Semaphore(0)
@@ -149,24 +155,52 @@ class Ledger:
 
 
 class Rig:
-    """A scheduler and everything around it, in the test's hands."""
+    """A scheduler and everything around it, in the test's hands.
 
-    def __init__(self, *, max_batch_size: int = 4, window: float = 0.0, capacity: int = 16) -> None:
+    Attributes:
+        engines: the first one, and each that was built in place of another.
+        prepare: is shown each of these before it answers anything.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_batch_size: int = 4,
+        window: float = 0.0,
+        capacity: int = 16,
+        rebuild: bool = True,
+        recovery: Recovery | None = None,
+    ) -> None:
         self.clock = FakeClock()
-        self.engine = FakeEngine(self.clock)
+        self._loop = asyncio.get_running_loop()
+        self.engines = [FakeEngine(self.clock, self._loop)]
+        self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         self.observer = Ledger()
         self.health = EngineHealth(interval=5.0, patience=30.0)
         self.scheduler = Scheduler(
-            self.engine,
+            self.engines[0],
             side=SIDE,
             policy=BatchPolicy(max_batch_size, window),
             capacity=capacity,
             clock=self.clock,
             observer=self.observer,
             health=self.health,
+            rebuild=self._rebuild if rebuild else None,
+            recovery=recovery,
         )
         self._pictures: list[asyncio.Task[list[int]]] = []
         self._stopped = False
+
+    @property
+    def engine(self) -> FakeEngine:
+        """The newest engine."""
+        return self.engines[-1]
+
+    def _rebuild(self) -> FakeEngine:
+        engine = FakeEngine(self.clock, self._loop)
+        self.prepare(engine)
+        self.engines.append(engine)
+        return engine
 
     async def start(self) -> None:
         """Start the scheduler and forget the blank batches that this takes."""
@@ -195,7 +229,8 @@ class Rig:
 
     async def dismantle(self) -> None:
         """Stop what still runs; no picture may be left without an answer."""
-        self.engine.let_go()
+        for engine in self.engines:
+            engine.let_go()
         if not self._stopped:
             await self.stop()
         await asyncio.gather(*self._pictures, return_exceptions=True)
