@@ -5,12 +5,14 @@ from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
 from manet.errors import PictureError
 from manet.recognizer import FaceMode
 from service import errors
 from service.batching.errors import BatchingError
+from service.contract import SERVER_TIMING, form, succeeded
 from service.parts import Parts, parts
 from service.predictor import Recognized
 from service.problems import described, documented
@@ -23,13 +25,8 @@ router = APIRouter(tags=["predict"])
 T = TypeVar("T")
 
 
-def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the body as the contract shows it; the handlers read it themselves, after it was let in."""
-    form = {"type": "object", "required": [field], "properties": {field: schema}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
-
-
 _PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
+_HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
     errors.MalformedRequest,
     errors.UploadTimedOut,
@@ -42,16 +39,25 @@ _REFUSALS = (
 """Errors that keep a request out."""
 
 Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
-Most = Annotated[int | None, Query(ge=1, description="The most faces to answer in a picture, the largest first.")]
+Most = Annotated[
+    int | SkipJsonSchema[None],
+    Query(ge=1, description="The most faces to answer in a picture, the largest first.", examples=[3]),
+]
 
 
 @router.post(
     "/predict",
     operation_id="predict",
     summary="Apparent expressions of the faces in one picture",
-    openapi_extra=_form("image", _PICTURE),
-    responses=documented(
-        *_REFUSALS, errors.UnsupportedPicture, errors.BrokenPicture, errors.FaceFailed, errors.DeadlineExceeded
+    openapi_extra=form("image", _PICTURE, curl=f"curl -F image=@face.jpg {_HOST}/predict"),
+    responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
+    | documented(
+        *_REFUSALS,
+        errors.UnsupportedPicture,
+        errors.BrokenPicture,
+        errors.FaceFailed,
+        errors.InternalError,
+        errors.DeadlineExceeded,
     ),
 )
 async def predict(
@@ -82,8 +88,12 @@ async def predict(
     "/predict/batch",
     operation_id="predictBatch",
     summary="Apparent expressions of the faces in many pictures",
-    openapi_extra=_form("images", {"type": "array", "minItems": 1, "items": _PICTURE}),
-    responses=documented(*_REFUSALS),
+    openapi_extra=form(
+        "images",
+        {"type": "array", "minItems": 1, "items": _PICTURE},
+        curl=f"curl -F images=@one.jpg -F images=@two.jpg {_HOST}/predict/batch",
+    ),
+    responses=succeeded("A prediction or a problem for each picture.") | documented(*_REFUSALS),
 )
 async def predict_batch(
     request: Request, parts: Annotated[Parts, Depends(parts)], faces: Mode = "detect", max_faces: Most = None
