@@ -1,6 +1,7 @@
 """Contract: what the routes share in the OpenAPI document."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,9 @@ from service.examples import answers
 
 Responses = dict[int | str, dict[str, Any]]
 """Responses by status, as FastAPI takes them."""
+
+MEDIA_TYPE = "application/problem+json"
+"""Of every error (RFC 9457)."""
 
 REQUEST_ID = {
     "X-Request-ID": {
@@ -69,10 +73,10 @@ def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Show the examples in an application's contract.
+    """Finish an application's contract where FastAPI cannot.
 
-    They join it when it is made: FastAPI drops every null that it finds in an example, and with it what the answer's
-    schema requires.
+    FastAPI drops every null that it finds in an example, and with it what the answer's schema requires; and it gives
+    the schema of an error the media type of the operation's success.
     """
     plain = app.openapi
 
@@ -80,15 +84,19 @@ def install(app: FastAPI) -> None:
         made = app.openapi_schema is not None
         document = plain()
         if not made:
-            _show(document)
+            _finish(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way of extending it
 
 
-def _show(document: dict[str, Any]) -> None:
+def _finish(document: dict[str, Any]) -> None:
     shown = answers()
     for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        errors = {status: r for status, r in operation["responses"].items() if int(status) >= HTTPStatus.BAD_REQUEST}
+        for content in (error["content"] for error in errors.values()):
+            [success] = content.keys() - {MEDIA_TYPE}
+            content[MEDIA_TYPE] |= content.pop(success)
         for name, answer in shown.get(operation["operationId"], {}).items():
             content = operation["responses"]["200"]["content"]["application/json"]
             content.setdefault("examples", {})[name] = {"value": answer.model_dump(mode="json")}

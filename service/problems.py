@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manet.errors import PictureError
 from service.batching.errors import BatchingError
-from service.contract import REQUEST_ID, RETRY_AFTER, Responses
+from service.contract import MEDIA_TYPE, REQUEST_ID, RETRY_AFTER, Responses
 from service.errors import (
     NAMESPACE,
     RETRIED,
@@ -31,8 +31,6 @@ from service.middleware import HUNG_UP
 from service.schemas import Problem
 
 _log = logging.getLogger("manet.problems")
-
-MEDIA_TYPE = "application/problem+json"
 
 
 _BY_STATUS = {kind.status: kind for kind in (MalformedRequest, PathNotFound, MethodNotAllowed)}
@@ -67,7 +65,8 @@ def _documented(status: HTTPStatus, kinds: Sequence[type[ServiceError]]) -> dict
     return {
         "description": " ".join(f"{kind.title} (`{NAMESPACE}{kind.problem}`)." for kind in kinds),
         "headers": {**REQUEST_ID, **(RETRY_AFTER if status in RETRIED else {})},
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": shown}},
+        "model": Problem,
+        "content": {MEDIA_TYPE: {"examples": shown}},
     }
 
 

@@ -8,8 +8,8 @@ import jsonschema_rs
 import pytest
 
 import manet
+from service.contract import MEDIA_TYPE
 from service.errors import NAMESPACE
-from service.problems import MEDIA_TYPE
 from tests.service.fakes import RED_FACE, BrokenDetector, make_app, post, running
 from tests.service.snapshot import SNAPSHOT, contract
 
