@@ -3,7 +3,7 @@
 .. code-block:: text
 
     ServiceError
-    ├── MalformedRequest        400  the body is no multipart form, or breaks off
+    ├── MalformedRequest        400  the body is no multipart form
     ├── PathNotFound            404  there is nothing at this path
     ├── NoModelCard             404  nobody wrote a model card for these weights
     ├── MethodNotAllowed        405  the path has no such method
@@ -56,7 +56,7 @@ class ServiceError(Exception):
 
 
 class MalformedRequest(ServiceError):
-    """The body is no multipart form, or breaks off."""
+    """The body is no multipart form."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
 

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from service.admission import Upload
 from service.errors import InvalidParameter, MalformedRequest, PayloadTooLarge, UploadTimedOut
 
 _OTHER_PARTS = 7
@@ -33,26 +34,31 @@ def largest_size(request: Request, limit: int) -> int:
     return int(stated)
 
 
-async def read_pictures(request: Request, field: str, *, most: int, limit: int, seconds: float) -> list[bytes]:
+async def read_pictures(
+    request: Request, upload: Upload, field: str, *, most: int, limit: int, seconds: float
+) -> list[bytes]:
     """Return the bytes of the pictures in a request's form, in their order.
 
     Args:
         request: whose body nobody has read yet.
+        upload: what counts its bytes.
         field: the form field that carries them.
         most: pictures, at most.
         limit: the most bytes of body; more are refused while they are still being sent.
         seconds: in which the whole body must have arrived.
 
     Raises:
-        MalformedRequest: if the body is no multipart form, has too many parts, or breaks off.
+        ClientDisconnect: if the client hung up.
+        MalformedRequest: if the body is no multipart form, or has too many parts.
         InvalidParameter: if the form has no file under that name, or too many.
+        Overloaded: if there is no room for it in memory.
         PayloadTooLarge: if the body is larger than the limit.
         UploadTimedOut: if it did not arrive in time.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MalformedRequest("the body is not multipart/form-data")
     parts = most + _OTHER_PARTS
-    parser = _InMemory(request.headers, _bounded(request, limit), max_files=parts, max_fields=_OTHER_PARTS)
+    parser = _InMemory(request.headers, _bounded(request, upload, limit), max_files=parts, max_fields=_OTHER_PARTS)
     try:
         async with asyncio.timeout(seconds):
             form = await parser.parse()
@@ -60,8 +66,6 @@ async def read_pictures(request: Request, field: str, *, most: int, limit: int, 
         raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
     except MultiPartException as error:
         raise MalformedRequest(error.message) from None
-    except ClientDisconnect:
-        raise MalformedRequest("the body broke off") from None
     files = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
     try:
         if not 1 <= len(files) <= most:
@@ -72,11 +76,10 @@ async def read_pictures(request: Request, field: str, *, most: int, limit: int, 
         await form.close()
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, upload: Upload, limit: int) -> AsyncGenerator[bytes, None]:
     """Yield the body, and stop reading as soon as it is larger than the limit."""
-    total = 0
     async for chunk in request.stream():
-        total += len(chunk)
-        if total > limit:
+        if upload.size + len(chunk) > limit:
             raise PayloadTooLarge(f"the body has more than {limit} bytes")
+        upload.add(len(chunk))
         yield chunk

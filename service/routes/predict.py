@@ -74,12 +74,13 @@ async def predict(
     """
     settings = parts.settings
     size = largest_size(request, settings.max_upload_bytes)
-    with parts.admission.admit(size) as ticket:
-        limit, seconds = settings.max_upload_bytes, settings.deadline
-        [data] = await read_pictures(request, "image", most=1, limit=limit, seconds=seconds)
-        most = _most(max_faces, settings)
-        work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
-        found = await _while_connected(request, work)
+    with parts.admission.receive(size) as upload:
+        limit, seconds = settings.max_upload_bytes, settings.upload_timeout
+        [data] = await read_pictures(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        with parts.admission.admit(upload) as ticket:
+            most = _most(max_faces, settings)
+            work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
+            found = await _while_connected(request, work)
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={1e3 * s:.1f}" for name, s in found.seconds.items())
     return _prediction(found, parts)
 
@@ -104,14 +105,14 @@ async def predict_batch(
     """
     settings, predictor = parts.settings, parts.predictor
     size = largest_size(request, settings.max_batch_bytes)
-    with parts.admission.admit(size):  # the body; its pictures hold places of their own and no further bytes
-        limit, seconds, most = settings.max_batch_bytes, settings.deadline, settings.max_batch_pictures
-        pictures = await read_pictures(request, "images", most=most, limit=limit, seconds=seconds)
+    with parts.admission.receive(size) as upload:
+        limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_pictures
+        pictures = await read_pictures(request, upload, "images", most=most, limit=limit, seconds=seconds)
         client, most_faces = predictor.client(), _most(max_faces, settings)
 
         async def row(data: bytes) -> Row:
             try:
-                with parts.admission.admit(0) as ticket:
+                with parts.admission.admit(upload) as ticket:
                     found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
             except (errors.ServiceError, PictureError, BatchingError) as error:
                 return Row(problem=described(error))
