@@ -121,6 +121,11 @@ class Admission:
         return len(self._tickets)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of bodies in memory."""
+        return self._bytes
+
+    @property
     def ready(self) -> bool:
         """Whether pictures are let in at all."""
         return not self.draining and self._engine.alive

@@ -116,6 +116,7 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
     observer.watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
     observer.watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
     observer.watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
+    observer.watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
     observer.watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
     return Parts(
         settings=settings,
