@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check install format
+.PHONY: serve test check install format contract fuzz
 
 serve: install
 	$(BIN)/manet-serve
@@ -18,6 +18,10 @@ check: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What the service promises its clients, written down; a change of it is seen in review.
+contract: install
+	$(BIN)/python -m tests.service.snapshot
 
 install: .venv/installed
 

@@ -1,4 +1,8 @@
-"""Admission: whether a picture is let in, decided before a byte of it is read."""
+"""Admission: whether a request is let in, decided before a byte of it is read, and what it then may hold.
+
+A body on its way in holds its bytes and nothing else. A place among the pictures in work is taken when the body is
+there: else a hundred senders that dawdle would hold all of them and do nothing.
+"""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +32,7 @@ class ShedObserver(Protocol):
         """A picture was refused; the reason is one of ``REASONS``."""
 
 
-REASONS = ("draining", "not_ready", "pictures", "bytes", "deadline")
+REASONS = ("draining", "not_ready", "uploads", "pictures", "bytes", "deadline")
 """Why a picture is refused: the service stops, the network does not answer, a bound is reached, it would be late."""
 
 
@@ -37,11 +41,13 @@ class Bounds:
     """What is in work at once, at most.
 
     Attributes:
-        pictures: pictures, from admission to answer.
-        bytes: bytes of their uploads.
+        uploads: bodies on their way in.
+        pictures: pictures, from the end of their upload to the answer.
+        bytes: bytes of bodies, from their arrival to the answer.
         deadline: seconds in which a picture must be answered.
     """
 
+    uploads: int
     pictures: int
     bytes: int
     deadline: float
@@ -58,6 +64,27 @@ class Ticket:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.queued = False
+
+
+class Upload:
+    """A body that was let in; its bytes count as they arrive.
+
+    Args:
+        admission: who let it in.
+    """
+
+    def __init__(self, admission: "Admission") -> None:
+        self.size = 0
+        self._admission = admission
+
+    def add(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            Overloaded: if that is more than may be in memory at once.
+        """
+        self._admission.hold(size)
+        self.size += size
 
 
 class Admission:
@@ -80,7 +107,13 @@ class Admission:
         self._clock = clock
         self._observer = observer
         self._tickets: set[Ticket] = set()
+        self._arriving: set[Upload] = set()
         self._bytes = 0
+
+    @property
+    def uploads(self) -> int:
+        """Bodies on their way in."""
+        return len(self._arriving)
 
     @property
     def pictures(self) -> int:
@@ -88,54 +121,91 @@ class Admission:
         return len(self._tickets)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of bodies in memory."""
+        return self._bytes
+
+    @property
     def ready(self) -> bool:
         """Whether pictures are let in at all."""
         return not self.draining and self._engine.alive
 
     @contextmanager
-    def admit(self, size: int) -> Iterator[Ticket]:
-        """Hold a picture's place while inside.
+    def receive(self, size: int) -> Iterator[Upload]:
+        """Hold a body's bytes while inside.
 
         Args:
-            size: the largest number of bytes that its upload can have.
+            size: the largest number of bytes that it can have.
 
         Raises:
             Draining: if the service is being stopped.
             NotReady: if the network does not answer.
             Overloaded: if a bound is reached, or the answer would come too late.
         """
-        self._refuse_if_needed(size)
+        if self.draining:
+            self._observer.shed("draining")
+            raise Draining("the service is being stopped")
+        self._refuse_if(uploads=len(self._arriving) >= self._bounds.uploads, bytes=self._exceeds(size))
+        self._refuse_picture()
+        upload = Upload(self)
+        self._arriving.add(upload)
+        try:
+            yield upload
+        finally:
+            self._arriving.discard(upload)
+            self._bytes -= upload.size
+
+    def hold(self, size: int) -> None:
+        """Count bytes that have arrived; whoever received them gives them back.
+
+        Raises:
+            Overloaded: if that is more than may be in memory at once.
+        """
+        self._refuse_if(bytes=self._exceeds(size))
+        self._bytes += size
+
+    @contextmanager
+    def admit(self, upload: Upload) -> Iterator[Ticket]:
+        """Hold a picture's place while inside, though the service may be being stopped: its body was let in before.
+
+        Args:
+            upload: the body that the picture came in, which is there now.
+
+        Raises:
+            NotReady: if the network does not answer.
+            Overloaded: if there is no place, or the answer would come too late.
+        """
+        self._arriving.discard(upload)
+        self._refuse_picture()
         ticket = Ticket(self._clock.now() + self._bounds.deadline)
         self._tickets.add(ticket)
-        self._bytes += size
         try:
             yield ticket
         finally:
             self._tickets.discard(ticket)
-            self._bytes -= size
 
-    def _refuse_if_needed(self, size: int) -> None:
-        if self.draining:
-            self._observer.shed("draining")
-            raise Draining("the service is being stopped", retry_after=RETRY_SECONDS)
+    def _exceeds(self, size: int) -> bool:
+        return self._bytes + size > self._bounds.bytes
+
+    def _refuse_picture(self) -> None:
         if not self._engine.alive:
             self._observer.shed("not_ready")
-            raise NotReady("the network does not answer", retry_after=RETRY_SECONDS)
+            raise NotReady("the network does not answer")
         # A picture whose faces are not queued yet stands for one face: most pictures have one.
         wait = self._engine.expected_wait(ahead=sum(not ticket.queued for ticket in self._tickets))
-        full = {
-            "pictures": len(self._tickets) >= self._bounds.pictures,
-            "bytes": self._bytes + size > self._bounds.bytes,
-            "deadline": wait > self._bounds.deadline,
-        }
-        for reason, reached in full.items():
-            if reached:
+        late = wait - self._bounds.deadline
+        retry = max(RETRY_SECONDS, math.ceil(late))
+        self._refuse_if(pictures=len(self._tickets) >= self._bounds.pictures, deadline=late > 0, retry_after=retry)
+
+    def _refuse_if(self, *, retry_after: int = RETRY_SECONDS, **reached: bool) -> None:
+        for reason, is_reached in reached.items():
+            if is_reached:
                 self._observer.shed(reason)
-                late = max(0.0, wait - self._bounds.deadline)
-                raise Overloaded(_SENTENCES[reason], retry_after=max(RETRY_SECONDS, math.ceil(late)))
+                raise Overloaded(_SENTENCES[reason], retry_after=retry_after)
 
 
 _SENTENCES = {
+    "uploads": "as many uploads as allowed are on their way",
     "pictures": "as many pictures as allowed are in work",
     "bytes": "as many bytes of uploads as allowed are in memory",
     "deadline": "the answer would come after the deadline",

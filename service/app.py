@@ -10,13 +10,14 @@ from fastapi_offline import FastAPIOffline
 import manet
 from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
-from service import problems
+from service import contract, problems
 from service.admission import Admission, Bounds
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.cpus import available_cpus
 from service.engine import NetworkEngine
+from service.errors import InternalError
 from service.metrics import Metrics
 from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
@@ -33,7 +34,9 @@ Send a picture, get each face and its apparent expression with named probabiliti
 
 "Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` tells the intended use
 and its limits. Pictures are held in memory for as long as their answer takes, and nothing of them is logged. Every
-error is `application/problem+json` (RFC 9457) with a stable `type`.
+error is `application/problem+json` (RFC 9457) with a stable `type`; besides what each operation names, an unknown path
+is answered with 404 and a known path's unknown method with 405.
+
 """
 
 
@@ -63,16 +66,19 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     app = FastAPIOffline(  # /docs without a byte from another host
         title="MA-Net",
         summary="Apparent facial expressions in pictures.",
-        description=_DESCRIPTION,
+        description=_DESCRIPTION + problems.table(),
         version=manet.__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
+        openapi_tags=contract.TAGS,
+        responses=problems.documented(InternalError),
         lifespan=lifespan,
         redoc_url=None,
     )
     app.state.parts = parts
+    contract.install(app)
+    problems.install(app)
     app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
     app.add_middleware(RequestId)
-    problems.install(app)
     for route in (predict, model, health, metrics):
         app.include_router(route.router)
     return app
@@ -89,7 +95,12 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
         observer=observer,
     )
     admission = Admission(
-        Bounds(settings.max_pictures, settings.max_bytes_in_flight, settings.deadline),
+        Bounds(
+            uploads=settings.max_uploads,
+            pictures=settings.max_pictures,
+            bytes=settings.max_bytes_in_flight,
+            deadline=settings.deadline,
+        ),
         engine=scheduler,
         clock=clock,
         observer=observer,
@@ -104,6 +115,8 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
     )
     observer.watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
     observer.watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
+    observer.watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
+    observer.watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
     observer.watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
     return Parts(
         settings=settings,

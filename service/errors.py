@@ -3,8 +3,10 @@
 .. code-block:: text
 
     ServiceError
-    ├── MalformedRequest        400  the body is no multipart form, or breaks off
+    ├── MalformedRequest        400  the body is no multipart form
+    ├── PathNotFound            404  there is nothing at this path
     ├── NoModelCard             404  nobody wrote a model card for these weights
+    ├── MethodNotAllowed        405  the path has no such method
     ├── UploadTimedOut          408  the body did not arrive in time
     ├── PayloadTooLarge         413  too many bytes or pixels
     ├── UnsupportedPicture      415  no picture format that is read
@@ -12,6 +14,7 @@
     ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
     ├── Overloaded              429  more work than can be answered in time; try again later
     ├── FaceFailed              500  the network fails on one face of this picture
+    ├── InternalError           500  a defect of the service
     ├── NotReady                503  the network does not answer
     ├── Draining                503  the service is being stopped
     └── DeadlineExceeded        504  the answer would have come too late
@@ -26,13 +29,19 @@ from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavail
 NAMESPACE = "urn:manet:problem:"
 """What every problem type begins with."""
 
+RETRY_SECONDS = 1
+"""What a client is told to wait where nothing better is known."""
+
+RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Statuses that always say when to try again (RFC 6585, section 4; RFC 9110, section 15.6.4)."""
+
 
 class ServiceError(Exception):
     """The root: anything that a request is answered with but success.
 
     Args:
         detail: one sentence for whoever sent the request; nothing of the picture, no path, no name.
-        retry_after: seconds after which the same request may succeed, or None.
+        retry_after: seconds after which the same request may succeed; None leaves it to the status.
     """
 
     status: ClassVar[HTTPStatus]
@@ -43,19 +52,31 @@ class ServiceError(Exception):
     def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.retry_after = retry_after
+        self.retry_after = RETRY_SECONDS if retry_after is None and self.status in RETRIED else retry_after
 
 
 class MalformedRequest(ServiceError):
-    """The body is no multipart form, or breaks off."""
+    """The body is no multipart form."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
+
+
+class PathNotFound(ServiceError):
+    """There is nothing at this path."""
+
+    status, problem, title = HTTPStatus.NOT_FOUND, "not-found", "There is nothing at this path"
 
 
 class NoModelCard(ServiceError):
     """Nobody wrote a model card for these weights."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "no-model-card", "There is no model card"
+
+
+class MethodNotAllowed(ServiceError):
+    """The path has no such method; the header ``Allow`` names those that it has."""
+
+    status, problem, title = HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "The path has no such method"
 
 
 class UploadTimedOut(ServiceError):
@@ -105,6 +126,12 @@ class FaceFailed(ServiceError):
     title = "The network failed on a face of this picture"
 
 
+class InternalError(ServiceError):
+    """A defect of the service."""
+
+    status, problem, title = HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The service failed"
+
+
 class NotReady(ServiceError):
     """The network does not answer."""
 
@@ -133,12 +160,8 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[ServiceError]], ...] = (
     (EngineUnavailable, NotReady),
 )
 
-RETRY_SECONDS = 1
-"""What a client is told to wait where nothing better is known."""
-
 
 def translate(error: PictureError | BatchingError) -> ServiceError:
     """Return what an error of a room below means to whoever sent the request."""
     kind = next(meaning for known, meaning in _TRANSLATIONS if isinstance(error, known))
-    retry = kind.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    return kind(str(error), retry_after=RETRY_SECONDS if retry else None)
+    return kind(str(error))

@@ -1,29 +1,40 @@
 """Problems: every error as ``application/problem+json`` (RFC 9457), from one place."""
 
+import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manet.errors import PictureError
 from service.batching.errors import BatchingError
-from service.errors import NAMESPACE, InvalidParameter, ServiceError, translate
+from service.contract import MEDIA_TYPE, REQUEST_ID, RETRY_AFTER, Responses
+from service.errors import (
+    NAMESPACE,
+    RETRIED,
+    InternalError,
+    InvalidParameter,
+    MalformedRequest,
+    MethodNotAllowed,
+    PathNotFound,
+    ServiceError,
+    translate,
+)
+from service.middleware import HUNG_UP
 from service.schemas import Problem
 
 _log = logging.getLogger("manet.problems")
 
-MEDIA_TYPE = "application/problem+json"
 
-
-def problem(status: HTTPStatus, kind: str, title: str, detail: str, headers: dict[str, str]) -> JSONResponse:
-    """Return a problem as a response."""
-    body = Problem(type=NAMESPACE + kind, title=title, status=status, detail=detail)
-    return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+_BY_STATUS = {kind.status: kind for kind in (MalformedRequest, PathNotFound, MethodNotAllowed)}
+"""What the framework's own errors mean."""
 
 
 def described(error: ServiceError | PictureError | BatchingError) -> Problem:
@@ -32,23 +43,55 @@ def described(error: ServiceError | PictureError | BatchingError) -> Problem:
     return Problem(type=NAMESPACE + known.problem, title=known.title, status=known.status, detail=known.detail)
 
 
-def answer(error: ServiceError) -> JSONResponse:
-    """Return the response that an error of the service is."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return problem(error.status, error.problem, error.title, error.detail, headers)
+def answer(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the response that an error of the service is, with further headers."""
+    retry = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    body = described(error).model_dump()
+    return JSONResponse(body, status_code=error.status, media_type=MEDIA_TYPE, headers={**(headers or {}), **retry})
 
 
-def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+def documented(*errors: type[ServiceError]) -> Responses:
     """Return errors as the contract shows them; those of one status share an entry."""
-    titles: dict[int | str, list[str]] = {}
+    by_status: dict[HTTPStatus, list[type[ServiceError]]] = {}
     for error in errors:
-        titles.setdefault(int(error.status), []).append(f"{error.title} (`{NAMESPACE}{error.problem}`).")
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": " ".join(lines), "content": content} for status, lines in titles.items()}
+        by_status.setdefault(error.status, []).append(error)
+    return {int(status): _documented(status, kinds) for status, kinds in by_status.items()}
+
+
+def _documented(status: HTTPStatus, kinds: Sequence[type[ServiceError]]) -> dict[str, Any]:
+    shown = {
+        kind.problem: {"summary": kind.title, "value": described(kind(_meaning(kind))).model_dump()} for kind in kinds
+    }
+    return {
+        "description": " ".join(f"{kind.title} (`{NAMESPACE}{kind.problem}`)." for kind in kinds),
+        "headers": {**REQUEST_ID, **(RETRY_AFTER if status in RETRIED else {})},
+        "model": Problem,
+        "content": {MEDIA_TYPE: {"examples": shown}},
+    }
+
+
+def _meaning(kind: type[ServiceError]) -> str:
+    """Return the first line of an error's docstring."""
+    return (inspect.getdoc(kind) or kind.title).partition("\n")[0]
+
+
+def table() -> str:
+    """Return every kind of problem as a table in Markdown."""
+    kinds = sorted(_kinds(ServiceError), key=lambda kind: (kind.status, kind.problem))
+    rows = [f"| {int(kind.status)} | `{NAMESPACE}{kind.problem}` | {_meaning(kind)} |" for kind in kinds]
+    return "\n".join(["| status | type | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _kinds(root: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    for kind in root.__subclasses__():
+        if "problem" in vars(kind):
+            yield kind
+        yield from _kinds(kind)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of an application a problem."""
+    """Make every error of an application a problem; middleware that is to see them is added after this."""
+    app.add_middleware(Unforeseen)
 
     @app.exception_handler(ServiceError)
     async def _service(_request: Request, error: ServiceError) -> JSONResponse:
@@ -66,15 +109,37 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
-        kind = status.phrase.lower().replace(" ", "-")
-        return problem(status, kind, status.phrase, status.description or status.phrase, dict(error.headers or {}))
+        kind = _BY_STATUS.get(status, InternalError)
+        return answer(kind(status.description or status.phrase), error.headers)
 
-    @app.exception_handler(Exception)
-    async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
-        # The server logs the traceback; the client learns nothing of it.
-        _log.error("an unforeseen %s; this is a defect of the service", type(error).__name__)
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        return problem(status, "internal-error", "The service failed", "this is a defect of the service", {})
+    @app.exception_handler(ClientDisconnect)
+    async def _hung_up(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=HUNG_UP)  # nobody is there to read it; it is for whoever counts
+
+
+class Unforeseen:
+    """Answers what nobody foresaw, inside of everything else that sees an answer on its way out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; an error that comes back becomes a problem, unless an answer has begun."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if scope["type"] != "http" or begun:
+                raise
+            # The log has the traceback; the client learns nothing of it.
+            _log.exception("an unforeseen %s; this is a defect of the service", type(error).__name__)
+            await answer(InternalError("this is a defect of the service"))(scope, receive, send)
 
 
 def _sentences(errors: Iterable[Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """Schemas: what the service answers, as clients see it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from manet.backends import Backend
 from manet.labels import Expression
@@ -13,15 +13,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        from_attributes=True,
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,  # every field is in every answer, null where it says nothing
+    )
 
 
 class Image(_Answer):
     """The picture as it was looked at: upright, whatever its file said."""
 
-    width: int
+    width: PositiveInt
     """Pixels."""
-    height: int
+    height: PositiveInt
     """Pixels."""
 
 
@@ -157,7 +162,7 @@ class Model(_Answer):
     """Path of the model card on this service, or null where nobody wrote one."""
 
     @classmethod
-    def of(cls, weights: Weights, backend: Backend) -> "Model":
+    def of(cls, weights: Weights, backend: Backend | Engine) -> "Model":
         """Return the description of these weights in this engine."""
         facts = {name: getattr(weights, name) for name in cls.model_fields if name != "backend"}
         return cls.model_validate({**facts, "backend": backend, "card": weights.card and "/model/card"})
@@ -166,14 +171,17 @@ class Model(_Answer):
 class Health(_Answer):
     """A probe's answer."""
 
-    status: str
+    status: Literal["live", "ready"]
 
 
 class Problem(_Answer):
     """What went wrong (RFC 9457)."""
 
     type: str
-    """A stable name for the kind of problem."""
+    """A stable name for the kind of problem: compare this, and nothing else, in a program."""
     title: str
-    status: int
+    """The kind of problem in words."""
+    status: Annotated[int, Field(ge=400, le=599)]
+    """The HTTP status."""
     detail: str
+    """What went wrong this time, in a sentence; nothing of the picture."""

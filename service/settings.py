@@ -57,10 +57,14 @@ class Settings(BaseSettings):
     max_queued_faces: PositiveInt = 512
     """The most faces that wait for the network; more are answered with 429."""
     deadline: PositiveFloat = 10.0
-    """Seconds after which an answer is worth nothing: such a request is refused early or answered with 504."""
+    """Seconds after its arrival in which a picture must be answered: else it is refused early or answered with 504."""
+    upload_timeout: PositiveFloat = 10.0
+    """Seconds in which the body of a request must have arrived; a slower one is answered with 408."""
     drain: PositiveInt = 30
     """Seconds that accepted requests get to finish after SIGTERM."""
 
+    max_uploads: PositiveInt = 1024
+    """The most bodies on their way in at once, which hold no picture's place yet; more are answered with 429."""
     max_pictures: PositiveInt = 128
     """The most pictures in work at once; more are answered with 429."""
     max_upload_bytes: PositiveInt = 20 * MEBIBYTE

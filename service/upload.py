@@ -5,18 +5,45 @@ from collections.abc import AsyncGenerator
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from service.admission import Upload
 from service.errors import InvalidParameter, MalformedRequest, PayloadTooLarge, UploadTimedOut
 
 _OTHER_PARTS = 7
 """Parts of a form, beside the pictures, that are read before it is refused."""
 
 
-class _InMemory(MultiPartParser):
-    """Starlette's parser without its habit of moving what is large to a file on disk."""
+class _Form(MultiPartParser):
+    """Starlette's parser without its habit of moving what is large to a file on disk, and sure of the form's end.
+
+    Args:
+        request: whose body nobody has read yet.
+        upload: what counts its bytes.
+        limit: the most bytes of body.
+        files: the most files.
+    """
 
     spool_max_size = 0  # to a SpooledTemporaryFile, 0 means that it never rolls over
+
+    def __init__(self, request: Request, upload: Upload, *, limit: int, files: int) -> None:
+        body = self._body(request, upload, limit)
+        super().__init__(request.headers, body, max_files=files, max_fields=_OTHER_PARTS)
+        self._ended = False
+
+    def on_end(self) -> None:
+        """Note that the last boundary was seen."""
+        self._ended = True
+
+    async def _body(self, request: Request, upload: Upload, limit: int) -> AsyncGenerator[bytes, None]:
+        """Yield the body, and stop reading as soon as it is larger than the limit."""
+        async for chunk in request.stream():
+            if upload.size + len(chunk) > limit:
+                raise PayloadTooLarge(f"the body has more than {limit} bytes")
+            upload.add(len(chunk))
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("the form has no end")
 
 
 def largest_size(request: Request, limit: int) -> int:
@@ -33,26 +60,30 @@ def largest_size(request: Request, limit: int) -> int:
     return int(stated)
 
 
-async def read_pictures(request: Request, field: str, *, most: int, limit: int, seconds: float) -> list[bytes]:
+async def read_pictures(
+    request: Request, upload: Upload, field: str, *, most: int, limit: int, seconds: float
+) -> list[bytes]:
     """Return the bytes of the pictures in a request's form, in their order.
 
     Args:
         request: whose body nobody has read yet.
+        upload: what counts its bytes.
         field: the form field that carries them.
         most: pictures, at most.
         limit: the most bytes of body; more are refused while they are still being sent.
         seconds: in which the whole body must have arrived.
 
     Raises:
-        MalformedRequest: if the body is no multipart form, has too many parts, or breaks off.
+        ClientDisconnect: if the client hung up.
+        MalformedRequest: if the body is no multipart form, or has too many parts.
         InvalidParameter: if the form has no file under that name, or too many.
+        Overloaded: if there is no room for it in memory.
         PayloadTooLarge: if the body is larger than the limit.
         UploadTimedOut: if it did not arrive in time.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MalformedRequest("the body is not multipart/form-data")
-    parts = most + _OTHER_PARTS
-    parser = _InMemory(request.headers, _bounded(request, limit), max_files=parts, max_fields=_OTHER_PARTS)
+    parser = _Form(request, upload, limit=limit, files=most + _OTHER_PARTS)
     try:
         async with asyncio.timeout(seconds):
             form = await parser.parse()
@@ -60,8 +91,8 @@ async def read_pictures(request: Request, field: str, *, most: int, limit: int, 
         raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
     except MultiPartException as error:
         raise MalformedRequest(error.message) from None
-    except ClientDisconnect:
-        raise MalformedRequest("the body broke off") from None
+    except UnicodeError:
+        raise MalformedRequest("the form is not in the charset that it names") from None
     files = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
     try:
         if not 1 <= len(files) <= most:
@@ -70,13 +101,3 @@ async def read_pictures(request: Request, field: str, *, most: int, limit: int, 
         return [await file.read() for file in files]
     finally:
         await form.close()
-
-
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """Yield the body, and stop reading as soon as it is larger than the limit."""
-    total = 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > limit:
-            raise PayloadTooLarge(f"the body has more than {limit} bytes")
-        yield chunk

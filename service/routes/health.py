@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
+from service.contract import succeeded
 from service.errors import NotReady
 from service.parts import Parts, parts
 from service.problems import documented
@@ -12,13 +13,23 @@ from service.schemas import Health
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live", operation_id="getLiveness", summary="Does the process run?")
+@router.get(
+    "/live",
+    operation_id="getLiveness",
+    summary="Does the process run?",
+    responses=succeeded("It runs."),
+)
 async def live() -> Health:
     """Answer as long as the process runs; restart it when this fails."""
     return Health(status="live")
 
 
-@router.get("/ready", operation_id="getReadiness", summary="Does it answer?", responses=documented(NotReady))
+@router.get(
+    "/ready",
+    operation_id="getReadiness",
+    summary="Does it answer?",
+    responses=succeeded("It answers.") | documented(NotReady),
+)
 async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
     """Answer 200 as long as the network has completed a batch lately and the service is not being stopped."""
     if not parts.admission.ready:

@@ -3,8 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from service.contract import succeeded
 from service.parts import Parts, parts
 
 router = APIRouter(tags=["metrics"])
@@ -14,8 +16,8 @@ router = APIRouter(tags=["metrics"])
     "/metrics",
     operation_id="getMetrics",
     summary="Prometheus metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    response_class=PlainTextResponse,
+    responses=succeeded("All metrics in Prometheus's text format."),
 )
 async def metrics(parts: Annotated[Parts, Depends(parts)]) -> Response:
     """Return all metrics in Prometheus's text format."""

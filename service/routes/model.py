@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
 from manet.weights import read_card
+from service.contract import succeeded
 from service.errors import NoModelCard
 from service.parts import Parts, parts
 from service.problems import documented
@@ -13,10 +14,19 @@ from service.schemas import Model
 
 router = APIRouter(tags=["model"])
 
-MARKDOWN = "text/markdown"
+
+class Markdown(PlainTextResponse):
+    """A text in Markdown (RFC 7763)."""
+
+    media_type = "text/markdown"
 
 
-@router.get("/model", operation_id="getModel", summary="What is loaded?")
+@router.get(
+    "/model",
+    operation_id="getModel",
+    summary="What is loaded?",
+    responses=succeeded("What is loaded."),
+)
 async def model(parts: Annotated[Parts, Depends(parts)]) -> Model:
     """Tell the weights, their classes and preprocessing, how well they were measured to do, and their limits."""
     return Model.of(parts.recognizer.weights, parts.recognizer.backend)
@@ -26,16 +36,13 @@ async def model(parts: Annotated[Parts, Depends(parts)]) -> Model:
     "/model/card",
     operation_id="getModelCard",
     summary="What should one know before using it?",
-    response_class=PlainTextResponse,
-    responses={
-        200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}, "description": "The model card."},
-        **documented(NoModelCard),
-    },
+    response_class=Markdown,
+    responses=succeeded("The model card.") | documented(NoModelCard),
 )
-async def card(parts: Annotated[Parts, Depends(parts)]) -> PlainTextResponse:
+async def card(parts: Annotated[Parts, Depends(parts)]) -> Markdown:
     """Return the model card of the weights: data and rights, measurements, intended use, known failures."""
     weights = parts.recognizer.weights
     text = read_card(weights)
     if text is None:
         raise NoModelCard(f"nobody wrote a model card for the weights {weights.id}")
-    return PlainTextResponse(text, media_type=MARKDOWN)
+    return Markdown(text)

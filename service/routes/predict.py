@@ -5,12 +5,14 @@ from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
 from manet.errors import PictureError
 from manet.recognizer import FaceMode
 from service import errors
 from service.batching.errors import BatchingError
+from service.contract import SERVER_TIMING, form, succeeded
 from service.parts import Parts, parts
 from service.predictor import Recognized
 from service.problems import described, documented
@@ -23,13 +25,8 @@ router = APIRouter(tags=["predict"])
 T = TypeVar("T")
 
 
-def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the body as the contract shows it; the handlers read it themselves, after it was let in."""
-    form = {"type": "object", "required": [field], "properties": {field: schema}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
-
-
 _PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
+_HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
     errors.MalformedRequest,
     errors.UploadTimedOut,
@@ -42,7 +39,10 @@ _REFUSALS = (
 """Errors that keep a request out."""
 
 Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
-Most = Annotated[int | None, Query(ge=1, description="The most faces to answer in a picture, the largest first.")]
+Most = Annotated[
+    int | SkipJsonSchema[None],
+    Query(ge=1, description="The most faces to answer in a picture, the largest first.", examples=[3]),
+]
 
 
 @router.post(
@@ -50,9 +50,15 @@ Most = Annotated[int | None, Query(ge=1, description="The most faces to answer i
     operation_id="predict",
     summary="Apparent expressions of the faces in one picture",
     response_model=Prediction,
-    openapi_extra=_form("image", _PICTURE),
-    responses=documented(
-        *_REFUSALS, errors.UnsupportedPicture, errors.BrokenPicture, errors.FaceFailed, errors.DeadlineExceeded
+    openapi_extra=form("image", _PICTURE, curl=f"curl -F image=@face.jpg {_HOST}/predict"),
+    responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
+    | documented(
+        *_REFUSALS,
+        errors.UnsupportedPicture,
+        errors.BrokenPicture,
+        errors.FaceFailed,
+        errors.InternalError,
+        errors.DeadlineExceeded,
     ),
 )
 async def predict(
@@ -68,12 +74,13 @@ async def predict(
     """
     settings = parts.settings
     size = largest_size(request, settings.max_upload_bytes)
-    with parts.admission.admit(size) as ticket:
-        limit, seconds = settings.max_upload_bytes, settings.deadline
-        [data] = await read_pictures(request, "image", most=1, limit=limit, seconds=seconds)
-        most = _most(max_faces, settings)
-        work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
-        found = await _while_connected(request, work)
+    with parts.admission.receive(size) as upload:
+        limit, seconds = settings.max_upload_bytes, settings.upload_timeout
+        [data] = await read_pictures(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        with parts.admission.admit(upload) as ticket:
+            most = _most(max_faces, settings)
+            work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
+            found = await _while_connected(request, work)
     # A response of its own: FastAPI would check once more what was made to fit.
     body = _prediction(found, parts).model_dump_json()
     return Response(body, media_type="application/json", headers={"Server-Timing": _timing(found)})
@@ -83,8 +90,12 @@ async def predict(
     "/predict/batch",
     operation_id="predictBatch",
     summary="Apparent expressions of the faces in many pictures",
-    openapi_extra=_form("images", {"type": "array", "minItems": 1, "items": _PICTURE}),
-    responses=documented(*_REFUSALS),
+    openapi_extra=form(
+        "images",
+        {"type": "array", "minItems": 1, "items": _PICTURE},
+        curl=f"curl -F images=@one.jpg -F images=@two.jpg {_HOST}/predict/batch",
+    ),
+    responses=succeeded("A prediction or a problem for each picture.") | documented(*_REFUSALS),
 )
 async def predict_batch(
     request: Request, parts: Annotated[Parts, Depends(parts)], faces: Mode = "detect", max_faces: Most = None
@@ -95,14 +106,14 @@ async def predict_batch(
     """
     settings, predictor = parts.settings, parts.predictor
     size = largest_size(request, settings.max_batch_bytes)
-    with parts.admission.admit(size):  # the body; its pictures hold places of their own and no further bytes
-        limit, seconds, most = settings.max_batch_bytes, settings.deadline, settings.max_batch_pictures
-        pictures = await read_pictures(request, "images", most=most, limit=limit, seconds=seconds)
+    with parts.admission.receive(size) as upload:
+        limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_pictures
+        pictures = await read_pictures(request, upload, "images", most=most, limit=limit, seconds=seconds)
         client, most_faces = predictor.client(), _most(max_faces, settings)
 
         async def row(data: bytes) -> Row:
             try:
-                with parts.admission.admit(0) as ticket:
+                with parts.admission.admit(upload) as ticket:
                     found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
             except (errors.ServiceError, PictureError, BatchingError) as error:
                 return Row(problem=described(error))

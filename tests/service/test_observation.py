@@ -1,4 +1,4 @@
-"""What the service tells of itself: health, model, metrics, contract."""
+"""What the service tells of itself: health, model, metrics, reference."""
 
 import re
 from dataclasses import replace
@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import manet
 from tests.service.fakes import NO_FACE, RED_FACE, WEIGHTS, FakeBackend, make_app, post, running
 
 pytestmark = pytest.mark.anyio
@@ -116,35 +115,6 @@ async def test_metrics_count_and_are_bounded() -> None:
     assert values["manet_ready",] == 1
     assert values["manet_queue_depth",] == values["manet_pictures_in_work",] == 0
     assert not [key for key in values if "nothing" in str(key)]
-
-
-async def test_the_contract_describes_the_upload_and_every_error() -> None:
-    async with running(make_app()) as client:
-        contract = (await client.get("/openapi.json")).json()
-        docs = await client.get("/docs")
-
-    assert contract["info"]["version"] == manet.__version__
-    operation = contract["paths"]["/predict"]["post"]
-    field = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
-    assert (field["type"], field["format"]) == ("string", "binary")
-    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "429", "500", "503", "504"}
-    for status, response in operation["responses"].items():
-        assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
-    ids = [o["operationId"] for path in contract["paths"].values() for o in path.values()]
-    assert sorted(ids) == [
-        "getLiveness",
-        "getMetrics",
-        "getModel",
-        "getModelCard",
-        "getReadiness",
-        "predict",
-        "predictBatch",
-    ]
-    many = contract["paths"]["/predict/batch"]["post"]
-    field = many["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["images"]
-    assert (field["type"], field["items"]["format"]) == ("array", "binary")
-    assert set(many["responses"]) == {"200", "400", "408", "413", "422", "429", "503"}
-    assert docs.status_code == 200
 
 
 async def test_the_reference_page_loads_nothing_from_another_host() -> None:

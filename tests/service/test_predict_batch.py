@@ -62,7 +62,7 @@ async def test_the_body_is_bounded() -> None:
 
 
 async def test_each_picture_takes_a_permit_of_its_own() -> None:
-    async with running(make_app(max_pictures=3)) as client:  # one of them is the request that reads the body
+    async with running(make_app(max_pictures=2)) as client:
         answer = await post_many(client, [RED_FACE] * 5, faces="whole")
         again = await post_many(client, [RED_FACE] * 2)
         metrics = (await client.get("/metrics")).text

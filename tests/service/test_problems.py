@@ -116,11 +116,11 @@ async def test_a_sender_that_is_too_slow() -> None:
         yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
         await asyncio.sleep(60)
 
-    app = make_app(deadline=0.2)
+    app = make_app(upload_timeout=0.2)
     async with running(app) as client:
         headers = {"content-type": "multipart/form-data; boundary=x"}
         check(await client.post("/predict", content=slow(), headers=headers), 408, "upload-timed-out", "0.2 seconds")
-        assert app.state.parts.admission.pictures == 0
+        assert app.state.parts.admission.uploads == 0
 
 
 async def test_more_pictures_than_allowed() -> None:

@@ -1,0 +1,102 @@
+"""Contract: what the routes share in the OpenAPI document."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.examples import answers
+
+Responses = dict[int | str, dict[str, Any]]
+"""Responses by status, as FastAPI takes them."""
+
+MEDIA_TYPE = "application/problem+json"
+"""Of every error (RFC 9457)."""
+
+REQUEST_ID = {
+    "X-Request-ID": {
+        "description": "The id that the request came with, or a new one; quote it when you report a fault.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    }
+}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which the same request may succeed.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+SERVER_TIMING = {
+    "Server-Timing": {
+        "description": "Milliseconds spent on decoding and detection (`find`), in the queue (`queue`) and in the "
+        "network (`infer`).",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "find;dur=14.2, queue;dur=0.3, infer;dur=21.7",
+    }
+}
+
+TAGS = [
+    {"name": "predict", "description": "Pictures in, faces and their apparent expressions out."},
+    {"name": "model", "description": "What is loaded, how well it was measured to do, and what it is for."},
+    {"name": "health", "description": "For whoever restarts the process and sends it traffic."},
+    {"name": "metrics", "description": "For Prometheus."},
+]
+
+
+def succeeded(description: str, headers: Mapping[str, Any] = MappingProxyType({})) -> Responses:
+    """Return the success of an operation as the contract shows it.
+
+    Args:
+        description: one sentence.
+        headers: what it carries besides the id of the request.
+    """
+    return {200: {"description": description, "headers": {**REQUEST_ID, **headers}}}
+
+
+def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
+    """Return a multipart body as the contract shows it; the handlers read it themselves, after it was let in.
+
+    Args:
+        field: the name of the form field.
+        schema: what it holds.
+        curl: a command line that sends it.
+    """
+    body = {"type": "object", "required": [field], "properties": {field: schema}}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": body}}},
+        "x-codeSamples": [{"lang": "Shell", "source": curl}],
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Finish an application's contract where FastAPI cannot.
+
+    FastAPI drops every null that it finds in an example, and with it what the answer's schema requires; and it gives
+    the schema of an error the media type of the operation's success.
+    """
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        made = app.openapi_schema is not None
+        document = plain()
+        if not made:
+            _finish(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way of extending it
+
+
+def _finish(document: dict[str, Any]) -> None:
+    shown = answers()
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        errors = {status: r for status, r in operation["responses"].items() if int(status) >= HTTPStatus.BAD_REQUEST}
+        for content in (error["content"] for error in errors.values()):
+            [success] = content.keys() - {MEDIA_TYPE}
+            content[MEDIA_TYPE] |= content.pop(success)
+        for name, answer in shown.get(operation["operationId"], {}).items():
+            content = operation["responses"]["200"]["content"]["application/json"]
+            content.setdefault("examples", {})[name] = {"value": answer.model_dump(mode="json")}

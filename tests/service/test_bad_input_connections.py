@@ -1,0 +1,277 @@
+"""Bad connections: who dawdles and who hangs up, at each stage; afterwards nothing is held for anybody."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from manet.faces import DetectedFace
+from manet.preprocess import Pixels
+from manet.recognizer import Recognizer
+from service.app import create_app
+from service.clock import SystemClock
+from service.settings import Settings
+from tests.service.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
+from tests.service.live import Live, live, until
+
+FIELDS = {"/predict": "image", "/predict/batch": "images"}
+
+
+class GatedDetector(FakeDetector):
+    """Finds faces when a test lets it."""
+
+    def __init__(self) -> None:
+        self.gate, self.entered = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def detect(self, image: Pixels) -> list[DetectedFace]:
+        self.entered.set()
+        assert self.gate.wait(20), "a picture was held and never let go"
+        return super().detect(image)
+
+
+class Rig:
+    """A served application whose detector and network a test can hold."""
+
+    def __init__(self, **settings: object) -> None:
+        self.detector, self.backend = GatedDetector(), FakeBackend()
+        parts = Recognizer(WEIGHTS, self.backend, self.detector)
+        self.app = create_app(Settings(**settings), parts, SystemClock())
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Live]:
+        with live(self.app) as served:
+            try:
+                yield served
+            finally:
+                self.detector.gate.set()
+                self.backend.gate.set()
+
+
+def request(path: str) -> tuple[bytes, bytes]:
+    """Return the head and the body of an upload."""
+    name = FIELDS[path]
+    body = b'--x\r\nContent-Disposition: form-data; name="%b"; filename="x"\r\n\r\n' % name.encode()
+    body += RED_FACE + b"\r\n--x--\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body), body
+
+
+def upload(served: Live, path: str = "/predict") -> httpx.Response:
+    """Upload a picture as one should."""
+    return httpx.post(served.address + path, files={FIELDS[path]: RED_FACE}, timeout=20)
+
+
+def leave(client: socket.socket) -> None:
+    """Hang up at once, with a reset, as a process does that is killed."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+hanging_up = pytest.mark.parametrize("hang_up", [socket.socket.close, leave], ids=["who closes", "who resets"])
+anywhere = pytest.mark.parametrize("path", FIELDS)
+HangUp = Callable[[socket.socket], None]
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_before_the_head_ends_is_nobody(hang_up: HangUp, path: str) -> None:
+    head, _ = request(path)
+    with Rig().serving() as served:
+        for cut in range(1, len(head), 10):
+            client = served.connect()
+            client.sendall(head[:cut])
+            hang_up(client)
+
+        assert upload(served, path).status_code == 200
+        assert served.at_rest()
+        assert served.count(path, 499) == served.count(path, 400) == 0
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_while_the_body_is_sent_gives_its_bytes_back(hang_up: HangUp, path: str) -> None:
+    head, body = request(path)
+    with Rig().serving() as served:
+        client = served.connect()
+        client.sendall(head + body[:-10])
+        until(lambda: served.parts.admission.bytes == len(body) - 10)
+        assert (served.parts.admission.uploads, served.parts.admission.pictures) == (1, 0)
+        hang_up(client)
+
+        until(served.at_rest)
+        until(lambda: served.count(path, 499) == 1)
+        assert upload(served, path).status_code == 200
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_while_the_picture_is_looked_at_never_reaches_the_network(hang_up: HangUp, path: str) -> None:
+    rig, (head, body) = Rig(workers=1), request(path)
+    rig.detector.gate.clear()
+    with rig.serving() as served:
+        client = served.connect()
+        client.sendall(head + body)
+        until(rig.detector.entered.is_set)
+        assert served.parts.admission.pictures == 1
+        hang_up(client)
+
+        until(served.at_rest)  # the thread is still busy, but nobody's place is held
+        rig.detector.gate.set()
+        assert upload(served, path).status_code == 200
+        assert rig.backend.batches == [1]
+        assert served.count(path, 499) == 1
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_the_line_for_a_worker_is_never_looked_at(hang_up: HangUp, path: str) -> None:
+    rig, (head, body) = Rig(workers=1), request(path)
+    rig.detector.gate.clear()
+    with rig.serving() as served, ThreadPoolExecutor(1) as others:
+        other = others.submit(upload, served)
+        until(rig.detector.entered.is_set)
+        client = served.connect()
+        client.sendall(head + body)
+        until(lambda: served.parts.admission.pictures == 2)
+        hang_up(client)
+
+        until(lambda: served.parts.admission.pictures == 1)
+        rig.detector.gate.set()
+        assert other.result().status_code == 200
+        until(served.at_rest)
+        assert rig.backend.batches == [1]
+        found = served.parts.metrics.registry.get_sample_value("manet_find_seconds_count")
+        assert found == 1
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_the_queue_costs_the_network_nothing(hang_up: HangUp, path: str) -> None:
+    rig, (head, body) = Rig(max_batch_size=1), request(path)
+    rig.backend.gate.clear()
+    with rig.serving() as served, ThreadPoolExecutor(2) as others:
+        running = others.submit(upload, served)
+        until(rig.backend.entered.is_set)
+        staged = others.submit(upload, served)  # one batch is prepared ahead
+        until(lambda: served.parts.admission.pictures == 2)
+        client = served.connect()
+        client.sendall(head + body)
+        until(lambda: served.parts.admission.pictures == 3)
+        until(lambda: served.parts.scheduler.depth >= 1)
+        hang_up(client)
+
+        until(lambda: served.parts.admission.pictures == 2)
+        rig.backend.gate.set()
+        assert {running.result().status_code, staged.result().status_code} == {200}
+        until(served.at_rest)
+        assert rig.backend.batches == [1, 1]
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_while_the_network_works_is_answered_by_nobody(hang_up: HangUp, path: str) -> None:
+    rig, (head, body) = Rig(), request(path)
+    rig.backend.gate.clear()
+    with rig.serving() as served:
+        client = served.connect()
+        client.sendall(head + body)
+        until(rig.backend.entered.is_set)
+        hang_up(client)
+
+        until(served.at_rest)
+        rig.backend.gate.set()
+        assert upload(served, path).status_code == 200
+        assert served.count(path, 499) == 1
+        assert served.count(path, 200) == 1
+
+
+@hanging_up
+@anywhere
+def test_who_leaves_without_reading_the_answer_leaves_nothing_behind(hang_up: HangUp, path: str) -> None:
+    head, body = request(path)
+    with Rig().serving() as served:
+        client = served.connect()
+        client.sendall(head + body)
+        until(lambda: served.count(path, 200) == 1)
+        hang_up(client)
+
+        until(served.at_rest)
+        assert upload(served, path).status_code == 200
+
+
+def test_no_hang_up_is_logged_as_a_defect(caplog: pytest.LogCaptureFixture) -> None:
+    head, body = request("/predict")
+    rig = Rig()
+    rig.backend.gate.clear()
+    with rig.serving() as served:
+        for sent in (head + body[:-10], head + body):
+            client = served.connect()
+            client.sendall(sent)
+            until(lambda: not served.at_rest())
+            leave(client)
+            until(served.at_rest)
+        until(lambda: served.count("/predict", 499) == 2)
+
+    assert [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
+
+
+@anywhere
+def test_a_sender_that_dawdles_is_told_so_and_holds_no_picture_s_place(path: str) -> None:
+    head, body = request(path)
+    with Rig(upload_timeout=0.5).serving() as served:
+        client = served.connect()
+        client.sendall(head)
+        began = time.monotonic()
+        sent = 0
+        while not served.count(path, 408):
+            with contextlib.suppress(ConnectionError):
+                client.sendall(body[sent : sent + 1])  # a byte at a time: each is progress, and all are too slow
+            sent += 1
+            assert served.parts.admission.pictures == 0
+            assert time.monotonic() - began < 10
+            time.sleep(0.02)
+
+        answer = client.recv(4096)
+        client.close()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"urn:manet:problem:upload-timed-out" in answer
+        assert b"within 0.5 seconds" in answer
+        assert served.at_rest()
+
+
+def test_as_many_dawdlers_as_there_are_places_keep_nobody_out() -> None:
+    head, body = request("/predict")
+    most = Settings().max_pictures
+    with Rig().serving() as served, contextlib.ExitStack() as dawdlers:
+        for _ in range(most + 10):
+            client = dawdlers.enter_context(served.connect())
+            client.sendall(head + body[:-10])
+        until(lambda: served.parts.admission.uploads == most + 10)
+
+        began = time.monotonic()
+        assert upload(served).status_code == 200
+        assert upload(served, "/predict/batch").json()["results"][0]["prediction"]
+        assert time.monotonic() - began < 5
+        assert served.parts.admission.bytes == (most + 10) * (len(body) - 10)
+        dawdlers.close()
+        until(served.at_rest)
+
+
+def test_more_bodies_than_allowed_are_refused() -> None:
+    head, body = request("/predict")
+    with Rig(max_uploads=1).serving() as served, served.connect() as client:
+        client.sendall(head + body[:-10])
+        until(lambda: served.parts.admission.uploads == 1)
+        refused = upload(served)
+        client.sendall(body[-10:])
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:manet:problem:overloaded")
+        assert upload(served).status_code == 200
