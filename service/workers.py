@@ -26,9 +26,15 @@ class Workers:
 
     def __init__(self, count: int, name: str) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self._count = count
-        for number in range(count):
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+        names = (f"{name}-{number}" for number in range(count))
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether one of the threads has not ended yet."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Queue a call and return its outcome as an awaitable; cancelling that before a thread is free undoes it."""
@@ -39,7 +45,7 @@ class Workers:
 
     def close(self) -> None:
         """Let every thread end after the calls that are queued."""
-        for _ in range(self._count):
+        for _ in self._threads:
             self._calls.put(None)
 
     def _work(self) -> None:
@@ -58,8 +64,12 @@ def _attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], 
     """Make a call, and return what tells its outcome to whoever still waits."""
     try:
         result = call()
+    except StopIteration as raised:
+        # A future takes none, and whoever waits for it would wait for ever (python/cpython issue 112182).
+        error: BaseException = RuntimeError("the call raised StopIteration")
+        error.__cause__ = raised
     except BaseException as raised:  # whatever it was, it belongs to whoever waits
-        # A future takes no StopIteration, and whoever waits for it would wait for ever.
-        error = RuntimeError("the call raised StopIteration") if isinstance(raised, StopIteration) else raised
-        return lambda: None if outcome.done() else outcome.set_exception(error)
-    return lambda: None if outcome.done() else outcome.set_result(result)
+        error = raised
+    else:
+        return lambda: None if outcome.done() else outcome.set_result(result)
+    return lambda: None if outcome.done() else outcome.set_exception(error)

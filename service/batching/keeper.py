@@ -12,8 +12,8 @@ from service.batching.errors import EngineGone, EngineHung
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchTimes, Running
 from service.batching.recovery import Recovery, out_of_memory
-from service.batching.thread import EngineThread
 from service.clock import Clock
+from service.workers import Workers
 
 _log = logging.getLogger("manet.engine")
 
@@ -77,7 +77,7 @@ class EngineKeeper:
         self.running: Running | None = None
         self.rebuilt = 0
         self._engine: Engine | None = engine
-        self._thread = EngineThread()
+        self._thread = Workers(1, "engine")
         self._rebuild = rebuild
         self._recovery = recovery
         self._blank = blank
@@ -85,7 +85,7 @@ class EngineKeeper:
         self._clock = clock
         self._observer = observer
         self._attempts = 0
-        self._abandoned: list[EngineThread] = []
+        self._abandoned: list[Workers] = []
 
     @property
     def abandoned(self) -> int:
@@ -137,12 +137,12 @@ class EngineKeeper:
             if pause > 0:
                 await self._clock.wait(asyncio.Event(), pause)
             self._attempts += 1
-            self._thread = EngineThread()
+            self._thread = Workers(1, "engine")
             try:
                 self._engine = await self._within(self.BUILDING, self._thread.run(partial(self._build, rebuild)))
             except Exception as error:  # whatever keeps a network from being built
                 _log.exception("attempt %d to build the engine anew failed", self._attempts)
-                self._thread.stop()
+                self._thread.close()
                 if isinstance(error, EngineHung):
                     self._abandoned.append(self._thread)
                 continue
@@ -247,4 +247,4 @@ class EngineKeeper:
         except Exception:
             _log.exception("the engine failed to close")
         finally:
-            thread.stop()
+            thread.close()

@@ -13,18 +13,18 @@ class Smoothed:
     """An exponentially weighted mean: it follows what it measures and forgives a single outlier.
 
     Attributes:
-        value: the mean so far, or None before the first sample.
+        value: the mean so far, at first the first sample.
     """
 
     WEIGHT: ClassVar[float] = 0.2
     """The newest sample's share."""
 
-    def __init__(self) -> None:
-        self.value: float | None = None
+    def __init__(self, first: float) -> None:
+        self.value = first
 
     def add(self, sample: float) -> None:
         """Take one more sample into the mean."""
-        self.value = sample if self.value is None else self.value + self.WEIGHT * (sample - self.value)
+        self.value += self.WEIGHT * (sample - self.value)
 
 
 class BatchTimes:
@@ -35,7 +35,11 @@ class BatchTimes:
 
     def add(self, size: int, seconds: float) -> None:
         """Take the time of one batch of ``size`` items into account."""
-        self._buckets.setdefault(_bucket(size), Smoothed()).add(seconds)
+        bucket = _bucket(size)
+        if bucket in self._buckets:
+            self._buckets[bucket].add(seconds)
+        else:
+            self._buckets[bucket] = Smoothed(seconds)
 
     def expect(self, size: int) -> float:
         """Return the seconds that a batch of ``size`` items should take; 0 before anything was measured.
@@ -43,11 +47,12 @@ class BatchTimes:
         A batch takes no longer than any measured batch that is larger, nor than the same items in smaller batches.
         The least of these bounds is the answer, so one old outlier in a seldom used bucket cannot keep work away.
         """
-        return min((seconds * ceil(size / bucket) for bucket, seconds in self.known().items()), default=0.0)
+        bounds = [mean.value * ceil(size / bucket) for bucket, mean in self._buckets.items()]
+        return min(bounds, default=0.0)
 
     def known(self) -> Mapping[int, float]:
         """Return the smoothed seconds by the largest size of each measured bucket."""
-        return {bucket: mean.value for bucket, mean in self._buckets.items() if mean.value is not None}
+        return {bucket: mean.value for bucket, mean in self._buckets.items()}
 
 
 def _bucket(size: int) -> int:

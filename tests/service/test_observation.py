@@ -77,7 +77,7 @@ async def test_every_answer_carries_the_id_of_its_request() -> None:
     assert given.headers["x-request-id"] == "order-66.b_C"
     fresh = [answer.headers["x-request-id"] for answer in (missing, *odd)]
     assert len(set(fresh)) == 4
-    assert all(re.fullmatch(r"[0-9a-f]{32}", id) for id in fresh)
+    assert all(re.fullmatch(r"[0-9a-f]{16}-[0-9]+", id) for id in fresh)
 
 
 async def test_an_answer_tells_where_its_time_went() -> None:

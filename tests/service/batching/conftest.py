@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,14 +234,6 @@ class Rig:
         if not self._stopped:
             await self.stop()
         await asyncio.gather(*self._pictures, return_exceptions=True)
-
-
-@pytest.fixture
-def quiet_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing may go wrong where only the event loop's own log would tell."""
-    yield
-    records = [record for when in ("setup", "call") for record in caplog.get_records(when)]
-    assert not [record.getMessage() for record in records if record.name == "asyncio"]
 
 
 @pytest.fixture

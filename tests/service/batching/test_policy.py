@@ -34,11 +34,9 @@ def test_a_full_batch_waits_for_nobody(size: int) -> None:
 
 
 def test_the_mean_starts_at_the_first_sample_and_takes_a_fifth_of_each_new_one() -> None:
-    mean = Smoothed()
-    assert mean.value is None
-
-    mean.add(1.0)
+    mean = Smoothed(1.0)
     assert mean.value == 1.0
+
     mean.add(2.0)
     assert mean.value == pytest.approx(1.2)
     mean.add(0.0)

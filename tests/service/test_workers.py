@@ -1,4 +1,4 @@
-"""The engine's thread: one, always the same, and it outlives whatever is raised in it."""
+"""Workers: threads that outlive whatever is raised in them, and tell it to whoever waits."""
 
 import asyncio
 import gc
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.batching.thread import EngineThread
+from service.workers import Workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 
@@ -16,10 +16,10 @@ PATIENCE = 10.0
 
 
 @pytest.fixture
-def thread() -> Iterator[EngineThread]:
-    thread = EngineThread()
+def thread() -> Iterator[Workers]:
+    thread = Workers(1, "test")
     yield thread
-    thread.stop()
+    thread.close()
 
 
 def _raiser(error: BaseException) -> Callable[[], None]:
@@ -29,12 +29,12 @@ def _raiser(error: BaseException) -> Callable[[], None]:
     return call
 
 
-async def _outcome(thread: EngineThread, call: Callable[[], object]) -> object:
+async def _outcome(thread: Workers, call: Callable[[], object]) -> object:
     async with asyncio.timeout(PATIENCE):
         return await thread.run(call)
 
 
-async def test_calls_run_in_order_and_in_one_thread_which_is_not_the_caller_s(thread: EngineThread) -> None:
+async def test_calls_run_in_order_and_in_one_thread_which_is_not_the_caller_s(thread: Workers) -> None:
     order: list[int] = []
     calls = [thread.run(lambda k=k: (order.append(k), threading.get_ident())[1]) for k in range(20)]
 
@@ -46,7 +46,7 @@ async def test_calls_run_in_order_and_in_one_thread_which_is_not_the_caller_s(th
     assert threading.get_ident() not in threads
 
 
-async def test_the_thread_cannot_hold_up_the_end_of_the_process(thread: EngineThread) -> None:
+async def test_the_thread_cannot_hold_up_the_end_of_the_process(thread: Workers) -> None:
     assert await _outcome(thread, lambda: threading.current_thread().daemon)
 
 
@@ -56,7 +56,7 @@ class _Panic(BaseException):
 
 @pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), _Panic()])
 async def test_what_a_call_raises_reaches_whoever_waits_and_the_thread_goes_on(
-    thread: EngineThread, error: BaseException
+    thread: Workers, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):
         await _outcome(thread, _raiser(error))
@@ -64,7 +64,7 @@ async def test_what_a_call_raises_reaches_whoever_waits_and_the_thread_goes_on(
     assert await _outcome(thread, lambda: 7) == 7
 
 
-async def test_a_stray_stop_iteration_is_an_answer_too(thread: EngineThread) -> None:
+async def test_a_stray_stop_iteration_is_an_answer_too(thread: Workers) -> None:
     # A future takes no StopIteration (python/cpython issue 112182); without care its waiter would hang for ever.
     with pytest.raises(RuntimeError) as caught:
         await _outcome(thread, lambda: next(iter(())))
@@ -73,7 +73,7 @@ async def test_a_stray_stop_iteration_is_an_answer_too(thread: EngineThread) -> 
     assert await _outcome(thread, lambda: 7) == 7
 
 
-async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(thread: EngineThread) -> None:
+async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(thread: Workers) -> None:
     gate, entered = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     made: list[str] = []
@@ -94,7 +94,7 @@ async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(thread: En
     assert made == ["last"]
 
 
-async def test_a_call_that_is_cancelled_while_it_runs_does_not_hurt_the_next(thread: EngineThread) -> None:
+async def test_a_call_that_is_cancelled_while_it_runs_does_not_hurt_the_next(thread: Workers) -> None:
     gate, entered = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -112,10 +112,10 @@ async def test_a_call_that_is_cancelled_while_it_runs_does_not_hurt_the_next(thr
 
 
 async def test_stopping_lets_what_is_queued_finish_and_ends_the_thread() -> None:
-    thread = EngineThread()
+    thread = Workers(1, "test")
     worker = thread.run(threading.current_thread)
     last = thread.run(lambda: 7)
-    thread.stop()
+    thread.close()
 
     async with asyncio.timeout(PATIENCE):
         assert await last == 7
@@ -133,7 +133,7 @@ class _Batch:
 
 
 @pytest.mark.parametrize("end", ["work", "fail", "cancelled"])
-async def test_a_sleeping_thread_keeps_no_batch_alive(thread: EngineThread, end: str) -> None:
+async def test_a_sleeping_thread_keeps_no_batch_alive(thread: Workers, end: str) -> None:
     batch = _Batch()
     gone = weakref.ref(batch)
     gate = threading.Event()
