@@ -1,11 +1,14 @@
 """Predictor: the way of one picture through the service: decode and find in a worker, batch, read."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from manet.errors import PictureTooLarge
 from manet.pictures import PictureLimits, read_picture
+from manet.preprocess import Pixels
 from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
@@ -39,6 +42,20 @@ class Recognized:
     height: int
     faces: list[RecognizedFace]
     seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A picture that was decoded and looked at: its size, and its faces as network input."""
+
+    width: int
+    height: int
+    faces: list[FaceInput]
+
+
+_SMALL = PictureLimits(max_bytes=64 * 1024, max_pixels=256 * 256)
+"""A crop within these limits is decoded in about half a millisecond: sending it to a worker and back takes as long,
+and longer where the two compete for the interpreter."""
 
 
 class Client:
@@ -77,6 +94,9 @@ class Predictor:
         self._recognizer = recognizer
         self._scheduler = scheduler
         self._limits = limits
+        self._small = PictureLimits(
+            max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
+        )
         self._worker_count = workers
         self._workers = Workers(workers, "picture")
         self._clock = clock
@@ -98,36 +118,50 @@ class Predictor:
             DeadlineExceeded: if the deadline passed before a worker came to it.
             BatchingError: if its faces got no logits.
         """
-        find = self._finding(data, ticket, faces, max_faces)
-        async with client.turns:
-            began = self._clock.now()
-            width, height, found = await self._workers.run(find)
+        began = self._clock.now()
+        seen = self._glance(data) if faces == "whole" else None
+        if seen is None:
+            async with client.turns:
+                began = self._clock.now()
+                seen = await self._workers.run(partial(self._look, data, ticket, faces, max_faces))
         looked = self._clock.now() - began
-        if not found:
-            return Recognized(width, height, [], {"find": looked})
+        if not seen.faces:
+            return Recognized(seen.width, seen.height, [], {"find": looked})
         ticket.queued = True
-        pixels = [face.pixels for face in found]
+        pixels = [face.pixels for face in seen.faces]
         answered = await self._scheduler.submit(pixels, deadline=ticket.deadline, lane=client)
-        answers = list(map(self._recognizer.read, found, answered.logits))
+        answers = list(map(self._recognizer.read, seen.faces, answered.logits))
         self._observer.recognized(len(answers))
         seconds = {"find": looked, "queue": answered.queued, "infer": answered.inferred}
-        return Recognized(width, height, answers, seconds)
+        return Recognized(seen.width, seen.height, answers, seconds)
 
     def close(self) -> None:
         """Let the workers end."""
         self._workers.close()
 
-    def _finding(
-        self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int
-    ) -> Callable[[], tuple[int, int, list[FaceInput]]]:
-        def find() -> tuple[int, int, list[FaceInput]]:
-            began = self._clock.now()
-            if began >= ticket.deadline:
-                raise DeadlineExceeded("the deadline passed before the picture was looked at")
-            image = read_picture(data, limits=self._limits)
-            found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
-            self._observer.found(self._clock.now() - began)
-            height, width = image.shape[:2]
-            return width, height, found
+    def _glance(self, data: bytes) -> _Seen | None:
+        """Return what a small crop shows, here and now; None where it is not small enough for that."""
+        began = self._clock.now()
+        try:
+            image = read_picture(data, limits=self._small)
+        except PictureTooLarge:
+            return None  # told from its header; whether it is too large altogether, a worker finds out
+        return self._seen(image, "whole", 1, began)
 
-        return find
+    def _look(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> _Seen:
+        """Return what a picture shows; in a worker.
+
+        Raises:
+            DeadlineExceeded: if the deadline passed before.
+            PictureError: if the bytes give no picture.
+        """
+        began = self._clock.now()
+        if began >= ticket.deadline:
+            raise DeadlineExceeded("the deadline passed before the picture was looked at")
+        return self._seen(read_picture(data, limits=self._limits), faces, max_faces, began)
+
+    def _seen(self, image: Pixels, faces: FaceMode, max_faces: int, began: float) -> _Seen:
+        found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
+        self._observer.found(self._clock.now() - began)
+        height, width = image.shape[:2]
+        return _Seen(width, height, found)
