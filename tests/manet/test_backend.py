@@ -1,7 +1,10 @@
 """The engine protocol and the PyTorch engine behind it."""
 
+import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from manet.backends import EngineName, PrecisionName, load_backend
+from manet.backends import load_backend
 from manet.backends.choice import Machine, choose
 from manet.backends.torch import FusedClassifier, TorchBackend
 from manet.checkpoint import save_weights
 from manet.errors import CheckpointError, WeightsNotInstalledError
 from manet.faces import FaceCrop, Landmarks, Point
-from manet.header import Header, Use
+from manet.header import Header, Use, read_header
 from manet.labels import CLASS_ORDERS
 from manet.model import MANet, fuse
 from manet.preprocess import Preprocessing
-from manet.weights import described_by, get, resolve
+from manet.weights import INT8_SUFFIX, described_by, get, locate, resolve
 
 SPEC = Preprocessing(input_size=48, colour="rgb", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CROP = FaceCrop(Landmarks(Point(0.3, 0.4), Point(0.7, 0.4), Point(0.5, 0.6), Point(0.4, 0.8), Point(0.6, 0.8)))
@@ -33,7 +36,7 @@ def network() -> MANet:
 
 @pytest.fixture(scope="module")
 def backend(network: MANet) -> TorchBackend:
-    return TorchBackend(FusedClassifier(network, SPEC, 0.6), torch.device("cpu"))
+    return TorchBackend(FusedClassifier(network, SPEC, 0.6))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,7 @@ def test_warm_up_runs_every_size(backend: TorchBackend, monkeypatch: pytest.Monk
 
 
 def test_a_closed_engine_answers_no_more(network: MANet) -> None:
-    backend = TorchBackend(FusedClassifier(network, SPEC, 0.6), torch.device("cpu"))
+    backend = TorchBackend(FusedClassifier(network, SPEC, 0.6))
     backend.close()
 
     with pytest.raises(RuntimeError, match="closed"):
@@ -127,7 +130,9 @@ def test_a_device_that_is_not_there_is_an_error(own_file: Path) -> None:
 
 
 def test_what_was_asked_for_is_taken_or_refused() -> None:
-    here, server = Machine(cuda=False, openvino=True, bf16=True), Machine(cuda=True, openvino=True, bf16=False)
+    here = Machine(cuda=0, openvino=True, bf16=True, vnni=True)
+    server = Machine(cuda=7, openvino=True, bf16=False, vnni=False)
+    bare = Machine(cuda=0, openvino=False, bf16=False, vnni=True)
 
     def chosen(machine: Machine, **asked: Any) -> tuple[str, str, str]:
         choice = choose(machine, **asked)
@@ -139,32 +144,77 @@ def test_what_was_asked_for_is_taken_or_refused() -> None:
     assert chosen(server) == ("torch", "float32", "cuda")
     assert chosen(server, device="cpu") == ("openvino", "float32", "cpu")
     assert chosen(server, engine="openvino") == ("openvino", "float32", "cpu")
-    assert chosen(Machine(cuda=False, openvino=False, bf16=False)) == ("torch", "float32", "cpu")
+    assert chosen(bare) == ("torch", "float32", "cpu")
+    assert chosen(replace(server, cuda=9)) == ("torch", "bf16", "cuda")
+    assert chosen(server, precision="float16") == ("torch", "float16", "cuda")
     assert choose(server).reason == "torch: there is a CUDA device; float32: exact everywhere"
     for asked in ({"device": "cuda"}, {"engine": "openvino", "device": "cuda"}):
         with pytest.raises(ValueError, match="cuda"):
             chosen(here, **asked)
     with pytest.raises(ValueError, match="pip install openvino"):
-        chosen(Machine(cuda=False, openvino=False, bf16=False), engine="openvino")
+        chosen(bare, engine="openvino")
+    for asked in ({"precision": "float16"}, {"engine": "torch", "precision": "int8", "int8": "close"}):
+        with pytest.raises(ValueError, match="does not run in"):
+            chosen(here, **asked)
 
 
-@pytest.mark.parametrize(("engine", "precision", "tolerance"), [("openvino", "float32", 1e-4), ("torch", "bf16", 0.05)])
-def test_every_engine_gives_the_same_logits(
-    own_file: Path, backend: TorchBackend, engine: EngineName, precision: PrecisionName, tolerance: float
-) -> None:
-    other = load_backend(resolve(str(own_file)), engine=engine, precision=precision)
+def test_int8_is_chosen_where_it_pays_and_costs_next_to_nothing() -> None:
+    vnni = Machine(cuda=0, openvino=True, bf16=True, vnni=True)
 
-    assert (other.name, other.precision, other.device) == (engine, precision, "cpu")
+    assert choose(vnni, int8="close").precision == "int8"
+    assert choose(replace(vnni, vnni=False), int8="close").precision == "bf16"
+    assert choose(replace(vnni, cuda=8), int8="close").precision == "bf16"
+    assert choose(vnni, int8="unmeasured").precision == "bf16"
+    assert choose(vnni, int8="unmeasured", precision="int8").precision == "int8"
+    with pytest.raises(ValueError, match="no calibration: manet-train calibrate makes one"):
+        choose(vnni, int8="absent", precision="int8")
+
+
+def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
+    weights = get("ferplus")
+    assert weights.int8 is not None
+    figures = weights.int8.measured
+    found = json.loads((Path(__file__).parents[2] / figures.source).read_text())
+
+    assert (found["backend"]["name"], found["backend"]["precision"]) == ("openvino", "int8")
+    assert found["weights"]["sha256"] == weights.sha256
+    assert (found["dataset"], found["split"], found["n"]) == (figures.dataset, figures.split, figures.n)
+    assert found["accuracy"] == pytest.approx(figures.accuracy, abs=0.005)
+    assert found["macro_recall"] == pytest.approx(figures.macro_recall, abs=0.005)
+    assert weights.measured[0].accuracy - figures.accuracy <= 0.5
+    assert weights.int8_is_close
+    assert not replace(weights, int8=replace(weights.int8, measured=replace(figures, accuracy=85.6))).int8_is_close
+
+
+def test_a_calibration_fits_one_network_only(own_file: Path, tmp_path: Path) -> None:
+    weights = get("ferplus")
+    assert weights.int8 is not None
+    shutil.copy(locate(weights).with_name(weights.int8.file), own_file.with_suffix(INT8_SUFFIX))
+
+    found = load_backend(resolve(str(own_file)), engine="openvino", precision="int8", cache=tmp_path).infer(_images(2))
+
+    assert np.isfinite(found).all()  # the same network with other numbers: the ranges are off, the places fit
+    other, own = tmp_path / "other.safetensors", read_header(own_file)
+    assert own is not None
+    header = Header(classes=CLASS_ORDERS["ferplus"], wiring="unidirectional", provenance="", use=own.use)
+    torch.manual_seed(5)
+    save_weights(MANet(8, wiring="unidirectional"), other, header)
+    shutil.copy(own_file.with_suffix(INT8_SUFFIX), other.with_suffix(INT8_SUFFIX))
+    with pytest.raises(CheckpointError, match="another network"):
+        load_backend(resolve(str(other)), engine="openvino", precision="int8", cache=tmp_path)
+    other.with_suffix(INT8_SUFFIX).write_bytes(b"no calibration")
+    with pytest.raises(CheckpointError, match="is no calibration"):
+        load_backend(resolve(str(other)), engine="openvino", precision="int8", cache=tmp_path)
+
+
+def test_every_engine_normalises_alike(own_file: Path, backend: TorchBackend) -> None:
+    other = load_backend(resolve(str(own_file)), engine="openvino", precision="float32")
+
     for count in (1, 3, 17):
-        images = _images(count)
-        wanted, found = backend.infer(images), other.infer(images)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wanted, atol=tolerance * np.abs(wanted).max())
+        wanted, found = backend.infer(_images(count)), other.infer(_images(count))
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
     with pytest.raises(ValueError, match="expected uint8"):
         other.infer(_images(0))
-    other.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        other.infer(_images(1))
 
 
 def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
@@ -174,8 +224,7 @@ def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) 
     program = f"""
 import sys
 from pathlib import Path
-from manet.backends import EngineName, PrecisionName, load_backend
-from manet.backends.choice import Machine, choose
+from manet.backends import load_backend
 from manet.weights import resolve
 engine = load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32", cache=Path({str(cache)!r}))
 engine.warmup([2])
@@ -207,8 +256,7 @@ def test_loading_leaves_no_threads_behind_that_would_compete_with_those_that_ser
     program = """
 import os
 import manet.backends.torch
-from manet.backends import EngineName, PrecisionName, load_backend
-from manet.backends.choice import Machine, choose
+from manet.backends import load_backend
 from manet.weights import get
 
 before = len(os.listdir("/proc/self/task"))
