@@ -4,6 +4,7 @@
 
     ServiceError
     ├── MalformedRequest        400  the body is no multipart form, or breaks off
+    ├── Unauthorized            401  no key, or one that is not known
     ├── NoModelCard             404  nobody wrote a model card for these weights
     ├── UploadTimedOut          408  the body did not arrive in time
     ├── PayloadTooLarge         413  too many bytes or pixels
@@ -11,13 +12,18 @@
     ├── InvalidParameter        422  a parameter or a form field is missing or wrong
     ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
     ├── Overloaded              429  more work than can be answered in time; try again later
+    ├── RateLimited             429  this client sends more than it may
+    ├── DetectionFailed         500  the detector fails on this picture
     ├── FaceFailed              500  the network fails on one face of this picture
+    ├── DetectorUnavailable     503  the detector fails on every picture; crops are answered
     ├── NotReady                503  the network does not answer
     ├── Draining                503  the service is being stopped
     └── DeadlineExceeded        504  the answer would have come too late
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import ClassVar
 
 from manet.errors import PictureBroken, PictureError, PictureFormatUnsupported, PictureTooLarge
@@ -39,6 +45,8 @@ class ServiceError(Exception):
     problem: ClassVar[str]
     """The last part of the problem type; it never changes."""
     title: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What every such answer carries."""
 
     def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -50,6 +58,13 @@ class MalformedRequest(ServiceError):
     """The body is no multipart form, or breaks off."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
+
+
+class Unauthorized(ServiceError):
+    """The request has no API key, or one that is not known."""
+
+    status, problem, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "An API key is needed"
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="manet"'})  # RFC 9110, section 11.6.1
 
 
 class NoModelCard(ServiceError):
@@ -98,11 +113,32 @@ class Overloaded(ServiceError):
     status, problem, title = HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "Too much work at once"
 
 
+class RateLimited(ServiceError):
+    """This client sends more requests than it may, whatever others do."""
+
+    status, problem = HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"
+    title = "Too many requests from one client"
+
+
+class DetectionFailed(ServiceError):
+    """The detector fails on this picture, and answers for others."""
+
+    status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "detection-failed"
+    title = "The detector failed on this picture"
+
+
 class FaceFailed(ServiceError):
     """The network fails on one face of this picture."""
 
     status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "face-failed"
     title = "The network failed on a face of this picture"
+
+
+class DetectorUnavailable(ServiceError):
+    """The detector fails on every picture; ``faces=whole`` is answered."""
+
+    status, problem = HTTPStatus.SERVICE_UNAVAILABLE, "detector-unavailable"
+    title = "No faces can be looked for"
 
 
 class NotReady(ServiceError):

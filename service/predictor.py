@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
+from service.detection import DetectorGuard
 from service.errors import DeadlineExceeded
 
 
@@ -57,6 +59,7 @@ class Predictor:
 
     Args:
         recognizer: finds faces and reads logits.
+        guard: stands around every search for faces.
         scheduler: runs the network.
         limits: the largest picture to decode.
         workers: threads that decode and find, each with one picture at a time.
@@ -69,6 +72,7 @@ class Predictor:
         recognizer: Recognizer,
         scheduler: Scheduler,
         *,
+        guard: DetectorGuard,
         limits: PictureLimits,
         workers: int,
         clock: Clock,
@@ -76,6 +80,7 @@ class Predictor:
     ) -> None:
         self._recognizer = recognizer
         self._scheduler = scheduler
+        self._guard = guard
         self._limits = limits
         self._worker_count = workers
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="picture")
@@ -96,6 +101,7 @@ class Predictor:
         Raises:
             PictureError: if the bytes give no picture.
             DeadlineExceeded: if the deadline passed before a worker came to it.
+            DetectionFailed, DetectorUnavailable: if the detector fails.
             BatchingError: if its faces got no logits.
         """
         find = self._finding(data, ticket, faces, max_faces)
@@ -125,7 +131,8 @@ class Predictor:
             if began >= ticket.deadline:
                 raise DeadlineExceeded("the deadline passed before the picture was looked at")
             image = read_picture(data, limits=self._limits)
-            found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
+            with self._guard.searching() if faces == "detect" else nullcontext():
+                found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
             self._observer.found(self._clock.now() - began)
             height, width = image.shape[:2]
             return width, height, found

@@ -51,7 +51,13 @@ Most = Annotated[int | None, Query(ge=1, description="The most faces to answer i
     summary="Apparent expressions of the faces in one picture",
     openapi_extra=_form("image", _PICTURE),
     responses=documented(
-        *_REFUSALS, errors.UnsupportedPicture, errors.BrokenPicture, errors.FaceFailed, errors.DeadlineExceeded
+        *_REFUSALS,
+        errors.UnsupportedPicture,
+        errors.BrokenPicture,
+        errors.DetectionFailed,
+        errors.FaceFailed,
+        errors.DetectorUnavailable,
+        errors.DeadlineExceeded,
     ),
 )
 async def predict(

@@ -127,7 +127,7 @@ async def test_the_contract_describes_the_upload_and_every_error() -> None:
     operation = contract["paths"]["/predict"]["post"]
     field = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
     assert (field["type"], field["format"]) == ("string", "binary")
-    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "429", "500", "503", "504"}
+    assert set(operation["responses"]) == {"200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504"}
     for status, response in operation["responses"].items():
         assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
     ids = [o["operationId"] for path in contract["paths"].values() for o in path.values()]
@@ -143,7 +143,7 @@ async def test_the_contract_describes_the_upload_and_every_error() -> None:
     many = contract["paths"]["/predict/batch"]["post"]
     field = many["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["images"]
     assert (field["type"], field["items"]["format"]) == ("array", "binary")
-    assert set(many["responses"]) == {"200", "400", "408", "413", "422", "429", "503"}
+    assert set(many["responses"]) == {"200", "400", "401", "408", "413", "422", "429", "503"}
     assert docs.status_code == 200
 
 
