@@ -17,12 +17,12 @@ check: install
 
 # Asks an advisory service on the network about every installed package; not part of `make test`.
 audit: install
-	$(BIN)/pip-audit --local --skip-editable
+	$(BIN)/pip-audit --local --skip-editable --strict
 
 # Mixed load, good and bad, for so many minutes; writes bench/results/soak.json.
 MINUTES ?= 20
 soak: install
-	$(BIN)/python -m bench.soak --minutes $(MINUTES) --out bench/results/soak.json
+	$(BIN)/python bench/soak.py --minutes $(MINUTES) --out bench/results/soak.json
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -85,8 +85,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.parts = parts
-    _surround(app, settings, clock, parts.metrics)
     problems.install(app)
+    _surround(app, settings, clock, parts.metrics)
     for route in (predict, model, metrics):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
     app.include_router(health.router)
@@ -95,7 +95,6 @@ def create_app(
 
 def _surround(app: FastAPI, settings: Settings, clock: Clock, observer: Metrics) -> None:
     """Put the middleware around an application, the innermost first; what is not asked for is not there at all."""
-    app.add_middleware(problems.Defects)
     if settings.rate_limit is not None or settings.max_client_requests is not None:
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
         app.add_middleware(ClientLimits, turnstile=Turnstile(rate=rate, at_once=settings.max_client_requests))

@@ -21,9 +21,7 @@
     └── DeadlineExceeded        504  the answer would have come too late
 """
 
-from collections.abc import Mapping
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import ClassVar
 
 from manet.errors import PictureBroken, PictureError, PictureFormatUnsupported, PictureTooLarge
@@ -45,8 +43,6 @@ class ServiceError(Exception):
     problem: ClassVar[str]
     """The last part of the problem type; it never changes."""
     title: ClassVar[str]
-    headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """What every such answer carries."""
 
     def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -64,7 +60,6 @@ class Unauthorized(ServiceError):
     """The request has no API key, or one that is not known."""
 
     status, problem, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "An API key is needed"
-    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="manet"'})  # RFC 9110, section 11.6.1
 
 
 class NoModelCard(ServiceError):

@@ -96,7 +96,9 @@ class KeyDoor:
         owner = None if presented is None else self._keys.owner(presented)
         if owner is None:
             lacking = "has no API key" if presented is None else "has an API key that is not known"
-            await problems.answer(Unauthorized(f"the request {lacking}"))(scope, receive, send)
+            answer = problems.answer(Unauthorized(f"the request {lacking}"))
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="manet"'  # RFC 9110, section 11.6.1
+            await answer(scope, receive, send)
             return
         await self._app({**scope, CLIENT: owner}, receive, send)
 

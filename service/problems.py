@@ -7,15 +7,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manet.errors import PictureError
 from service.batching.errors import BatchingError
 from service.errors import NAMESPACE, InvalidParameter, ServiceError, translate
-from service.middleware import HUNG_UP
 from service.schemas import Problem
 
 _log = logging.getLogger("manet.problems")
@@ -37,8 +34,8 @@ def described(error: ServiceError | PictureError | BatchingError) -> Problem:
 
 def answer(error: ServiceError) -> JSONResponse:
     """Return the response that an error of the service is."""
-    retry = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return problem(error.status, error.problem, error.title, error.detail, {**error.headers, **retry})
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return problem(error.status, error.problem, error.title, error.detail, headers)
 
 
 def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -72,42 +69,12 @@ def install(app: FastAPI) -> None:
         kind = status.phrase.lower().replace(" ", "-")
         return problem(status, kind, status.phrase, status.description or status.phrase, dict(error.headers or {}))
 
-    @app.exception_handler(ClientDisconnect)
-    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=HUNG_UP)  # counted, and seen by nobody
-
-
-class Defects:
-    """Answers what nobody foresaw with a problem; the log has the traceback, the client learns nothing of it.
-
-    Middleware rather than an exception handler: Starlette calls a handler for ``Exception`` around all middleware, so
-    that such an answer would be counted as none and carry no id.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and answer for whoever fails to."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = False
-
-        async def noting(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except Exception as error:
-            if begun:
-                raise
-            _log.exception("an unforeseen %s; this is a defect of the service", type(error).__name__)
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            answer = problem(status, "internal-error", "The service failed", "this is a defect of the service", {})
-            await answer(scope, receive, send)
+    @app.exception_handler(Exception)
+    async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+        # The server logs the traceback; the client learns nothing of it.
+        _log.error("an unforeseen %s; this is a defect of the service", type(error).__name__)
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        return problem(status, "internal-error", "The service failed", "this is a defect of the service", {})
 
 
 def _sentences(errors: Iterable[Any]) -> list[str]:

@@ -194,18 +194,14 @@ async def test_a_network_that_fails_altogether() -> None:
         assert 'manet_shed_total{reason="not_ready"}' in (await client.get("/metrics")).text
 
 
-async def test_what_nobody_foresaw_tells_nothing_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_nobody_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("/secret/path: a bug")
 
     app = make_app()
     monkeypatch.setattr(app.state.parts.predictor, "client", fail)
     async with running(app) as client:
-        answer = await post(client, RED_FACE)
-        check(answer, 500, "internal-error", "defect")
-        assert answer.headers["x-request-id"]
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert 'manet_requests_total{route="/predict",status="500"} 1.0' in (await client.get("/metrics")).text
+        check(await post(client, RED_FACE), 500, "internal-error", "defect")
 
 
 async def test_paths_and_methods_that_are_not_there() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import limits
 import pytest
 from pydantic import ValidationError
 from starlette.types import Scope
