@@ -66,7 +66,7 @@ class Upload:
     def head(self) -> bytes:
         """The request line and the headers."""
         method = b"POST" if self.headers else b"GET"
-        line = method + b" " + self.path.encode() + b" HTTP/1.1\r\nHost: soak\r\nConnection: close\r\n"
+        line = method + b" " + self.path.encode() + b" HTTP/1.1\r\nHost: soak\r\n"
         return line + self.headers + b"\r\n"
 
 
@@ -178,16 +178,17 @@ async def ask(port: int, kind: str, upload: Upload, ledger: Ledger) -> None:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 writer.write(upload.head)
-                answer = asyncio.ensure_future(reader.read())
+                answer = asyncio.ensure_future(_answer(reader))
                 await _send(writer, upload.body, answer)
-                ledger.seen[_status(await answer)] += 1
+                status, _ = await answer
+                ledger.seen[status] += 1
         except TimeoutError:
             ledger.lost += 1
-        except (ConnectionError, ValueError):
+        except (ConnectionError, asyncio.IncompleteReadError):
             ledger.cut += 1
 
 
-async def _send(writer: asyncio.StreamWriter, body: tuple[bytes, ...], answer: "asyncio.Future[bytes]") -> None:
+async def _send(writer: asyncio.StreamWriter, body: tuple[bytes, ...], answer: "asyncio.Future[Any]") -> None:
     try:
         for piece in body:
             if answer.done():
@@ -198,11 +199,12 @@ async def _send(writer: asyncio.StreamWriter, body: tuple[bytes, ...], answer: "
         return  # it was refused on the way; the answer is there, or was cut off
 
 
-def _status(answer: bytes) -> str:
-    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
-    if found is None:
-        raise ValueError("the answer was cut off")
-    return found[1].decode()
+async def _answer(reader: asyncio.StreamReader) -> tuple[str, str]:
+    """Return the status and the body of an answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = re.search(r"\r\ncontent-length: (\d+)", head)
+    body = await reader.readexactly(int(length[1])) if length else b""
+    return head[len("HTTP/1.1 ") :][:3], body.decode()
 
 
 async def leave(port: int, kind: str, upload: Upload, ledger: Ledger, chance: random.Random) -> None:
@@ -290,8 +292,8 @@ class Service:
         while True:
             async with connection(self.port) as (reader, writer):
                 writer.write(Upload("/metrics").head)
-                text = (await reader.read()).decode()
-            if re.search(r"^manet_pictures_in_work 0\.0$", text, re.MULTILINE):
+                _, text = await _answer(reader)
+            if not re.search(r"^manet_(pictures_in_work|uploads_arriving) (?!0\.0$)", text, re.MULTILINE):
                 break
             await asyncio.sleep(0.5)
         counted: Counter[str] = Counter()
