@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check install format contract fuzz
+.PHONY: serve test check install format contract fuzz audit soak
 
 serve: install
 	$(BIN)/manet-serve
@@ -14,6 +14,15 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Asks an advisory service on the network about every installed package; not part of `make test`.
+audit: install
+	$(BIN)/pip-audit --local --skip-editable --strict
+
+# Mixed load, good and bad, for so many minutes; writes bench/results/soak.json.
+MINUTES ?= 20
+soak: install
+	$(BIN)/python bench/soak.py --minutes $(MINUTES) --out bench/results/soak.json
 
 format: install
 	$(BIN)/ruff check --fix .

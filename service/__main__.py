@@ -1,6 +1,10 @@
 """``manet-serve``: the service as a process."""
 
+import logging
+import os
 import sys
+from functools import partial
+from http import HTTPStatus
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,10 +23,15 @@ from service.settings import Settings
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, with the two things that a stop needs: not ready from the signal on, and status 0 in the end.
+    """Uvicorn, with what a stop needs: not ready from the signal on, status 0 in the end, and an end without a signal.
 
     Uvicorn raises a signal that it caught once more when it is done, so that the process would seem killed by it.
+
+    Attributes:
+        lost: whether it ended because the service can never answer again.
     """
+
+    lost = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop: refuse what is new, finish what was let in. A second signal does not wait."""
@@ -31,6 +40,15 @@ class Server(uvicorn.Server):
             app.state.parts.admission.draining = True
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether to stop."""
+        app = self.config.app
+        if isinstance(app, FastAPI) and app.state.parts.scheduler.dead:
+            self.lost = True
+            app.state.parts.admission.draining = True
+            return True
+        return await super().on_tick(counter)
 
 
 def server(app: FastAPI, settings: Settings) -> Server:
@@ -44,6 +62,8 @@ def server(app: FastAPI, settings: Settings) -> Server:
         access_log=settings.access_log,
         timeout_graceful_shutdown=settings.drain,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     return Server(config)
 
@@ -51,7 +71,27 @@ def server(app: FastAPI, settings: Settings) -> Server:
 def _logging(level: str) -> dict[str, Any]:
     """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
     ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    return {**LOGGING_CONFIG, "loggers": {**LOGGING_CONFIG["loggers"], "manet": ours}}
+    access = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
+    return {
+        **LOGGING_CONFIG,
+        "filters": {"paths": {"()": OnlyPaths}},
+        "handlers": {**LOGGING_CONFIG["handlers"], "access": access},
+        "loggers": {**LOGGING_CONFIG["loggers"], "manet": ours},
+    }
+
+
+class OnlyPaths(logging.Filter):
+    """Keeps what a client wrote behind the ``?`` out of the access log, and what it calls no path of ours by."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten a record of uvicorn's: client address, method, path, HTTP version, status."""
+        if isinstance(record.args, tuple) and len(record.args) == len(
+            ("address", "method", "path", "version", "status")
+        ):
+            address, method, path, version, status = record.args
+            shown = str(path).partition("?")[0] if status != HTTPStatus.NOT_FOUND else "(no such path)"
+            record.args = (address, method, shown, version, status)
+        return True
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -64,21 +104,34 @@ def main() -> None:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
-        _refuse("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
+        _refuse("; ".join(": ".join([*map(str, wrong["loc"]), wrong["msg"]]) for wrong in error.errors()))
+    load = partial(
+        Recognizer.from_weights,
+        settings.weights,
+        engine=settings.backend,
+        precision=settings.precision,
+        device=settings.device,
+        store=settings.weights_dir,
+        cache=settings.cache_dir,
+        threads=settings.threads or available_cpus(),
+    )
     try:
-        recognizer = Recognizer.from_weights(
-            settings.weights,
-            engine=settings.backend,
-            precision=settings.precision,
-            device=settings.device,
-            store=settings.weights_dir,
-            cache=settings.cache_dir,
-            threads=settings.threads or available_cpus(),
-        )
+        app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
-    serving = server(create_app(settings, recognizer, SystemClock()), settings)
+    run(server(app, settings))
+
+
+def run(serving: Server) -> None:
+    """Serve until a signal comes, which ends with status 0, or the service is lost, which ends with status 1.
+
+    Raises:
+        SystemExit: with status 3 if it did not start.
+    """
     serving.run()
+    if serving.lost:
+        logging.shutdown()
+        os._exit(1)  # at once: a network or a detector that hangs in a thread would hold up an orderly end for ever
     if not serving.started:
         raise SystemExit(3)
 

@@ -21,6 +21,10 @@ class Engine(Protocol):
     def alive(self) -> bool:
         """Whether the network has answered lately."""
 
+    @property
+    def reason(self) -> str:
+        """Why it is not alive."""
+
     def expected_wait(self, ahead: int = 0) -> float:
         """Return the seconds until an item handed in now, behind ``ahead`` others to come, should be answered."""
 
@@ -190,7 +194,7 @@ class Admission:
     def _refuse_picture(self) -> None:
         if not self._engine.alive:
             self._observer.shed("not_ready")
-            raise NotReady("the network does not answer")
+            raise NotReady(self._engine.reason)
         # A picture whose faces are not queued yet stands for one face: most pictures have one.
         wait = self._engine.expected_wait(ahead=sum(not ticket.queued for ticket in self._tickets))
         late = wait - self._bounds.deadline

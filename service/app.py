@@ -2,26 +2,37 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
+import limits
+import numpy as np
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 import manet
+from manet.backends import Backend
 from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
 from service import contract, problems
 from service.admission import Admission, Bounds
+from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.cpus import available_cpus
+from service.detection import DetectorGuard
 from service.engine import NetworkEngine
-from service.errors import InternalError
+from service.errors import InternalError, RateLimited, Unauthorized
+from service.headers import SecurityHeaders
+from service.keys import KeyDoor, describe_keys, read_keys
+from service.limits import ClientLimits, Turnstile
 from service.metrics import Metrics
 from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
+from service.problems import documented
 from service.routes import health, metrics, model, predict
 from service.settings import Settings
 
@@ -40,15 +51,18 @@ is answered with 404 and a known path's unknown method with 405.
 """
 
 
-def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> FastAPI:
+def create_app(
+    settings: Settings, recognizer: Recognizer, clock: Clock, *, reload: Callable[[], Backend] | None = None
+) -> FastAPI:
     """Return the application; its lifespan warms the network up, and closes it in the end.
 
     Args:
         settings: all choices.
         recognizer: the network and the detector, loaded.
         clock: the time.
+        reload: loads the network once more, in place of one that was lost; without it, that is the end.
     """
-    parts = _parts(settings, recognizer, clock)
+    parts = _parts(settings, recognizer, clock, reload)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -77,22 +91,47 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     app.state.parts = parts
     contract.install(app)
     problems.install(app)
-    app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
-    app.add_middleware(RequestId)
-    for route in (predict, model, health, metrics):
-        app.include_router(route.router)
+    _surround(app, settings, clock, parts.metrics)
+    for route in (predict, model, metrics):
+        app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
+    app.include_router(health.router)
     return app
 
 
-def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
+def _surround(app: FastAPI, settings: Settings, clock: Clock, observer: Metrics) -> None:
+    """Put the middleware around an application, the innermost first; what is not asked for is not there at all."""
+    if settings.rate_limit is not None or settings.max_client_requests is not None:
+        rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
+        app.add_middleware(ClientLimits, turnstile=Turnstile(rate=rate, at_once=settings.max_client_requests))
+    keys = read_keys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
+    if keys:
+        app.add_middleware(KeyDoor, keys=keys)
+    app.add_middleware(Stopwatch, clock=clock, observer=observer)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestId)
+    describe_keys(app, needed=bool(keys))
+
+
+def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, reload: Callable[[], Backend] | None) -> Parts:
     observer = Metrics()
+    classes, side = len(recognizer.weights.classes), recognizer.weights.preprocessing.input_size
     scheduler = Scheduler(
-        NetworkEngine(recognizer.backend, len(recognizer.weights.classes)),
-        side=recognizer.weights.preprocessing.input_size,
+        NetworkEngine(recognizer.backend, classes),
+        side=side,
         policy=BatchPolicy(settings.max_batch_size, settings.batch_window),
         capacity=settings.max_queued_faces,
         clock=clock,
         observer=observer,
+        health=EngineHealth(patience=settings.engine_patience),
+        rebuild=_rebuild(settings, reload, classes),
     )
     admission = Admission(
         Bounds(
@@ -105,9 +144,11 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
         clock=clock,
         observer=observer,
     )
+    guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
     predictor = Predictor(
         recognizer,
         scheduler,
+        guard=guard,
         limits=PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
         workers=settings.workers or min(available_cpus(), _MOST_WORKERS),
         clock=clock,
@@ -118,6 +159,10 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
     observer.watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
     observer.watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
     observer.watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
+    observer.watch("manet_engine_rebuilds", "Networks built anew.", lambda: float(scheduler.rebuilt))
+    observer.watch("manet_engines_hanging", "Networks that hang, left behind.", lambda: float(scheduler.abandoned))
+    observer.watch("manet_detector_ready", "1 while faces are looked for.", lambda: float(guard.alive))
+    observer.watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
     return Parts(
         settings=settings,
         recognizer=recognizer,
@@ -126,3 +171,15 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
         predictor=predictor,
         metrics=observer,
     )
+
+
+def _rebuild(
+    settings: Settings, reload: Callable[[], Backend] | None, classes: int
+) -> Callable[[], NetworkEngine] | None:
+    if reload is None or settings.on_engine_failure == "exit":
+        return None
+
+    def rebuild() -> NetworkEngine:
+        return NetworkEngine(reload(), classes)
+
+    return rebuild

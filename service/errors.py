@@ -4,6 +4,7 @@
 
     ServiceError
     ├── MalformedRequest        400  the body is no multipart form
+    ├── Unauthorized            401  no key, or one that is not known
     ├── PathNotFound            404  there is nothing at this path
     ├── NoModelCard             404  nobody wrote a model card for these weights
     ├── MethodNotAllowed        405  the path has no such method
@@ -13,8 +14,11 @@
     ├── InvalidParameter        422  a parameter or a form field is missing or wrong
     ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
     ├── Overloaded              429  more work than can be answered in time; try again later
+    ├── RateLimited             429  this client sends more than it may
+    ├── DetectionFailed         500  the detector fails on this picture
     ├── FaceFailed              500  the network fails on one face of this picture
     ├── InternalError           500  a defect of the service
+    ├── DetectorUnavailable     503  the detector fails on every picture; crops are answered
     ├── NotReady                503  the network does not answer
     ├── Draining                503  the service is being stopped
     └── DeadlineExceeded        504  the answer would have come too late
@@ -65,6 +69,12 @@ class PathNotFound(ServiceError):
     """There is nothing at this path."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "not-found", "There is nothing at this path"
+
+
+class Unauthorized(ServiceError):
+    """The request has no API key, or one that is not known."""
+
+    status, problem, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "An API key is needed"
 
 
 class NoModelCard(ServiceError):
@@ -119,6 +129,20 @@ class Overloaded(ServiceError):
     status, problem, title = HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "Too much work at once"
 
 
+class RateLimited(ServiceError):
+    """This client sends more requests than it may, whatever others do."""
+
+    status, problem = HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"
+    title = "Too many requests from one client"
+
+
+class DetectionFailed(ServiceError):
+    """The detector fails on this picture, and answers for others."""
+
+    status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "detection-failed"
+    title = "The detector failed on this picture"
+
+
 class FaceFailed(ServiceError):
     """The network fails on one face of this picture."""
 
@@ -130,6 +154,13 @@ class InternalError(ServiceError):
     """A defect of the service."""
 
     status, problem, title = HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The service failed"
+
+
+class DetectorUnavailable(ServiceError):
+    """The detector fails on every picture; ``faces=whole`` is answered."""
+
+    status, problem = HTTPStatus.SERVICE_UNAVAILABLE, "detector-unavailable"
+    title = "No faces can be looked for"
 
 
 class NotReady(ServiceError):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,6 +14,7 @@ from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
+from service.detection import DetectorGuard
 from service.errors import DeadlineExceeded
 from service.workers import Workers
 
@@ -74,6 +76,7 @@ class Predictor:
 
     Args:
         recognizer: finds faces and reads logits.
+        guard: stands around every search for faces.
         scheduler: runs the network.
         limits: the largest picture to decode.
         workers: threads that decode and find, each with one picture at a time.
@@ -86,6 +89,7 @@ class Predictor:
         recognizer: Recognizer,
         scheduler: Scheduler,
         *,
+        guard: DetectorGuard,
         limits: PictureLimits,
         workers: int,
         clock: Clock,
@@ -93,6 +97,7 @@ class Predictor:
     ) -> None:
         self._recognizer = recognizer
         self._scheduler = scheduler
+        self._guard = guard
         self._limits = limits
         self._small = PictureLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
@@ -116,6 +121,7 @@ class Predictor:
         Raises:
             PictureError: if the bytes give no picture.
             DeadlineExceeded: if the deadline passed before a worker came to it.
+            DetectionFailed, DetectorUnavailable: if the detector fails.
             BatchingError: if its faces got no logits.
         """
         began = self._clock.now()
@@ -161,7 +167,8 @@ class Predictor:
         return self._seen(read_picture(data, limits=self._limits), faces, max_faces, began)
 
     def _seen(self, image: Pixels, faces: FaceMode, max_faces: int, began: float) -> _Seen:
-        found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
+        with self._guard.searching() if faces == "detect" else nullcontext():
+            found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         height, width = image.shape[:2]
         return _Seen(width, height, found)

@@ -4,16 +4,37 @@ Each is an environment variable ``MANET_NAME`` and a flag ``--name`` of ``manet-
 variable, the variable over the default.
 """
 
+import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import limits
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from manet.backends import Device, EngineName, PrecisionName
 from manet.recognizer import MAX_FACES
 
 MEBIBYTE = 1024 * 1024
+
+T = TypeVar("T")
+
+
+def _words(value: Any) -> Any:
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_words)]
+"""Several values, in one variable or flag, separated by commas."""
 
 
 class Settings(BaseSettings):
@@ -62,6 +83,25 @@ class Settings(BaseSettings):
     """Seconds in which the body of a request must have arrived; a slower one is answered with 408."""
     drain: PositiveInt = 30
     """Seconds that accepted requests get to finish after SIGTERM."""
+    engine_patience: PositiveFloat = 30.0
+    """Seconds after which a batch that has not come back is taken for hanging, and the network for lost."""
+    on_engine_failure: Literal["rebuild", "exit"] = "rebuild"
+    """What to do when the network is lost: build it anew, within bounds, or end the process with status 1 at once."""
+
+    api_keys: Words[SecretStr] = ()
+    """API keys, separated by commas, each of 16 characters or more; prefer the file to this flag, which `ps` shows."""
+    api_keys_file: Path | None = None
+    """File of API keys, one a line, read at the start."""
+    allow_anonymous: bool = False
+    """Let requests in without a key although `host` is no loopback address; without keys it does not start there."""
+    rate_limit: str | None = None
+    """Requests that one key, or without keys one address, may send, such as `600/minute`; none by default."""
+    max_client_requests: PositiveInt | None = None
+    """Requests that one key or address may have in work at once; none by default."""
+    cors_origins: Words[str] = ()
+    """Origins whose pages may call the service, separated by commas, such as `https://example.org`; * is all."""
+    trusted_proxies: Words[str] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default."""
 
     max_uploads: PositiveInt = 1024
     """The most bodies on their way in at once, which hold no picture's place yet; more are answered with 429."""
@@ -79,3 +119,27 @@ class Settings(BaseSettings):
     """The largest picture, width times height; more is answered with 413 before it is decoded."""
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one picture, whatever the request asks for."""
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            limits.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _is_not_open_to_all_unasked(self) -> Self:
+        keyed = bool(self.api_keys) or self.api_keys_file is not None
+        if not (keyed or self.allow_anonymous or _is_loopback(self.host)):
+            raise ValueError(
+                f"{self.host} can be reached from other machines and no API keys are set: set MANET_API_KEYS_FILE or "
+                "MANET_API_KEYS, or say MANET_ALLOW_ANONYMOUS=true"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -33,6 +33,6 @@ async def live() -> Health:
 async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
     """Answer 200 as long as the network has completed a batch lately and the service is not being stopped."""
     if not parts.admission.ready:
-        reason = "the service is being stopped" if parts.admission.draining else "the network does not answer"
+        reason = "the service is being stopped" if parts.admission.draining else parts.scheduler.reason
         raise NotReady(reason)
     return Health(status="ready")

@@ -56,8 +56,10 @@ Most = Annotated[
         *_REFUSALS,
         errors.UnsupportedPicture,
         errors.BrokenPicture,
+        errors.DetectionFailed,
         errors.FaceFailed,
         errors.InternalError,
+        errors.DetectorUnavailable,
         errors.DeadlineExceeded,
     ),
 )

@@ -15,6 +15,7 @@ class Rig:
     """Engine, clock and observer in one; the test sets what they say."""
 
     alive: bool = True
+    reason: str = "the network is on holiday"
     seconds_a_face: float = 0.0
     time: float = 100.0
     refused: list[str] = field(default_factory=list)

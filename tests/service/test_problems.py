@@ -10,7 +10,6 @@ import pytest
 from service.errors import NAMESPACE
 from tests.service.fakes import (
     RED_FACE,
-    BrokenDetector,
     FakeBackend,
     encode,
     make_app,
@@ -188,15 +187,20 @@ async def test_a_network_that_fails_altogether() -> None:
         for _ in range(3):
             last = await post(client, RED_FACE)
 
-        check(last, 503, "not-ready", "does not answer")
+        check(last, 503, "not-ready", "the network fails on every batch")
         assert int(last.headers["retry-after"]) >= 1
-        check(await client.get("/health/ready"), 503, "not-ready")
+        check(await client.get("/health/ready"), 503, "not-ready", "the network fails on every batch")
         assert (await client.get("/health/live")).status_code == 200
         assert 'manet_shed_total{reason="not_ready"}' in (await client.get("/metrics")).text
 
 
-async def test_what_nobody_foresaw_tells_nothing() -> None:
-    async with running(make_app(detector=BrokenDetector())) as client:
+async def test_what_nobody_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("/secret/path: a bug")
+
+    app = make_app()
+    monkeypatch.setattr(app.state.parts.predictor, "client", fail)
+    async with running(app) as client:
         check(await post(client, RED_FACE), 500, "internal-error", "defect")
 
 

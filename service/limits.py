@@ -1,0 +1,92 @@
+"""Limits: how much one client may ask for, whatever others do."""
+
+import ipaddress
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from limits import RateLimitItem
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import problems
+from service.errors import RETRY_SECONDS, RateLimited
+from service.keys import CLIENT, is_open
+
+BUCKETS = 65_536
+"""Counters at most: clients are told apart by a hash into so many, and two that meet in one share it."""
+
+
+class Turnstile:
+    """Counts each client's requests: how many in a time, and how many at once.
+
+    Args:
+        rate: requests in a time; a sliding window approximated by two counters. None is no limit.
+        at_once: requests in work; None is no limit.
+    """
+
+    def __init__(self, *, rate: RateLimitItem | None, at_once: int | None) -> None:
+        self._rate = rate
+        self._at_once = at_once
+        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._inside: Counter[str] = Counter()
+
+    @contextmanager
+    def entering(self, client: str) -> Iterator[None]:
+        """Hold a client's place while its request is in work.
+
+        Raises:
+            RateLimited: if the client may not send this request now.
+        """
+        if self._at_once is not None and self._inside[client] >= self._at_once:
+            raise RateLimited(f"{self._at_once} requests of this client are in work", retry_after=RETRY_SECONDS)
+        bucket = str(hash(client) % BUCKETS)
+        if self._rate is not None and not self._window.hit(self._rate, bucket):
+            left = self._window.get_window_stats(self._rate, bucket).reset_time - time.time()
+            raise RateLimited(f"a client may send {self._rate}", retry_after=max(RETRY_SECONDS, math.ceil(left)))
+        self._inside[client] += 1
+        try:
+            yield
+        finally:
+            self._inside[client] -= 1
+            if not self._inside[client]:
+                del self._inside[client]
+
+
+class ClientLimits:
+    """Sends every request but probes and pages through the turnstile; refusals read no byte of the body."""
+
+    def __init__(self, app: ASGIApp, *, turnstile: Turnstile) -> None:
+        self._app = app
+        self._turnstile = turnstile
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        try:
+            with self._turnstile.entering(client_of(scope)):
+                await self._app(scope, receive, send)
+        except RateLimited as error:
+            await problems.answer(error)(scope, receive, send)
+
+
+def client_of(scope: Scope) -> str:
+    """Return who sent a request: the name of its key, or its address, of IPv6 the network that one household has.
+
+    Source: RFC 6177 and RIPE-690, by which an end site has a /64 at least, so that single addresses tell nothing.
+    """
+    if CLIENT in scope:
+        return str(scope[CLIENT])
+    host = scope["client"][0] if scope.get("client") else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return (
+        host if isinstance(address, ipaddress.IPv4Address) else str(ipaddress.ip_network((address, 64), strict=False))
+    )
