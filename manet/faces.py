@@ -136,7 +136,8 @@ def _sample(image: Pixels, turn: complex, origin: complex, side: int) -> Pixels:
     x = step.real * steps[None, :] + (corner.real - step.imag * steps[:, None])  # (count, count)
     y = step.imag * steps[None, :] + (corner.imag + step.real * steps[:, None])
     samples = _bilinear(part, x, y)  # (3, count, count)
-    total = sum(samples[:, i::_SUPERSAMPLING, j::_SUPERSAMPLING] for i, j in np.ndindex(_SUPERSAMPLING, _SUPERSAMPLING))
+    corners = [samples[:, i::_SUPERSAMPLING, j::_SUPERSAMPLING] for i, j in np.ndindex(_SUPERSAMPLING, _SUPERSAMPLING)]
+    total: Floats = np.add.reduce(corners)  # (3, side, side)
     planes = (total / _SUPERSAMPLING**2 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
@@ -153,7 +154,8 @@ def _bilinear(image: Pixels, x: Floats, y: Floats) -> Floats:
     beside, below, opposite = place + right, place + down, place + right + down
 
     def blended(plane: Floats) -> Floats:
-        upper, lower = plane.take(place), plane.take(below)
+        upper: Floats = plane.take(place)
+        lower = plane.take(below)
         upper += across * (plane.take(beside) - upper)
         lower += across * (plane.take(opposite) - lower)
         upper += along * (lower - upper)
