@@ -91,7 +91,7 @@ async def read_pictures(
         raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
     except MultiPartException as error:
         raise MalformedRequest(error.message) from None
-    except UnicodeError:
+    except ValueError:  # UnicodeError, and what codecs.lookup has to say of a name with a null in it
         raise MalformedRequest("the form is not in the charset that it names") from None
     files = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
     try:

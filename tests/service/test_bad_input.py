@@ -122,6 +122,7 @@ BODIES = {
     "an empty boundary": ("multipart/form-data; boundary=", GOOD, 400, "malformed-request", "Invalid multipart"),
     "another boundary": ("multipart/form-data; boundary=y", GOOD, 400, "malformed-request", "Invalid multipart"),
     "a charset that is none": (f"{FORM}; charset=undefined", GOOD, 400, "malformed-request", "charset"),
+    "a charset with a null in its name": (f"{FORM}; charset=a\0", GOOD, 400, "malformed-request", "charset"),
     "another field": (FORM, form(part("picture")), 422, "invalid-parameter", "'image', found 0"),
     "text in the field": (FORM, form(part("image", file=False)), 422, "invalid-parameter", "'image', found 0"),
     "two pictures": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
