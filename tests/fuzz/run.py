@@ -15,7 +15,7 @@ from training.run import commit, machine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-_LARGEST = 8192
+_MOST = 8192
 """Bytes of an input, at most."""
 
 
@@ -34,7 +34,7 @@ def fuzz(target: str, folder: Path, *, minutes: float, slowest: int) -> dict[str
         f"-max_total_time={minutes * 60:.0f}",
         f"-timeout={slowest}",
         "-rss_limit_mb=2048",
-        f"-max_len={_LARGEST}",
+        f"-max_len={_MOST}",
     ]
     files = [f"-dict={HERE / target}.dict", f"-artifact_prefix={folder / target}-"]
     command = [sys.executable, "-m", "tests.fuzz", target, *limits, *files, "-print_final_stats=1"]
@@ -46,7 +46,6 @@ def fuzz(target: str, folder: Path, *, minutes: float, slowest: int) -> dict[str
     return {
         "executions": int(stats.get("number_of_executed_units", 0)),
         "slowest_seconds": int(stats.get("slowest_unit_time_sec", 0)),
-        "peak_resident_mb": int(stats.get("peak_rss_mb", 0)),
         "branches_covered_first": int(covered[0][0]) if covered else 0,
         "branches_covered": int(covered[-1][0]) if covered else 0,
         "features": int(covered[-1][1]) if covered else 0,
@@ -64,21 +63,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for the corpus and the findings")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the result")
     asked = parser.parse_args()
-    began = datetime.now(UTC).isoformat(timespec="seconds")
+    result: dict[str, Any] = {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "minutes_each": asked.minutes,
+    }
     with ThreadPoolExecutor(len(TARGETS)) as runs:
         going = {
             target: runs.submit(fuzz, target, asked.folder, minutes=asked.minutes, slowest=asked.slowest)
             for target in TARGETS
         }
         targets = {target: run.result() for target, run in going.items()}
-    result = {
-        "measured": began,
-        "commit": commit(),
-        "machine": machine(),
-        "minutes_each": asked.minutes,
-        "targets": targets,
-    }
-    asked.out.write_text(json.dumps(result, indent=2) + "\n")
+    asked.out.write_text(json.dumps({**result, "targets": targets}, indent=2) + "\n")
     for target, row in targets.items():
         sys.stdout.write(f"{target}: {row['executions']:,} executions, {row['findings'] or 'nothing'} found\n")
     if any(row["findings"] or row["status"] for row in targets.values()):

@@ -49,10 +49,8 @@ def forms() -> Iterator[tuple[str, bytes]]:
     yield "byte_by_byte", b"\x00" + kind + b"\n" + form
     yield "charset", b"\xff" + kind + b"; charset=utf-16\n" + form
     yield "quoted", b"\x10" + b'Multipart/Form-Data; boundary="x"\n' + form
-    yield (
-        "two",
-        b"\x07" + kind + b"\n" + b"--x\r\n" + part + b"a\r\n--x\r\n" + field + b"b\r\n--x\r\n" + part + b"\r\n--x--",
-    )
+    three = (part + b"a", field + b"b", part)
+    yield "three", b"\x07" + kind + b"\n--x\r\n" + b"\r\n--x\r\n".join(three) + b"\r\n--x--"
     yield "odd_name", b"\xff" + kind + b"\n" + form.replace(b'name="image"', b"name*=utf-8''image; name=image")
     yield "no_end", b"\xff" + kind + b"\n" + form[:-6]
     yield "no_boundary", b"\xff" + b"multipart/form-data\n" + form

@@ -23,10 +23,9 @@ def test_there_is_no_seed_that_is_not_drawn() -> None:
     assert sum(path.stat().st_size for path in SEEDS.glob("*/*")) < 40_000
 
 
-def test_the_seeds_are_pictures_and_forms_most_of_which_are_read() -> None:
+def test_a_sum_that_is_right_stays() -> None:
     for data in DRAWN["decode"].values():
         assert with_sums(data) == data
-        decode(data)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
