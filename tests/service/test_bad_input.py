@@ -124,7 +124,7 @@ BODIES = {
     "a charset that is none": (f"{FORM}; charset=undefined", GOOD, 400, "malformed-request", "charset"),
     "a charset with a null in its name": (f"{FORM}; charset=a\0", GOOD, 400, "malformed-request", "charset"),
     "another field": (FORM, form(part("picture")), 422, "invalid-parameter", "'image', found 0"),
-    "text in the field": (FORM, form(part("image", file=False)), 422, "invalid-parameter", "'image', found 0"),
+    "text in the field": (FORM, form(part("image", b"text", file=False)), 415, "unsupported-picture", FORMATS),
     "two pictures": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
     "a part without a name": (FORM, form(b"X: y\r\n\r\nz"), 400, "malformed-request", "name"),
     "a part without an end": (FORM, form(part("image"), end=b"")[:-2], 400, "malformed-request", "no end"),
@@ -144,6 +144,16 @@ async def test_what_is_no_form_with_one_picture(
         answer = await client.post("/predict", content=body, headers={"content-type": kind} if kind else {})
 
     check(answer, status, problem, words)
+
+
+async def test_a_picture_without_a_file_name_is_a_picture() -> None:
+    async with running(make_app()) as client:
+        kind = {"content-type": FORM}
+        nameless = await client.post("/predict", content=form(part("image", file=False)), headers=kind)
+        named = await client.post("/predict", content=GOOD, headers=kind)
+
+    assert nameless.status_code == 200
+    assert nameless.json() == named.json()
 
 
 @pytest.mark.parametrize(
