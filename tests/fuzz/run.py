@@ -33,6 +33,7 @@ def fuzz(target: str, folder: Path, *, minutes: float, slowest: int) -> dict[str
     limits = [
         f"-max_total_time={minutes * 60:.0f}",
         f"-timeout={slowest}",
+        f"-report_slow_units={slowest}",
         "-rss_limit_mb=2048",
         f"-max_len={_MOST}",
     ]
