@@ -32,6 +32,12 @@ format: install
 contract: install
 	$(BIN)/python -m tests.service.snapshot
 
+# Hostile bytes against the decoders and the form's parser, for MINUTES; findings and the grown corpus are kept in runs/fuzz.
+MINUTES ?= 10
+fuzz: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --folder runs/fuzz --out bench/results/fuzz.json
+
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt

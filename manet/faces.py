@@ -136,8 +136,8 @@ def _sample(image: Pixels, turn: complex, origin: complex, side: int) -> Pixels:
     x = step.real * steps[None, :] + (corner.real - step.imag * steps[:, None])  # (count, count)
     y = step.imag * steps[None, :] + (corner.imag + step.real * steps[:, None])
     samples = _bilinear(part, x, y)  # (3, count, count)
-    corners = [samples[:, i::_SUPERSAMPLING, j::_SUPERSAMPLING] for i, j in np.ndindex(_SUPERSAMPLING, _SUPERSAMPLING)]
-    total: Floats = np.add.reduce(corners)  # (3, side, side)
+    parts = [samples[:, i::_SUPERSAMPLING, j::_SUPERSAMPLING] for i, j in np.ndindex(_SUPERSAMPLING, _SUPERSAMPLING)]
+    total: Floats = np.add.reduce(parts)  # (3, side, side)
     planes = (total / _SUPERSAMPLING**2 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from functools import partial
 from http import HTTPStatus
 from types import FrameType
@@ -99,8 +100,14 @@ def _refuse(reason: str) -> NoReturn:
     raise SystemExit(2) from None
 
 
+def keep_quiet_of_pictures() -> None:
+    """Drop Pillow's warnings: they tell what stands in a picture's metadata, and each new one is kept for ever."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps the service from starting is one red line and exit status 2."""
+    keep_quiet_of_pictures()
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:

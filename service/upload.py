@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -17,19 +18,30 @@ _OTHER_PARTS = 7
 class _Form(MultiPartParser):
     """Starlette's parser without its habit of moving what is large to a file on disk, and sure of the form's end.
 
+    What stands in the pictures' field is a file also where no file name says so, which some clients leave out.
+
     Args:
         request: whose body nobody has read yet.
         upload: what counts its bytes.
+        field: the form field that carries the pictures.
         limit: the most bytes of body.
         files: the most files.
     """
 
     spool_max_size = 0  # to a SpooledTemporaryFile, 0 means that it never rolls over
 
-    def __init__(self, request: Request, upload: Upload, *, limit: int, files: int) -> None:
+    def __init__(self, request: Request, upload: Upload, field: str, *, limit: int, files: int) -> None:
         body = self._body(request, upload, limit)
         super().__init__(request.headers, body, max_files=files, max_fields=_OTHER_PARTS)
         self._ended = False
+        self._field = field.encode()
+
+    def on_headers_finished(self) -> None:
+        """Begin a part."""
+        _, options = parse_options_header(self._current_part.content_disposition)
+        if options.get(b"name") == self._field and b"filename" not in options:
+            self._current_part.content_disposition = b'form-data; name="%b"; filename=""' % self._field
+        super().on_headers_finished()
 
     def on_end(self) -> None:
         """Note that the last boundary was seen."""
@@ -83,7 +95,7 @@ async def read_pictures(
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MalformedRequest("the body is not multipart/form-data")
-    parser = _Form(request, upload, limit=limit, files=most + _OTHER_PARTS)
+    parser = _Form(request, upload, field, limit=limit, files=most + _OTHER_PARTS)
     try:
         async with asyncio.timeout(seconds):
             form = await parser.parse()
@@ -91,7 +103,7 @@ async def read_pictures(
         raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
     except MultiPartException as error:
         raise MalformedRequest(error.message) from None
-    except UnicodeError:
+    except ValueError:  # UnicodeError, and what codecs.lookup has to say of a name with a null in it
         raise MalformedRequest("the form is not in the charset that it names") from None
     files = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
     try:

@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import PositiveInt
 from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 
@@ -40,8 +41,8 @@ _REFUSALS = (
 
 Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
 Most = Annotated[
-    int | SkipJsonSchema[None],
-    Query(ge=1, description="The most faces to answer in a picture, the largest first.", examples=[3]),
+    PositiveInt | SkipJsonSchema[None],  # FastAPI would lose a bound that stands beside the null
+    Query(description="The most faces to answer in a picture, the largest first.", examples=[3]),
 ]
 
 

@@ -122,8 +122,9 @@ BODIES = {
     "an empty boundary": ("multipart/form-data; boundary=", GOOD, 400, "malformed-request", "Invalid multipart"),
     "another boundary": ("multipart/form-data; boundary=y", GOOD, 400, "malformed-request", "Invalid multipart"),
     "a charset that is none": (f"{FORM}; charset=undefined", GOOD, 400, "malformed-request", "charset"),
+    "a charset with a null in its name": (f"{FORM}; charset=a\0", GOOD, 400, "malformed-request", "charset"),
     "another field": (FORM, form(part("picture")), 422, "invalid-parameter", "'image', found 0"),
-    "text in the field": (FORM, form(part("image", file=False)), 422, "invalid-parameter", "'image', found 0"),
+    "text in the field": (FORM, form(part("image", b"text", file=False)), 415, "unsupported-picture", FORMATS),
     "two pictures": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
     "a part without a name": (FORM, form(b"X: y\r\n\r\nz"), 400, "malformed-request", "name"),
     "a part without an end": (FORM, form(part("image"), end=b"")[:-2], 400, "malformed-request", "no end"),
@@ -145,13 +146,23 @@ async def test_what_is_no_form_with_one_picture(
     check(answer, status, problem, words)
 
 
+async def test_a_picture_without_a_file_name_is_a_picture() -> None:
+    async with running(make_app()) as client:
+        kind = {"content-type": FORM}
+        nameless = await client.post("/predict", content=form(part("image", file=False)), headers=kind)
+        named = await client.post("/predict", content=GOOD, headers=kind)
+
+    assert nameless.status_code == 200
+    assert nameless.json() == named.json()
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
         ({"faces": "some"}, "'detect' or 'whole'"),
         ({"faces": ""}, "'detect' or 'whole'"),
-        ({"max_faces": "0"}, "greater than or equal to 1"),
-        ({"max_faces": "-1"}, "greater than or equal to 1"),
+        ({"max_faces": "0"}, "greater than 0"),
+        ({"max_faces": "-1"}, "greater than 0"),
         ({"max_faces": "many"}, "valid integer"),
         ({"max_faces": "1.5"}, "valid integer"),
         ({"max_faces": ""}, "valid integer"),

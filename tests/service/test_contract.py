@@ -110,6 +110,14 @@ def test_uploads_are_binary_and_shown_as_a_command(operation: str, field: str) -
     assert f"-F {field}=@" in sample["source"]
 
 
+@pytest.mark.parametrize("operation", ["POST /predict", "POST /predict/batch"])
+def test_parameters_show_their_bounds(operation: str) -> None:
+    faces, most = OPERATIONS[operation]["parameters"]
+
+    assert (faces["schema"]["enum"], faces["schema"]["default"]) == (["detect", "whole"], "detect")
+    assert (most["schema"]["type"], most["schema"]["exclusiveMinimum"], most["required"]) == ("integer", 0, False)
+
+
 def test_every_kind_of_problem_stands_in_the_description() -> None:
     told = {
         example["value"]["type"]

@@ -70,8 +70,6 @@ async def test_a_form_without_the_picture_with_two_or_with_too_many_parts() -> N
         check(
             await client.post("/predict", files={"picture": RED_FACE}), 422, "invalid-parameter", "'image'", "found 0"
         )
-        text = await client.post("/predict", data={"image": "text"}, files={"other": b""})
-        check(text, 422, "invalid-parameter", "'image'", "found 0")
         two = [("image", RED_FACE), ("image", RED_FACE)]
         check(await client.post("/predict", files=two), 422, "invalid-parameter", "found 2")
         many = [("image", RED_FACE)] * 1000
@@ -82,9 +80,7 @@ async def test_parameters_out_of_range() -> None:
     async with running(make_app()) as client:
         answer = await post(client, RED_FACE, faces="some", max_faces=0)
 
-    check(
-        answer, 422, "invalid-parameter", "faces: ", "'detect' or 'whole'", "max_faces: ", "greater than or equal to 1"
-    )
+    check(answer, 422, "invalid-parameter", "faces: ", "'detect' or 'whole'", "max_faces: ", "greater than 0")
 
 
 async def test_too_many_bytes_by_the_stated_length_are_refused_unread() -> None:

@@ -1,0 +1,57 @@
+"""The contract, examined by Schemathesis: what it allows is answered as it says, and what it forbids is refused.
+
+``make test EXAMPLES=500`` looks deeper.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import Case, Config
+
+from tests.fuzz.seeds import pictures
+from tests.service.fakes import NO_FACE, RED_FACE, make_app
+from tests.service.live import live
+from tests.service.snapshot import contract
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
+REAL = [RED_FACE, NO_FACE, *dict(pictures()).values()]
+REFUSED = [400, 405, 415, 422]
+BATCH = {
+    # What is no picture there spoils a row, and the answer to the request is 200 all the same.
+    "include-operation-id": "predictBatch",
+    "checks": {"negative_data_rejection": {"expected-statuses": [200, *REFUSED]}},
+}
+GENERATION = {"max-examples": EXAMPLES, "deterministic": True}
+CONTRACT = schemathesis.openapi.from_dict(
+    json.loads(contract()),
+    config=Config.from_dict(
+        {
+            "generation": GENERATION,
+            "operations": [BATCH],
+            "checks": {
+                "positive_data_acceptance": {"expected-statuses": [200]},
+                "negative_data_rejection": {"expected-statuses": REFUSED},
+            },
+        }
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of the real application around fakes."""
+    # What may be uploaded is a picture, not any bytes: so whatever the contract allows must be accepted.
+    schemathesis.openapi.format("binary", st.sampled_from(REAL))
+    with live(make_app()) as served:
+        yield served.address
+
+
+@CONTRACT.parametrize()
+def test_every_operation_keeps_every_promise(case: Case, address: str) -> None:
+    answer = case.call_and_validate(base_url=address)
+
+    assert answer.status_code < 500
