@@ -81,17 +81,19 @@ def _logging(level: str) -> dict[str, Any]:
     }
 
 
+_UNKNOWN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+"""Statuses whose path may be anything that a client thought of."""
+
+
 class OnlyPaths(logging.Filter):
-    """Keeps what a client wrote behind the ``?`` out of the access log, and what it calls no path of ours by."""
+    """Keeps what a client wrote behind the ``?``, and paths that are none of ours, out of the access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten a record of uvicorn's: client address, method, path, HTTP version, status."""
-        if isinstance(record.args, tuple) and len(record.args) == len(
-            ("address", "method", "path", "version", "status")
-        ):
-            address, method, path, version, status = record.args
-            shown = str(path).partition("?")[0] if status != HTTPStatus.NOT_FOUND else "(no such path)"
-            record.args = (address, method, shown, version, status)
+        match record.args:
+            case (address, method, str(path), version, status):
+                shown = "-" if status in _UNKNOWN else path.partition("?")[0]
+                record.args = (address, method, shown, version, status)
         return True
 
 

@@ -8,6 +8,7 @@ ALWAYS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
+_RAW = tuple((name.lower().encode(), value.encode()) for name, value in ALWAYS.items())
 
 _PAGE = {
     "default-src": "'self'",
@@ -44,13 +45,18 @@ class SecurityHeaders:
 
         async def marking(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in ALWAYS.items():
-                    headers.setdefault(name, value)
-                if headers.get("content-type", "").startswith("text/html"):
-                    headers.setdefault(
-                        "Content-Security-Policy", REFERENCE if scope["path"].startswith("/docs") else PAGE
-                    )
+                headers = message.get("headers", ())
+                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+                    _mark_page(MutableHeaders(scope=message), scope["path"])
+                else:
+                    message["headers"] = [*headers, *_RAW]
             await send(message)
 
         await self._app(scope, receive, marking)
+
+
+def _mark_page(headers: MutableHeaders, path: str) -> None:
+    """Add what a page lacks; one that brings its own knows better."""
+    policy = REFERENCE if path.startswith("/docs") else PAGE
+    for name, value in {**ALWAYS, "Content-Security-Policy": policy}.items():
+        headers.setdefault(name, value)

@@ -27,6 +27,9 @@ _SCHEMES = {
 CLIENT = "manet.client"
 """Where the scope of a request says whose key it has."""
 
+OWNER = "key "
+"""What the names of keys' owners begin with."""
+
 _KEY = re.compile(r"[!-~]{16,}")
 
 
@@ -56,7 +59,7 @@ class Keys:
         """
         digest = _digest(presented)
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return f"key {matches.index(True) + 1}" if any(matches) else None
+        return f"{OWNER}{matches.index(True) + 1}" if any(matches) else None
 
 
 def _digest(key: str) -> bytes:

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from service.__main__ import server
 from service.errors import RateLimited
 from service.keys import Keys, read_keys
-from service.limits import BUCKETS, Turnstile, client_of
+from service.limits import Turnstile, client_of
 from service.settings import Settings
 from tests.service.fakes import RED_FACE, FakeBackend, make_app, post, running, until
 from tests.service.test_problems import check
@@ -208,7 +208,7 @@ async def test_requests_of_one_client_at_once_are_bounded() -> None:
         assert (await client.get("/model", headers={"X-API-Key": KEY})).status_code == 200, "the place was given back"
 
 
-def test_a_million_addresses_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.limits.BUCKETS", 100)
     turnstile = Turnstile(rate=limits.parse("1000/hour"), at_once=5)
     for k in range(5000):
@@ -217,7 +217,6 @@ def test_a_million_addresses_take_bounded_memory(monkeypatch: pytest.MonkeyPatch
     storage = turnstile._window.storage
     assert len(storage.storage) <= 200  # type: ignore[union-attr]  # two windows each
     assert not turnstile._inside
-    assert BUCKETS <= 65_536
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ from manet.recognizer import Recognizer
 from tests.service.fakes import WEIGHTS, FakeBackend
 from tests.service.test_faults import FailingDetector
 
-settings = Settings(port=0, log_level="debug", api_keys=sys.argv[1], max_upload_bytes=200_000, deadline=1)
+settings = Settings(
+    port=0, log_level="debug", access_log=True, api_keys=sys.argv[1], max_upload_bytes=200_000, deadline=1
+)
 backend, detector = FakeBackend(), FailingDetector()
 backend.poison, detector.poison = 200, 150
 run(server(create_app(settings, Recognizer(WEIGHTS, backend, detector), SystemClock(), reload=FakeBackend), settings))
@@ -124,6 +126,6 @@ def test_nothing_that_was_sent_comes_out_anywhere(seen: dict[str, str]) -> None:
 
 def test_the_log_tells_what_an_operator_needs(seen: dict[str, str]) -> None:
     assert '"POST /predict HTTP/1.1" 200' in seen["log"]
-    assert '"PUT (no such path) HTTP/1.1" 404' in seen["log"]
+    assert '"PUT - HTTP/1.1" 404' in seen["log"]
     assert "the detector failed" in seen["log"]
     assert "a batch of 1 failed in the engine" in seen["log"]
