@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
-from tests.docker.configuration import ROOT, compose
+from tests.docker.configuration import ROOT, SECURITY, compose
 
 BASE, PUBLIC = compose("docker-compose.yml"), compose("docker/compose.public.yml")
 SERVICES: dict[str, dict[str, Any]] = BASE["services"]
@@ -71,7 +71,7 @@ def test_our_variables_are_settings(name: str) -> None:
     environment = {**SERVICES[name]["environment"], **PUBLIC["services"][name]["environment"]}
     known = {f"MANET_{setting.upper()}" for setting in Settings.model_fields}
 
-    assert {variable for variable in environment if variable.startswith("MANET_")} <= known
+    assert {variable for variable in environment if variable.startswith("MANET_")} <= known | SECURITY
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -89,8 +89,20 @@ def test_who_lets_others_in_asks_for_keys(name: str) -> None:
 
     assert not port.startswith("127.0.0.1")
     assert opened["environment"]["MANET_API_KEYS_FILE"] == f"/run/secrets/{opened['secrets'][0]}"
-    assert set(opened["secrets"]) == set(PUBLIC["secrets"])
+    assert opened["environment"]["MANET_ALLOW_ANONYMOUS"] == "false"
+    assert set(opened["secrets"]) <= set(PUBLIC["secrets"])
     assert "ports: !override" in (ROOT / "docker/compose.public.yml").read_text()
+
+
+def test_prometheus_has_a_key_where_the_service_asks_for_one() -> None:
+    opened = PUBLIC["services"]["prometheus"]
+    base, public = (compose(f"docker/prometheus/{name}.yml") for name in ("prometheus", "prometheus.public"))
+    [job] = public["scrape_configs"]
+
+    assert opened["command"][0] == "--config.file=/etc/prometheus/prometheus.public.yml"
+    assert opened["command"][1:] == SERVICES["prometheus"]["command"][1:]
+    assert job.pop("authorization")["credentials_file"] == f"/run/secrets/{opened['secrets'][0]}"
+    assert public == base
 
 
 def test_secrets_come_from_files_that_git_does_not_keep() -> None:

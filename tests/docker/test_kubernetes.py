@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from tests.docker.configuration import ROOT
+from tests.docker.configuration import ROOT, SECURITY
 
 FOLDER = ROOT / "docker/kubernetes"
 VERSIONS = ("1.29", "1.37")
@@ -88,7 +88,12 @@ def test_the_service_monitor_is_what_its_operator_takes() -> None:
 
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert set(monitor["spec"]) == {"selector", "endpoints"}
-    assert set(endpoint) == {"port", "path", "interval", "scrapeTimeout"}
+    assert set(endpoint) == {"port", "path", "interval", "scrapeTimeout", "authorization"}
+    [keys] = [volume["secret"] for volume in POD["volumes"] if "secret" in volume]
+    assert endpoint["authorization"] == {
+        "type": "Bearer",
+        "credentials": {"name": keys["secretName"], "key": "metrics_key"},
+    }
     assert endpoint["path"] == "/metrics"
     assert endpoint["port"] in {port["name"] for port in MANIFESTS["base/Service"]["spec"]["ports"]}
     assert int(endpoint["scrapeTimeout"].removesuffix("s")) < int(endpoint["interval"].removesuffix("s"))
@@ -138,7 +143,8 @@ def test_our_variables_are_settings(name: str) -> None:
     [container] = PODS[name]["containers"]
 
     assert {variable["name"] for variable in container["env"]} <= {
-        f"MANET_{setting.upper()}" for setting in Settings.model_fields
+        *SECURITY,
+        *(f"MANET_{setting.upper()}" for setting in Settings.model_fields),
     }
 
 
