@@ -4,6 +4,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 
 SECONDS = 2.0
 
@@ -14,7 +15,7 @@ def ready(port: str) -> bool:
         # No proxy: the variables of a container are for the world outside.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"http://127.0.0.1:{port}/health/ready", timeout=SECONDS) as answer:
-            return bool(answer.status == 200)
+            return bool(answer.status == HTTPStatus.OK)
     except (urllib.error.URLError, OSError):
         return False
 

@@ -4,6 +4,7 @@ Engines differ in speed, not in meaning: whatever runs behind the protocol takes
 ``manet.preprocess.network_input`` made and answers with the fused logits.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,6 +15,10 @@ import numpy.typing as npt
 from manet.backends.choice import Int8State, Machine, choose
 from manet.preprocess import Pixels
 from manet.weights import Weights, locate_calibration
+
+# ``import openvino`` would report its use to its makers, over the network and from a forked process, unless it finds no
+# telemetry package. It is imported by modules of this package only, so this comes first.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]

@@ -1,6 +1,7 @@
 """The engine protocol and the PyTorch engine behind it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -239,6 +240,31 @@ print("torch" in sys.modules)
 
     np.testing.assert_array_equal(mended.infer(_images(2)), wanted)
     assert list(cache.iterdir()) == [folder]
+
+
+def test_openvino_tells_nobody_that_it_is_used(own_file: Path, tmp_path: Path) -> None:
+    program = f"""
+import multiprocessing.process
+import socket
+import sys
+
+tried = []
+sys.addaudithook(lambda event, args: event in {{"socket.connect", "socket.getaddrinfo"}} and tried.append(event))
+multiprocessing.process.BaseProcess.start = lambda process: tried.append("process")
+
+from manet.backends import load_backend
+from manet.weights import resolve
+
+load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32").infer
+print(tried, sys.modules["openvino_telemetry"])
+"""
+    home = {"HOME": str(tmp_path / "home"), "MANET_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | home
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[] None\n"
+    assert not (tmp_path / "home").exists()
 
 
 def test_threads_must_be_positive(own_file: Path) -> None:

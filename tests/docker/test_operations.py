@@ -1,0 +1,85 @@
+"""The operations page: its settings are the service's, its figures the result file's, its links lead somewhere."""
+
+import json
+import re
+import runpy
+
+import pytest
+
+from service.settings import Settings
+from tests.docker.configuration import ROOT, SECURITY, alerts
+
+PAGE = (ROOT / "docs/operations.md").read_text()
+SCRIPT = runpy.run_path(str(ROOT / "docs/settings_table.py"))
+IMAGE = json.loads((ROOT / "bench/results/image.json").read_text())
+ANCHORS = {
+    re.sub(r"[^a-z0-9 -]", "", heading.lower()).strip().replace(" ", "-")
+    for heading in re.findall(r"^#+ (.*)$", PAGE, flags=re.MULTILINE)
+}
+
+
+def test_the_settings_are_those_of_the_service() -> None:
+    assert SCRIPT["written"](PAGE) == PAGE, "run python docs/settings_table.py"
+    for name in Settings.model_fields:
+        assert re.search(rf"^- `MANET_{name.upper()}: .+ = .+`: .+\.$", PAGE, flags=re.MULTILINE)
+
+
+def test_a_page_without_the_marks_is_an_error() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        SCRIPT["written"]("# Operations\n")
+
+
+def test_every_variable_that_it_names_is_a_setting() -> None:
+    known = {f"MANET_{name.upper()}" for name in Settings.model_fields}
+    compose = set(re.findall(r"\$\{(MANET_\w+)", (ROOT / "docker-compose.yml").read_text()))
+
+    assert set(re.findall(r"MANET_[A-Z_]+", PAGE)) <= known | compose | SECURITY
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
+def test_links_lead_somewhere(link: str) -> None:
+    if link.startswith("#"):
+        assert link[1:] in ANCHORS
+    else:
+        assert (ROOT / "docs" / link).exists()
+
+
+def test_files_that_it_names_are_there() -> None:
+    for path in re.findall(r"(?:docker|bench|docs|tests)/[\w./-]+\w", PAGE):
+        if not path.startswith("docker/secrets/"):
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_every_alert_is_explained_as_it_is(rule: dict[str, object]) -> None:
+    labels, annotations = rule["labels"], rule["annotations"]
+    assert isinstance(labels, dict)
+    assert isinstance(annotations, dict)
+    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{rule['alert']}` ")]
+    anchor = annotations["runbook"].partition("#")[2]
+
+    assert f"| {labels['severity']} |" in row
+    assert f"(#{anchor})" in row
+
+
+def test_the_figures_of_the_image_are_those_of_the_result_file() -> None:
+    sizes, base = IMAGE["megabytes"], "opt/manet"
+    rest = sizes["all"] - sizes[base] - sizes["opt/exported"]
+
+    assert f"{sizes['all']:,.0f} MB unpacked" in PAGE
+    for part in (rest, sizes[base], sizes["opt/exported"]):
+        assert f"({part:.0f})" in PAGE
+    assert f"{IMAGE['resident_mb']:.0f} MB resident" in PAGE
+    fastest, slowest = (round(pick(IMAGE["seconds_to_ready"])) for pick in (min, max))
+    assert f"{fastest} to {slowest} s to ready" in PAGE
+
+
+def test_what_was_tried_is_what_it_says() -> None:
+    assert not IMAGE["commit"].endswith("-dirty")
+    assert (IMAGE["user"], IMAGE["torch_installed"], IMAGE["expressions"]) == (10001, False, ["happiness"])
+    assert int(IMAGE["effective_capabilities"], 16) == 0
+    assert IMAGE["no_new_privileges"]
+    assert (IMAGE["health_check_status"], IMAGE["health_check_status_when_stopped"]) == (0, 1)
+    writing = IMAGE["writing"]
+    assert writing.pop("/var/cache/manet/x") == "written"
+    assert set(writing.values()) == {"OSError Read-only file system"}
