@@ -13,8 +13,8 @@ like this one it equals the older CAM (Zhou et al., CVPR 2016).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -157,3 +157,37 @@ def maps_of(explanation: Explanation) -> Mapping[str, FaceMap]:
         "multi_scale": explanation.multi_scale.evidence,
         "attention": explanation.attention,
     }
+
+
+_DIGITS = 5
+
+
+def record(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as plain values: the numbers of the classes above, maps as lists of rows.
+
+    What the service answers and ``manet explain --json`` prints.
+    """
+    return {
+        "expression": str(explanation.expression),
+        "fusion_weight": explanation.fusion_weight,
+        "local": _branch_record(explanation.local),
+        "multi_scale": _branch_record(explanation.multi_scale),
+        "patches": [asdict(patch) for patch in explanation.patches],
+        "attention": _rows(explanation.attention.values),
+    }
+
+
+def _branch_record(branch: Branch) -> dict[str, Any]:
+    return {
+        "expression": str(branch.vote.expression),
+        "confidence": branch.vote.confidence,
+        "probabilities": dict(branch.vote.probabilities),
+        "score": round(branch.score, _DIGITS),
+        "bias": round(branch.bias, _DIGITS),
+        "evidence": _rows(branch.evidence.values),
+    }
+
+
+def _rows(values: Grid) -> list[list[float]]:
+    rows: list[list[float]] = values.astype(np.float64).round(_DIGITS).tolist()
+    return rows

@@ -17,11 +17,12 @@ from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.cpus import available_cpus
 from service.engine import NetworkEngine
+from service.explanations import Explanations
 from service.metrics import Metrics
 from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
-from service.routes import health, metrics, model, predict
+from service.routes import explain, health, metrics, model, predict
 from service.settings import Settings
 
 _log = logging.getLogger("manet.app")
@@ -58,6 +59,7 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
         finally:
             parts.admission.draining = True
             parts.predictor.close()
+            parts.explanations.close()
             await parts.scheduler.stop()
 
     app = FastAPIOffline(  # /docs without a byte from another host
@@ -75,6 +77,8 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     problems.install(app)
     for route in (predict, model, health, metrics):
         app.include_router(route.router)
+    if settings.explain:
+        app.include_router(explain.router)
     return app
 
 
@@ -94,13 +98,17 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
         clock=clock,
         observer=observer,
     )
+    limits = PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
     predictor = Predictor(
         recognizer,
         scheduler,
-        limits=PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
+        limits=limits,
         workers=settings.workers or min(available_cpus(), _MOST_WORKERS),
         clock=clock,
         observer=observer,
+    )
+    explanations = Explanations(
+        recognizer, limits=limits, most=settings.max_explanations, clock=clock, store=settings.weights_dir
     )
     observer.watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
     observer.watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
@@ -111,5 +119,6 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
         scheduler=scheduler,
         admission=admission,
         predictor=predictor,
+        explanations=explanations,
         metrics=observer,
     )

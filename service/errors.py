@@ -12,6 +12,7 @@
     ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
     ├── Overloaded              429  more work than can be answered in time; try again later
     ├── FaceFailed              500  the network fails on one face of this picture
+    ├── ExplanationsUnavailable 501  what explanations need is not installed here
     ├── NotReady                503  the network does not answer
     ├── Draining                503  the service is being stopped
     └── DeadlineExceeded        504  the answer would have come too late
@@ -103,6 +104,13 @@ class FaceFailed(ServiceError):
 
     status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "face-failed"
     title = "The network failed on a face of this picture"
+
+
+class ExplanationsUnavailable(ServiceError):
+    """What explanations need is not installed on this server."""
+
+    status, problem = HTTPStatus.NOT_IMPLEMENTED, "explanations-unavailable"
+    title = "Explanations are not installed here"
 
 
 class NotReady(ServiceError):

@@ -72,3 +72,8 @@ class Settings(BaseSettings):
     """The largest picture, width times height; more is answered with 413 before it is decoded."""
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one picture, whatever the request asks for."""
+
+    explain: bool = True
+    """Whether there is a /explain; it takes some 600 MB from its first use on, and needs PyTorch and captum."""
+    max_explanations: PositiveInt = 4
+    """The most pictures that are explained or wait for it; more are answered with 429."""

@@ -25,10 +25,16 @@ def nested(outcome: Outcome, model: str) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"file": name_of(outcome), "error": outcome.reason}
     image = {"width": outcome.width, "height": outcome.height}
-    return {"file": name_of(outcome), "model": model, "image": image, "faces": [_face(face) for face in outcome.faces]}
+    return {
+        "file": name_of(outcome),
+        "model": model,
+        "image": image,
+        "faces": [face_record(face) for face in outcome.faces],
+    }
 
 
-def _face(face: RecognizedFace) -> dict[str, Any]:
+def face_record(face: RecognizedFace) -> dict[str, Any]:
+    """Return a face as the service would answer it."""
     where = face.face
     return {
         "box": None if where is None else asdict(where.box),
