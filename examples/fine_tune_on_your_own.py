@@ -7,8 +7,8 @@
     MY_FACES/train/happiness/*.jpg    MY_FACES/train/neutral/*.jpg    ...
     MY_FACES/valid/happiness/*.jpg    MY_FACES/valid/neutral/*.jpg    ...
 
-Whole photographs are cut to faces first. The recipe, ``my_faces.toml`` beside this file, says how it is trained, and its
-comments say what to change. This needs the training package: ``pip install 'manet[train]'``.
+The recipe, ``my_faces.toml`` beside this file, says how it is trained, and its comments say what to change. This needs
+the training package: ``pip install 'manet[train]'``.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def fine_tune(faces: Path, run: Path, *changes: str) -> Path:
         changes: fields of the recipe to set otherwise, such as ``epochs=20``.
     """
     command = [sys.executable, "-m", "training", "fit", str(RECIPE), "--data", str(faces), "--out", str(run)]
-    # "ferplus" are the weights that ship; what they know of faces is kept, the last layers are made to fit your classes.
+    # "ferplus" are the weights that ship: what they know of faces is kept, the last layers are made for your classes.
     subprocess.run([*command, "--init", "ferplus", *(f"--set={change}" for change in changes)], check=True)
     return run / "best.safetensors"
 
