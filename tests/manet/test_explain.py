@@ -67,12 +67,12 @@ def test_the_evidence_and_the_bias_sum_to_the_score(side: int) -> None:
         (told.local, logits.local, classifier.network.fc_1),
         (told.multi_scale, logits.multi_scale, classifier.network.fc_2),
     ):
-        assert branch.score == pytest.approx(float(ours[0, fear] - ours[0].mean()), abs=1e-4)
+        rounding = 1e-5 * (1 + float(np.abs(branch.evidence.values).sum()))  # an untrained network's sums are large
+        assert branch.score == pytest.approx(float(ours[0, fear] - ours[0].mean()), abs=rounding)
         # The bias was not told to the explainer: it is what no position accounts for.
-        assert branch.bias == pytest.approx(float(linear.bias[fear] - linear.bias.mean()), abs=1e-3)
-    assert sum(patch.evidence for patch in told.patches) == pytest.approx(
-        float(told.local.evidence.values.sum()), abs=1e-3
-    )
+        assert branch.bias == pytest.approx(float(linear.bias[fear] - linear.bias.mean()), abs=rounding)
+    patches = sum(patch.evidence for patch in told.patches)
+    assert patches == pytest.approx(float(told.local.evidence.values.sum()), rel=1e-4, abs=1e-4)
     answer = told.answer.probabilities
     expected = torch.softmax(fuse(logits, 0.6)[0] / FAKE_WEIGHTS.temperature, 0)
     assert list(answer.values()) == pytest.approx(expected.tolist(), abs=1e-4)
@@ -96,10 +96,10 @@ def test_the_map_is_the_class_activation_map_in_closed_form() -> None:
 
 def test_a_patch_is_explained_by_its_own_quarter_alone() -> None:
     """What happens in the lower right corner is far from the upper left patch, which never sees it."""
-    _, explainer = _random(96)
-    face = _noise(96)
+    _, explainer = _random(224)  # a position of the features sees some 50 px around it
+    face = _noise(224)
     changed = FaceInput(None, face.pixels.copy())
-    changed.pixels[80:, 80:] = 255
+    changed.pixels[200:, 200:] = 255
 
     before = explainer.explain(face, Expression.FEAR)
     after = explainer.explain(changed, Expression.FEAR)
