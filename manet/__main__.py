@@ -2,7 +2,7 @@
 
 import typer
 
-from manet.commands import export, predict, weights
+from manet.commands import explain, export, predict, weights
 from manet.errors import ManetError
 
 app = typer.Typer(
@@ -12,6 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(export.export)
 app.add_typer(weights.app, name="weights")
 

@@ -25,6 +25,7 @@ from service.cpus import available_cpus
 from service.detection import DetectorGuard
 from service.engine import NetworkEngine
 from service.errors import InternalError, RateLimited, Unauthorized
+from service.explanations import Explanations
 from service.headers import SecurityHeaders
 from service.keys import KeyDoor, describe_keys, read_keys
 from service.limits import ClientLimits, Turnstile
@@ -33,7 +34,7 @@ from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
 from service.problems import documented
-from service.routes import health, metrics, model, predict
+from service.routes import explain, health, metrics, model, predict
 from service.settings import Settings
 
 _log = logging.getLogger("manet.app")
@@ -75,6 +76,7 @@ def create_app(
         finally:
             parts.admission.draining = True
             parts.predictor.close()
+            parts.explanations.close()
             await parts.scheduler.stop()
 
     app = FastAPIOffline(  # /docs without a byte from another host
@@ -92,7 +94,7 @@ def create_app(
     contract.install(app)
     problems.install(app)
     _surround(app, settings, clock, parts.metrics)
-    for route in (predict, model, metrics):
+    for route in (predict, model, metrics, *([explain] if settings.explain else [])):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
     app.include_router(health.router)
     return app
@@ -145,14 +147,18 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, reload: Cal
         observer=observer,
     )
     guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
+    readable = PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
     predictor = Predictor(
         recognizer,
         scheduler,
         guard=guard,
-        limits=PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
+        limits=readable,
         workers=settings.workers or min(available_cpus(), _MOST_WORKERS),
         clock=clock,
         observer=observer,
+    )
+    explanations = Explanations(
+        recognizer, limits=readable, most=settings.max_explanations, clock=clock, store=settings.weights_dir
     )
     observer.watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
     observer.watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
@@ -169,6 +175,7 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, reload: Cal
         scheduler=scheduler,
         admission=admission,
         predictor=predictor,
+        explanations=explanations,
         metrics=observer,
     )
 

@@ -18,6 +18,7 @@
     ├── DetectionFailed         500  the detector fails on this picture
     ├── FaceFailed              500  the network fails on one face of this picture
     ├── InternalError           500  a defect of the service
+    ├── ExplanationsUnavailable 501  what explanations need is not installed here
     ├── DetectorUnavailable     503  the detector fails on every picture; crops are answered
     ├── NotReady                503  the network does not answer
     ├── Draining                503  the service is being stopped
@@ -161,6 +162,13 @@ class DetectorUnavailable(ServiceError):
 
     status, problem = HTTPStatus.SERVICE_UNAVAILABLE, "detector-unavailable"
     title = "No faces can be looked for"
+
+
+class ExplanationsUnavailable(ServiceError):
+    """What explanations need is not installed on this server."""
+
+    status, problem = HTTPStatus.NOT_IMPLEMENTED, "explanations-unavailable"
+    title = "Explanations are not installed here"
 
 
 class NotReady(ServiceError):

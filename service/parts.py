@@ -7,6 +7,7 @@ from fastapi import Request
 from manet.recognizer import Recognizer
 from service.admission import Admission
 from service.batching.scheduler import Scheduler
+from service.explanations import Explanations
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.settings import Settings
@@ -21,6 +22,7 @@ class Parts:
     scheduler: Scheduler
     admission: Admission
     predictor: Predictor
+    explanations: Explanations
     metrics: Metrics
 
 

@@ -120,6 +120,11 @@ class Settings(BaseSettings):
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one picture, whatever the request asks for."""
 
+    explain: bool = True
+    """Whether there is a /explain; it takes some 600 MB from its first use on, and needs PyTorch and captum."""
+    max_explanations: PositiveInt = 4
+    """The most pictures that are explained or wait for it; more are answered with 429."""
+
     @field_validator("rate_limit")
     @classmethod
     def _is_a_rate(cls, value: str | None) -> str | None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from manet.backends import Device, EngineName, PrecisionName, load_backend
 from manet.errors import ManetError
 from manet.files import write_whole
+from manet.stop import Stop
 from manet.weights import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
 from training.datasets import Name, load, without_broken
@@ -27,7 +28,7 @@ from training.prepare import NOT_FOUND, Preparable, prepare
 from training.recipe import RecipeError
 from training.rehearsal import rehearse
 from training.report import report, rewrite_table
-from training.run import RunFolder, Stop, commit, machine, train
+from training.run import RunFolder, commit, machine, train
 
 DATA = "MANET_DATA_DIR"
 """Environment variable that names the folder of data sets."""

@@ -13,13 +13,11 @@ import csv
 import json
 import os
 import platform
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -32,6 +30,7 @@ from manet.checkpoint import save_weights
 from manet.files import write_whole
 from manet.header import Header, Use
 from manet.labels import Expression
+from manet.stop import Stop
 from manet.weights import get
 from training.confusion import MOST_CLASSES, draw_confusion
 from training.curve import draw_curve
@@ -42,27 +41,6 @@ from training.recipe import Recipe
 
 LIE_AS_IN_FERPLUS: frozenset[Name] = frozenset({"ferplus", "fer2013", "caer_s"})
 """The sets whose faces lie in their pictures as FER+'s do: the same pictures, and those that ``prepare`` aligned."""
-
-
-class Stop:
-    """Whether somebody asked the run to end; set by SIGTERM and SIGINT."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Turn both signals into ``asked`` while inside, and put the old handlers back after."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        old = {number: signal.signal(number, self._ask) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
 
 
 class RunFolder:

@@ -1,33 +1,55 @@
-"""``manet predict``: apparent expressions of the faces in picture files."""
+"""``manet predict``: apparent expressions of the faces in picture files and folders of them."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import itertools
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from manet.backends import Device
+from manet.bulk.drawings import Drawings
+from manet.bulk.pipeline import Failure, Look, Outcome, answers
+from manet.bulk.records import name_of
+from manet.bulk.sheet import ContactSheet
+from manet.bulk.sinks import JsonLines, Sink, check_table, table
+from manet.bulk.terminal import TerminalTable, printable
+from manet.bulk.walk import Found, walk
 from manet.commands.weights import Store
-from manet.drawing import draw_faces
-from manet.errors import PictureError
-from manet.files import write_whole
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels
-from manet.recognizer import MAX_FACES, FaceMode, RecognizedFace, Recognizer
+from manet.pictures import PictureLimits
+from manet.recognizer import MAX_FACES, FaceMode, Recognizer
+from manet.stop import Stop
+from manet.weights import Weights
 
-_DRAWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_MOST_WORKERS = 8
+_MOST_LISTED = 1000
+"""Files that could not be read are listed one by one up to this many, and counted beyond."""
+
+INTERRUPTED = 130
+"""Exit status of work that was asked to end, as shells give it to SIGINT."""
 
 
 def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JPEG, PNG, WebP or BMP pictures.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="JPEG, PNG, WebP or BMP pictures, and folders of them.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the answers as .csv, .jsonl or .parquet.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a contact sheet of all faces as .png.")
+    ] = None,
     draw: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write the picture with boxes and names; a folder for several files."),
+        typer.Option(metavar="OUT", help="Write the picture with boxes and names; a folder for several pictures."),
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
     faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each picture as one.")] = "detect",
@@ -35,83 +57,105 @@ def predict(
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     store: Store = None,
 ) -> None:
-    """Name the apparent expression of each face, with its probability; exit status 1 if a file could not be read."""
-    targets = _targets(files, draw)
+    """Name the apparent expression of each face, with its probability.
+
+    Folders are searched to the bottom; hidden files, and files whose names do not end like a picture's, are passed
+    over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no picture at
+    all, and 130 after Ctrl-C, which finishes the pictures in work and leaves whole files.
+    """
+    try:
+        if out is not None:
+            check_table(out)
+        pictures: list[ContactSheet | Drawings] = []
+        if sheet is not None:
+            pictures.append(ContactSheet(sheet))
+        if draw is not None:
+            pictures.append(Drawings(paths, draw))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     recognizer = Recognizer.from_weights(weights, store=store, device=device)
-    limits = PictureLimits()
-    columns = ("face", "x", "y", "width", "height", "expression", "next")
-    table = Table(Column("file", overflow="fold"), *columns, box=None, pad_edge=False)
-    failed = 0
-    for path in files:
-        try:
-            image = read_picture(path.read_bytes(), limits=limits)
-        except (PictureError, OSError) as error:
-            failed += 1
-            _report(path, error, as_json)
-            continue
-        found = recognizer.recognize(image, faces=faces, max_faces=max_faces)
-        if as_json:
-            typer.echo(json.dumps({"file": str(path), **_answer(image, found, recognizer.weights.id)}))
-        else:
-            _add_rows(table, path, found)
-        if path in targets:
-            picture = draw_faces(image, found)
-            write_whole(targets[path], picture.save)
-    if not as_json and table.row_count:
-        Console().print(table)
-    if failed:
+    look = Look(faces=faces, max_faces=max_faces, keep_image=bool(pictures), limits=PictureLimits())
+    stop, tally = Stop(), _Tally()
+
+    def named() -> Iterator[Found]:
+        return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in pictures))
+
+    with stop.on_signals(), ExitStack() as closing:
+        sinks: list[Sink] = [*pictures, *_written(out, as_json, recognizer.weights)]
+        for sink in sinks:
+            closing.callback(sink.close)
+        files = itertools.takewhile(lambda _: not stop.asked, named())
+        outcomes = answers(files, recognizer, look, workers=_workers())
+        for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
+            tally.add(outcome)
+            for sink in sinks:
+                sink.add(outcome)
+    _report(tally, Console(stderr=True), listed=not as_json, counted=out is not None or stop.asked)
+    if stop.asked:
+        raise typer.Exit(INTERRUPTED)
+    if tally.failed or not tally.pictures:
         raise typer.Exit(1)
 
 
-def _targets(files: Sequence[Path], draw: Path | None) -> dict[Path, Path]:
-    """Return where each file's drawing goes: the one file named, or one of the same name in the folder named.
-
-    Raises:
-        typer.BadParameter: if a drawing would have no format, or two would have the same name.
-    """
-    if draw is None:
-        return {}
-    if len(files) == 1:
-        if draw.suffix.lower() not in _DRAWN:
-            raise typer.BadParameter(f"--draw writes {', '.join(_DRAWN)}; {draw} is none of them")
-        return {files[0]: draw}
-    targets = {path: draw / f"{path.stem}.png" for path in files}
-    if len(set(targets.values())) < len(targets):
-        raise typer.BadParameter("two files of the same name would be drawn to one; give them one by one")
-    return targets
-
-
-def _report(path: Path, error: Exception, as_json: bool) -> None:
-    reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink]:
+    """Return what writes the answers: a file, lines on standard output, or a table where neither is asked for."""
+    sinks: list[Sink] = [] if out is None else [table(out, weights)]
     if as_json:
-        typer.echo(json.dumps({"file": str(path), "error": reason}))
-    else:
-        typer.secho(f"{path}: {reason}", fg="red", err=True)
+        return [*sinks, JsonLines(sys.stdout, weights.id)]
+    return sinks or [TerminalTable(Console())]
 
 
-def _answer(image: Pixels, found: Sequence[RecognizedFace], model: str) -> dict[str, Any]:
-    """Return what the service would answer, under the same names."""
-    height, width = image.shape[:2]
-    return {"model": model, "image": {"width": width, "height": height}, "faces": [_face(face) for face in found]}
+@dataclass(slots=True)
+class _Tally:
+    """What came of it all."""
+
+    pictures: int = 0
+    failed: int = 0
+    faces: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        if not isinstance(outcome, Failure):
+            self.pictures += 1
+            self.faces.update(face.expression for face in outcome.faces)
+            return
+        self.failed += 1
+        if self.failed <= _MOST_LISTED:
+            self.failures.append((printable(name_of(outcome)), outcome.reason))
 
 
-def _face(face: RecognizedFace) -> dict[str, Any]:
-    where = face.face
-    return {
-        "box": None if where is None else asdict(where.box),
-        "detection_confidence": None if where is None else where.confidence,
-        "landmarks": None if where is None else asdict(where.landmarks),
-        "expression": face.expression,
-        "confidence": face.confidence,
-        "probabilities": dict(face.probabilities),
-    }
+def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[Outcome]:
+    """Yield the outcomes, with a bar for a person who watches; only then the files are counted beforehand."""
+    console = Console(stderr=True)
+    total = count() if console.is_terminal else 0
+    if total <= 1:
+        yield from outcomes
+        return
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(outcomes, total=total)
 
 
-def _add_rows(table: Table, path: Path, found: Sequence[RecognizedFace]) -> None:
-    if not found:
-        table.add_row(str(path), "none")
-    for number, face in enumerate(found, start=1):
-        box = None if face.face is None else face.face.box
-        place = ["-"] * 4 if box is None else [f"{v:.0f}" for v in (box.x, box.y, box.width, box.height)]
-        first, second = sorted(face.probabilities.items(), key=lambda entry: -entry[1])[:2]
-        table.add_row(str(path), str(number), *place, *(f"{name} {share:.0%}" for name, share in (first, second)))
+def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> None:
+    """Tell what could not be read, and, where nothing else tells it, how much was done."""
+
+    def say(line: str, style: str | None = None) -> None:
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    if listed:
+        for name, reason in tally.failures:
+            say(f"{name}: {reason}", "red")
+        if tally.failed > len(tally.failures):
+            say(f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
+    if not tally.pictures and not tally.failed:
+        say("no pictures there", "red")
+    if counted:
+        unread = f", {tally.failed:,} files that could not be read" if tally.failed else ""
+        shares = ", ".join(f"{expression} {number:,}" for expression, number in tally.faces.most_common())
+        say(f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{shares and f': {shares}'}")
+
+
+def _workers() -> int:
+    """Return how many threads look at pictures: as many as the CPUs that the process may use, up to eight."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, allowed)

@@ -26,8 +26,8 @@ router = APIRouter(tags=["predict"])
 T = TypeVar("T")
 
 
-_PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
-_HOST = "http://127.0.0.1:8000"
+PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
+HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
     errors.MalformedRequest,
     errors.UploadTimedOut,
@@ -51,7 +51,7 @@ Most = Annotated[
     operation_id="predict",
     summary="Apparent expressions of the faces in one picture",
     response_model=Prediction,
-    openapi_extra=form("image", _PICTURE, curl=f"curl -F image=@face.jpg {_HOST}/predict"),
+    openapi_extra=form("image", PICTURE, curl=f"curl -F image=@face.jpg {HOST}/predict"),
     responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
     | documented(
         *_REFUSALS,
@@ -95,8 +95,8 @@ async def predict(
     summary="Apparent expressions of the faces in many pictures",
     openapi_extra=form(
         "images",
-        {"type": "array", "minItems": 1, "items": _PICTURE},
-        curl=f"curl -F images=@one.jpg -F images=@two.jpg {_HOST}/predict/batch",
+        {"type": "array", "minItems": 1, "items": PICTURE},
+        curl=f"curl -F images=@one.jpg -F images=@two.jpg {HOST}/predict/batch",
     ),
     responses=succeeded("A prediction or a problem for each picture.") | documented(*_REFUSALS),
 )

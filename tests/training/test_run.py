@@ -25,6 +25,7 @@ from manet.errors import CheckpointError, UnknownWeightsError
 from manet.header import Header
 from manet.labels import CLASS_ORDERS
 from manet.model import MANet
+from manet.stop import Stop
 from training import recipe as recipes
 from training.__main__ import app
 from training.datasets import ferplus
@@ -33,7 +34,7 @@ from training.distributed import World
 from training.initial import start
 from training.loop import Trainer
 from training.recipe import Averaging, Cycle, Cycles, Recipe
-from training.run import RunFolder, Stop, train, weights_header
+from training.run import RunFolder, train, weights_header
 
 QUIET = Console(quiet=True)
 ALONE = World(torch.device("cpu"))

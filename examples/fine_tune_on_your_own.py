@@ -1,0 +1,56 @@
+"""Fine-tune the shipped weights on a folder of your own faces, and answer with the result.
+
+    python examples/fine_tune_on_your_own.py MY_FACES RUN
+
+``MY_FACES`` holds face crops in one folder for each expression, in two parts:
+
+    MY_FACES/train/happiness/*.jpg    MY_FACES/train/neutral/*.jpg    ...
+    MY_FACES/valid/happiness/*.jpg    MY_FACES/valid/neutral/*.jpg    ...
+
+The recipe, ``my_faces.toml`` beside this file, says how it is trained, and its comments say what to change. This needs
+the training package: ``pip install 'manet[train]'``.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from manet import Recognizer
+from manet.pictures import PictureLimits, read_picture
+
+RECIPE = Path(__file__).with_name("my_faces.toml")
+
+
+def fine_tune(faces: Path, run: Path, *changes: str) -> Path:
+    """Train, and return the file of the best epoch's weights.
+
+    Args:
+        faces: the folder of faces.
+        run: a new folder for the run; it can be stopped at any time and goes on with ``manet-train fit --resume``.
+        changes: fields of the recipe to set otherwise, such as ``epochs=20``.
+    """
+    command = [sys.executable, "-m", "training", "fit", str(RECIPE), "--data", str(faces), "--out", str(run)]
+    # "ferplus" are the weights that ship: what they know of faces is kept, the last layers are made for your classes.
+    subprocess.run([*command, "--init", "ferplus", *(f"--set={change}" for change in changes)], check=True)
+    return run / "best.safetensors"
+
+
+def main() -> None:
+    """Train, then answer every picture of the part that was not trained on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("faces", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--set", action="append", default=[], help="a field of the recipe, such as epochs=20")
+    asked = parser.parse_args()
+    weights = fine_tune(asked.faces, asked.run, *asked.set)
+    # A file of weights says itself how it is to be used; manet-serve takes it, too: MANET_WEIGHTS=RUN/best.safetensors
+    recognizer = Recognizer.from_weights(str(weights))
+    for picture in sorted((asked.faces / "valid").glob("*/*")):
+        image = read_picture(picture.read_bytes(), limits=PictureLimits())
+        [face] = recognizer.recognize(image, faces="whole")
+        print(f"{picture.parent.name}/{picture.name}: {face.expression} {face.confidence:.0%}")
+
+
+if __name__ == "__main__":
+    main()

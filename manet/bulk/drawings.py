@@ -1,0 +1,73 @@
+"""Drawings: each picture with its faces marked, as a file of its own."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from manet.bulk.pipeline import Failure, Outcome
+from manet.bulk.walk import Found
+from manet.drawing import draw_faces
+from manet.files import write_whole
+
+FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""What a single drawing is written as, by the end of its name."""
+
+
+class Drawings:
+    """Draws the pictures; see ``manet.bulk.sinks.Sink``.
+
+    A single file is drawn to the file named. Of several, each is drawn to the folder named, as ``STEM.png``; a picture
+    from a folder keeps its place in it and its whole name, ``below/a.jpg.png``, under the folder's name if others were
+    given too.
+
+    Args:
+        paths: all that was named, files and folders.
+        target: where the drawings go.
+
+    Raises:
+        ValueError: if a drawing would have no format, two would have the same name, or one that of a picture.
+    """
+
+    def __init__(self, paths: Sequence[Path], target: Path) -> None:
+        self._target = target
+        self._single = len(paths) == 1 and not os.path.isdir(paths[0])
+        self._several = len(paths) > 1
+        if self._single and target.suffix.lower() not in FORMATS:
+            raise ValueError(f"--draw writes {', '.join(FORMATS)}; {target} is none of them")
+        names = [_name(path) if os.path.isdir(path) else f"{path.stem}.png" for path in paths]
+        if len(set(names)) < len(names):
+            raise ValueError("two files of the same name would be drawn to one; give them one by one")
+        if any(self._overwrites(path) for path in paths):
+            raise ValueError(f"the drawings would lie among the pictures that they are made from: {target}")
+
+    def of(self, file: Found) -> Path:
+        """Return where a file is drawn to."""
+        if self._single:
+            return self._target
+        if file.root is None:
+            return self._target / f"{file.path.stem}.png"
+        below = file.path.relative_to(file.root)
+        folder = self._target / _name(file.root) if self._several else self._target
+        return folder / below.with_name(f"{below.name}.png")
+
+    def _overwrites(self, path: Path) -> bool:
+        place = self._target if os.path.isdir(path) else self.of(Found(path))
+        return os.path.abspath(place) == os.path.abspath(path)
+
+    def made(self, path: Path) -> bool:
+        """Return whether a path is the target itself, so that drawings are not drawn again."""
+        return os.path.abspath(path) == os.path.abspath(self._target)
+
+    def add(self, outcome: Outcome) -> None:
+        """Draw a picture."""
+        if isinstance(outcome, Failure) or outcome.image is None:
+            return
+        picture = draw_faces(outcome.image, outcome.faces)
+        write_whole(self.of(outcome.file), picture.save)
+
+    def close(self) -> None:
+        """Nothing is left to do: each drawing is whole when it is there."""
+
+
+def _name(folder: Path) -> str:
+    return Path(os.path.abspath(folder)).name

@@ -1,0 +1,27 @@
+"""Stop: whether somebody asked long work to end; such work looks at it between two pieces and leaves whole files."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Whether somebody asked the work to end; set by SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Turn both signals into ``asked`` while inside, and put the old handlers back after."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        old = {number: signal.signal(number, self._ask) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True

@@ -1,0 +1,208 @@
+"""Explanations: numbers that add up, maps that lie where they should, and that point at what counts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from bench.explain import MAPS, measure
+from manet.__main__ import app
+from manet.backends.torch import FusedClassifier, TorchBackend
+from manet.drawing import draw_attention, draw_evidence
+from manet.explain import Explainer
+from manet.explanation import FaceMap, record
+from manet.labels import CLASS_ORDERS, Expression
+from manet.model import MANet, fuse
+from manet.preprocess import Pixels, Preprocessing
+from manet.recognizer import FaceInput, Recognizer
+from manet.tensors import normalised
+from tests.service.fakes import WEIGHTS as FAKE_WEIGHTS
+from tests.service.fakes import FakeDetector
+
+EIGHT = CLASS_ORDERS["ferplus"]
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[Recognizer, Explainer]:
+    """The shipped weights."""
+    recognizer = Recognizer.from_weights(engine="torch")
+    return recognizer, Explainer.load(recognizer)
+
+
+@pytest.fixture(scope="module")
+def astronaut(real: tuple[Recognizer, Explainer]) -> FaceInput:
+    [face] = real[0].find(skimage.data.astronaut(), max_faces=1)
+    return face
+
+
+def _random(side: int) -> tuple[FusedClassifier, Explainer]:
+    torch.manual_seed(0)
+    spec = Preprocessing(input_size=side, colour="rgb")
+    classifier = FusedClassifier(MANet(8), spec, 0.6).eval()
+    recognizer = Recognizer(FAKE_WEIGHTS, TorchBackend(classifier, torch.device("cpu")), FakeDetector())
+    return classifier, Explainer(recognizer, classifier)
+
+
+def _noise(side: int) -> FaceInput:
+    return FaceInput(None, np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("side", [32, 72, 96])
+def test_the_evidence_and_the_bias_sum_to_the_score(side: int) -> None:
+    classifier, explainer = _random(side)
+    face = _noise(side)
+
+    told = explainer.explain(face, Expression.FEAR)
+
+    with torch.no_grad():
+        x = normalised(torch.from_numpy(face.pixels)[None].permute(0, 3, 1, 2), classifier.spec)
+        logits = classifier.network(x)
+    fear = EIGHT.index(Expression.FEAR)
+    for branch, ours, linear in (
+        (told.local, logits.local, classifier.network.fc_1),
+        (told.multi_scale, logits.multi_scale, classifier.network.fc_2),
+    ):
+        rounding = 1e-5 * (1 + float(np.abs(branch.evidence.values).sum()))  # an untrained network's sums are large
+        assert branch.score == pytest.approx(float(ours[0, fear] - ours[0].mean()), abs=rounding)
+        # The bias was not told to the explainer: it is what no position accounts for.
+        assert branch.bias == pytest.approx(float(linear.bias[fear] - linear.bias.mean()), abs=rounding)
+    patches = sum(patch.evidence for patch in told.patches)
+    assert patches == pytest.approx(float(told.local.evidence.values.sum()), rel=1e-4, abs=1e-4)
+    answer = told.answer.probabilities
+    expected = torch.softmax(fuse(logits, 0.6)[0] / FAKE_WEIGHTS.temperature, 0)
+    assert list(answer.values()) == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_the_map_is_the_class_activation_map_in_closed_form() -> None:
+    classifier, explainer = _random(64)
+    face = _noise(64)
+    kept: list[torch.Tensor] = []
+    hook = classifier.network.layer4_2.register_forward_hook(lambda _m, _i, output: kept.append(output))
+
+    told = explainer.explain(face, Expression.ANGER)
+
+    hook.remove()
+    weight = classifier.network.fc_2.weight.detach()
+    anger = weight[EIGHT.index(Expression.ANGER)] - weight.mean(dim=0)
+    features = kept[0].detach()[0]
+    expected = torch.einsum("k,khw->hw", anger, features) / features[0].numel()
+    assert told.multi_scale.evidence.values == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_a_patch_is_explained_by_its_own_quarter_alone() -> None:
+    """What happens in the lower right corner is far from the upper left patch, which never sees it."""
+    _, explainer = _random(224)  # a position of the features sees some 50 px around it
+    face = _noise(224)
+    changed = FaceInput(None, face.pixels.copy())
+    changed.pixels[200:, 200:] = 255
+
+    before = explainer.explain(face, Expression.FEAR)
+    after = explainer.explain(changed, Expression.FEAR)
+
+    assert [
+        a.evidence == pytest.approx(b.evidence, abs=1e-6) for a, b in zip(before.patches, after.patches, strict=True)
+    ] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert all(0 <= patch.attention <= 1 for patch in before.patches)
+    assert before.attention.values.shape == before.local.evidence.values.shape
+    assert sum(patch.share for patch in before.patches) == pytest.approx(1)
+
+
+def test_a_map_lies_over_the_face_where_its_positions_are() -> None:
+    grid = np.arange(9, dtype=np.float32).reshape(3, 3)
+
+    whole = FaceMap(grid, stride=32).laid_over(80)
+    cut = FaceMap(grid, stride=16, seam=(2, 32)).laid_over(48)
+
+    assert whole.shape == (80, 80)
+    assert (whole[0, 0], whole[32, 32], whole[64, 64], whole[79, 79]) == (0, 4, 8, 8)
+    assert whole[16, 0] == pytest.approx(1.5)
+    assert (cut[0, 0], cut[16, 16], cut[31, 31], cut[32, 32]) == (0, 4, 4, 8)
+
+
+@pytest.mark.parametrize("side", [32, 72, 80, 88])
+def test_the_seam_is_where_the_network_cuts(side: int) -> None:
+    classifier, explainer = _random(side)
+    sizes: list[tuple[int, int]] = []
+    network = classifier.network
+    hooks = [
+        network.layer2.register_forward_hook(lambda _m, _i, output: sizes.append(output.shape[-1])),
+        network.layer3_1_p1.register_forward_hook(lambda _m, inputs, _o: sizes.append(inputs[0].shape[-1])),
+    ]
+    told = explainer.explain(_noise(side))
+    for hook in hooks:
+        hook.remove()
+
+    features, first = sizes[:2]
+    assert features == -(-side // 8)
+    assert told.local.evidence.seam == (told.local.evidence.seam[0], 8 * first)
+    assert told.fused().shape == (side, side)
+
+
+def test_an_expression_that_the_weights_do_not_know() -> None:
+    _, explainer = _random(32)
+    with pytest.raises(ValueError, match="boredom is none of them"):
+        explainer.explain(_noise(32), "boredom")
+
+
+def test_evidence_is_red_for_and_blue_against() -> None:
+    face = np.full((4, 4, 3), 100, np.uint8)
+    values = np.zeros((4, 4), np.float32)
+    values[0, 0], values[3, 3] = 2.0, -1.0
+
+    drawn = np.asarray(draw_evidence(face, values, 4)).astype(int)
+    shut = np.asarray(draw_attention(face, np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4), 4))
+
+    assert drawn[0, 0, 0] - drawn[0, 0, 2] > drawn[3, 3, 2] - drawn[3, 3, 0] > 20
+    assert (drawn[1, 2] == 100).all()
+    assert (shut[0, 0].max(), shut[3, 3].min()) == (0, 100)
+    assert (np.asarray(draw_evidence(face, np.zeros((4, 4), np.float32), 4)) == 100).all()
+
+
+def test_covering_what_it_points_at_moves_the_answer_more_than_covering_as_much_elsewhere(
+    real: tuple[Recognizer, Explainer], astronaut: FaceInput
+) -> None:
+    """The large version, on FER+, is ``bench/explain.py``; here the same code runs over one face in four variants."""
+    faces: list[Pixels] = [astronaut.pixels, astronaut.pixels[:, ::-1].copy()]
+    faces += [(face * 0.6 + 60).astype(np.uint8) for face in faces]
+
+    drops = measure(*real, faces, side=28, squares=8, seed=1)
+
+    for name in MAPS:
+        assert (drops.pointed[name] > drops.random).mean() >= 0.75, name
+        assert drops.pointed[name].mean() > drops.random.mean(), name
+
+
+def test_the_command_tells_and_draws(tmp_path: Path) -> None:
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "face.png")
+    run = CliRunner(env={"COLUMNS": "200"}).invoke
+
+    told = run(app, ["explain", str(tmp_path / "face.png"), "--out", str(tmp_path / "why")])
+    machine = run(app, ["explain", str(tmp_path / "face.png"), "--json", "--expression", "fear"])
+    broken = run(app, ["explain", str(tmp_path / "absent.png")])
+
+    assert told.exit_code == 0, told.output
+    assert told.stdout.startswith("face 1: answer happiness 100%, local happiness 100%, multi-scale happiness 100%")
+    assert "lower left" in told.stdout
+    names = [f"face-1-{name}.png" for name in ("attention", "face", "local", "multi-scale")]
+    assert sorted(path.name for path in (tmp_path / "why").iterdir()) == names
+    [face] = json.loads(machine.stdout)["faces"]
+    assert (face["expression"], face["explanation"]["expression"]) == ("happiness", "fear")
+    assert (broken.exit_code, "No such file" in broken.stderr) == (1, True)
+
+
+def test_the_record_is_plain_json(real: tuple[Recognizer, Explainer], astronaut: FaceInput) -> None:
+    told = record(real[1].explain(astronaut))
+
+    assert json.loads(json.dumps(told)) == told
+    assert np.array(told["attention"]).shape == (6, 6)
+    assert np.array(told["multi_scale"]["evidence"]).shape == (3, 3)

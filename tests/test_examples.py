@@ -1,0 +1,83 @@
+"""The examples run as their readers would run them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from tests.test_readme import serving
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        cwd=EXAMPLES.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    Image.fromarray(skimage.data.astronaut()).save(folder / "face.png")
+    Image.linear_gradient("L").save(folder / "empty.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def test_there_is_no_example_that_no_test_runs() -> None:
+    tests = Path(__file__).read_text()
+    assert all(f'"{path.name}"' in tests for path in EXAMPLES.glob("*.py"))
+
+
+def test_a_program_calls_the_service(album: Path) -> None:
+    with serving() as address:
+        told = run("call_the_service.py", album / "face.png", "--url", address)
+        broken = subprocess.run(
+            [sys.executable, EXAMPLES / "call_the_service.py", album / "notes.txt", "--url", address],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert re.fullmatch(r"happiness \d+% at \d+, \d+\n", told)
+    assert "Not a picture format that is read" in broken.stderr
+
+
+def test_a_program_embeds_the_recognizer(album: Path, tmp_path: Path) -> None:
+    told = run("embed_the_recognizer.py", album, tmp_path / "sorted")
+
+    assert told.splitlines() == ["empty.png: no face", "face.png: happiness", "notes.txt: not a picture"]
+    assert (tmp_path / "sorted/happiness/face.png").is_file()
+
+
+def test_a_program_fine_tunes_on_its_own_faces(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 8), ("valid", 2)):
+        for grey, expression in ((60, "happiness"), (180, "sadness")):
+            folder = tmp_path / "faces" / part / expression
+            folder.mkdir(parents=True)
+            for number in range(count):
+                drawn = (generator.integers(0, 40, (48, 48)) + grey).astype(np.uint8)
+                Image.fromarray(drawn).save(folder / f"{number}.png")
+    quick = ["epochs=1", "input_size=32", 'schedule={kind="step",rate=0.01,every=1,gamma=1}']
+
+    told = run("fine_tune_on_your_own.py", tmp_path / "faces", tmp_path / "run", *(f"--set={one}" for one in quick))
+
+    assert (tmp_path / "run/best.safetensors").is_file()
+    answers = [line for line in told.splitlines() if line.startswith(("happiness/", "sadness/"))]
+    assert len(answers) == 4
+    assert all(re.search(r": (happiness|sadness) \d+%$", line) for line in answers)
