@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from manet.errors import PictureError
 from service.batching.errors import BatchingError
 from service.errors import NAMESPACE, InvalidParameter, ServiceError, translate
+from service.protocol import InferenceProblem
 from service.schemas import Problem
 
 _log = logging.getLogger("manet.problems")
@@ -20,9 +21,17 @@ _log = logging.getLogger("manet.problems")
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem(status: HTTPStatus, kind: str, title: str, detail: str, headers: dict[str, str]) -> JSONResponse:
-    """Return a problem as a response."""
+INFERENCE = "/v2"
+"""Where the Open Inference Protocol begins: below it a problem also has the member that the protocol's clients read."""
+
+
+def problem(
+    status: HTTPStatus, kind: str, title: str, detail: str, headers: dict[str, str], *, path: str = ""
+) -> JSONResponse:
+    """Return a problem as a response to a request for that path."""
     body = Problem(type=NAMESPACE + kind, title=title, status=status, detail=detail)
+    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+        body = InferenceProblem(**body.model_dump(), error=detail)
     return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -32,18 +41,18 @@ def described(error: ServiceError | PictureError | BatchingError) -> Problem:
     return Problem(type=NAMESPACE + known.problem, title=known.title, status=known.status, detail=known.detail)
 
 
-def answer(error: ServiceError) -> JSONResponse:
-    """Return the response that an error of the service is."""
+def answer(error: ServiceError, *, path: str = "") -> JSONResponse:
+    """Return the response that an error of the service is to a request for that path."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return problem(error.status, error.problem, error.title, error.detail, headers)
+    return problem(error.status, error.problem, error.title, error.detail, headers, path=path)
 
 
-def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """Return errors as the contract shows them; those of one status share an entry."""
+def documented(*errors: type[ServiceError], schema: type[Problem] = Problem) -> dict[int | str, dict[str, Any]]:
+    """Return errors as the contract shows them, in the form of that schema; those of one status share an entry."""
     titles: dict[int | str, list[str]] = {}
     for error in errors:
         titles.setdefault(int(error.status), []).append(f"{error.title} (`{NAMESPACE}{error.problem}`).")
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": schema.model_json_schema()}}
     return {status: {"description": " ".join(lines), "content": content} for status, lines in titles.items()}
 
 
@@ -51,30 +60,32 @@ def install(app: FastAPI) -> None:
     """Make every error of an application a problem."""
 
     @app.exception_handler(ServiceError)
-    async def _service(_request: Request, error: ServiceError) -> JSONResponse:
-        return answer(error)
+    async def _service(request: Request, error: ServiceError) -> JSONResponse:
+        return answer(error, path=request.scope["path"])
 
     @app.exception_handler(PictureError)
     @app.exception_handler(BatchingError)
-    async def _below(_request: Request, error: PictureError | BatchingError) -> JSONResponse:
-        return answer(translate(error))
+    async def _below(request: Request, error: PictureError | BatchingError) -> JSONResponse:
+        return answer(translate(error), path=request.scope["path"])
 
     @app.exception_handler(RequestValidationError)
-    async def _parameters(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(InvalidParameter("; ".join(_sentences(error.errors()))))
+    async def _parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(InvalidParameter("; ".join(_sentences(error.errors()))), path=request.scope["path"])
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
         kind = status.phrase.lower().replace(" ", "-")
-        return problem(status, kind, status.phrase, status.description or status.phrase, dict(error.headers or {}))
+        detail, headers = status.description or status.phrase, dict(error.headers or {})
+        return problem(status, kind, status.phrase, detail, headers, path=request.scope["path"])
 
     @app.exception_handler(Exception)
-    async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
         # The server logs the traceback; the client learns nothing of it.
         _log.error("an unforeseen %s; this is a defect of the service", type(error).__name__)
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-        return problem(status, "internal-error", "The service failed", "this is a defect of the service", {})
+        detail = "this is a defect of the service"
+        return problem(status, "internal-error", "The service failed", detail, {}, path=request.scope["path"])
 
 
 def _sentences(errors: Iterable[Any]) -> list[str]:

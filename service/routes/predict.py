@@ -5,12 +5,12 @@ from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from manet.errors import PictureError
 from manet.recognizer import FaceMode
 from service import errors
 from service.batching.errors import BatchingError
+from service.connection import while_connected
 from service.parts import Parts, parts
 from service.predictor import Recognized
 from service.problems import described, documented
@@ -73,7 +73,7 @@ async def predict(
         [data] = await read_pictures(request, "image", most=1, limit=limit, seconds=seconds)
         most = _most(max_faces, settings)
         work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
-        found = await _while_connected(request, work)
+        found = await while_connected(request, work)
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={1e3 * s:.1f}" for name, s in found.seconds.items())
     return _prediction(found, parts)
 
@@ -107,7 +107,7 @@ async def predict_batch(
                 return Row(problem=described(error))
             return Row(prediction=_prediction(found, parts))
 
-        return Predictions(results=await _while_connected(request, _all(map(row, pictures))))
+        return Predictions(results=await while_connected(request, _all(map(row, pictures))))
 
 
 async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -127,27 +127,3 @@ def _prediction(found: Recognized, parts: Parts) -> Prediction:
         image=Image(width=found.width, height=found.height),
         faces=[Face.of(face) for face in found.faces],
     )
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the outcome of some work, unless the client hangs up first: then the work is cancelled.
-
-    Raises:
-        ClientDisconnect: if the client hung up.
-    """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_hang_up(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return await working
-    finally:
-        # Whatever did not end by itself, here or because this very request was cancelled, is ended now.
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

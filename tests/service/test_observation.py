@@ -130,7 +130,8 @@ async def test_the_contract_describes_the_upload_and_every_error() -> None:
     assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "429", "500", "503", "504"}
     for status, response in operation["responses"].items():
         assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
-    ids = [o["operationId"] for path in contract["paths"].values() for o in path.values()]
+    ours = {path: item for path, item in contract["paths"].items() if not path.startswith("/v2")}
+    ids = [o["operationId"] for path in ours.values() for o in path.values()]
     assert sorted(ids) == [
         "getLiveness",
         "getMetrics",
