@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -23,6 +25,9 @@ from service.parts import Parts
 from service.predictor import Predictor
 from service.routes import health, metrics, model, predict, v2
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 _log = logging.getLogger("manet.app")
 
@@ -45,7 +50,8 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
         recognizer: the network and the detector, loaded.
         clock: the time.
     """
-    parts = _parts(settings, recognizer, clock)
+    tracing = _tracing(settings)
+    parts = _parts(settings, recognizer, clock, tracing)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -59,6 +65,8 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
             parts.admission.draining = True
             parts.predictor.close()
             await parts.scheduler.stop()
+            if tracing is not None:
+                await tracing.close()
 
     app = FastAPIOffline(  # /docs without a byte from another host
         title="MA-Net",
@@ -72,15 +80,28 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     app.state.parts = parts
     app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
     app.add_middleware(RequestId)
+    if tracing is not None:
+        app.add_middleware(tracing.middleware)
     problems.install(app)
     for route in (predict, v2, model, health, metrics):
         app.include_router(route.router)
     return app
 
 
-def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
+def _tracing(settings: Settings) -> "Tracing | None":
+    if settings.otlp_endpoint is None:
+        return None
+    # Imported late, so that a process which traces nothing loads nothing for it.
+    from service.tracing import Tracing  # noqa: PLC0415
+
+    return Tracing(str(settings.otlp_endpoint), wall=time.time_ns)
+
+
+def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, tracing: "Tracing | None") -> Parts:
     observer = Metrics()
-    scheduler = Scheduler(
+    new_scheduler = Scheduler if tracing is None else tracing.scheduler
+    new_predictor = Predictor if tracing is None else tracing.predictor
+    scheduler = new_scheduler(
         NetworkEngine(recognizer.backend, len(recognizer.weights.classes)),
         side=recognizer.weights.preprocessing.input_size,
         policy=BatchPolicy(settings.max_batch_size, settings.batch_window),
@@ -94,7 +115,7 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock) -> Parts:
         clock=clock,
         observer=observer,
     )
-    predictor = Predictor(
+    predictor = new_predictor(
         recognizer,
         scheduler,
         limits=PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),

@@ -4,10 +4,11 @@ Each is an environment variable ``MANET_NAME`` and a flag ``--name`` of ``manet-
 variable, the variable over the default.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, HttpUrl, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from manet.backends import Device, EngineName, PrecisionName
@@ -29,6 +30,10 @@ class Settings(BaseSettings):
     """TCP port; 0 takes a free one."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe messages that are logged."""
+
+    otlp_endpoint: HttpUrl | None = None
+    """URL to send traces to, by OTLP over HTTP, such as http://localhost:4318/v1/traces; needs the extra otel. By
+    default there are none."""
 
     weights: str = "ferplus"
     """Id of the weights (`manet weights list`), or a .safetensors file that manet-train wrote."""
@@ -72,3 +77,17 @@ class Settings(BaseSettings):
     """The largest picture, width times height; more is answered with 413 before it is decoded."""
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one picture, whatever the request asks for."""
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _can_trace(cls, endpoint: HttpUrl | None) -> HttpUrl | None:
+        if endpoint is not None and not _installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+            raise ValueError("traces need the extra otel: pip install 'manet[otel]'")
+        return endpoint
+
+
+def _installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) for module in modules)
+    except ModuleNotFoundError:  # of the package around one
+        return False
