@@ -18,6 +18,7 @@ from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.cpus import available_cpus
+from service.detector import TimedDetector
 from service.engine import NetworkEngine
 from service.metrics import Metrics
 from service.middleware import RequestId, Stopwatch
@@ -99,6 +100,16 @@ def _tracing(settings: Settings) -> "Tracing | None":
 
 def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, tracing: "Tracing | None") -> Parts:
     observer = Metrics()
+    detector = TimedDetector(recognizer.detector, clock=clock, observer=observer)
+    recognizer = Recognizer(recognizer.weights, recognizer.backend, detector)
+    backend = recognizer.backend
+    observer.build(
+        version=manet.__version__,
+        weights=recognizer.weights.id,
+        backend=backend.name,
+        precision=backend.precision,
+        device=backend.device,
+    )
     new_scheduler = Scheduler if tracing is None else tracing.scheduler
     new_predictor = Predictor if tracing is None else tracing.predictor
     scheduler = new_scheduler(

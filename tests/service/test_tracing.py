@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ async def test_a_request_is_a_span_whose_children_tell_where_its_time_went(colle
     assert stages[2].end_time_unix_nano - stages[2].start_time_unix_nano >= 0.05e9
     edges = [began, request.start_time_unix_nano, picture.start_time_unix_nano]
     assert edges == sorted(edges)
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in pairwise(stages):
         assert abs(after.start_time_unix_nano - before.end_time_unix_nano) < 5e6
 
 
