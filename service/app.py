@@ -100,16 +100,7 @@ def _tracing(settings: Settings) -> "Tracing | None":
 
 def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, tracing: "Tracing | None") -> Parts:
     observer = Metrics()
-    detector = TimedDetector(recognizer.detector, clock=clock, observer=observer)
-    recognizer = Recognizer(recognizer.weights, recognizer.backend, detector)
-    backend = recognizer.backend
-    observer.build(
-        version=manet.__version__,
-        weights=recognizer.weights.id,
-        backend=backend.name,
-        precision=backend.precision,
-        device=backend.device,
-    )
+    recognizer = _observed(recognizer, clock, observer)
     new_scheduler = Scheduler if tracing is None else tracing.scheduler
     new_predictor = Predictor if tracing is None else tracing.predictor
     scheduler = new_scheduler(
@@ -145,3 +136,16 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, tracing: "T
         predictor=predictor,
         metrics=observer,
     )
+
+
+def _observed(recognizer: Recognizer, clock: Clock, observer: Metrics) -> Recognizer:
+    """Return a recognizer whose detector is timed, and tell the observer what serves."""
+    weights, backend = recognizer.weights, recognizer.backend
+    observer.build(
+        version=manet.__version__,
+        weights=weights.id,
+        backend=backend.name,
+        precision=backend.precision,
+        device=backend.device,
+    )
+    return Recognizer(weights, backend, TimedDetector(recognizer.detector, clock=clock, observer=observer))
