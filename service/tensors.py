@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from manet.preprocess import Pixels
-from service.errors import InvalidTensor, MalformedRequest
+from service.errors import InvalidTensor, MalformedRequest, PayloadTooLarge
 from service.protocol import (
     InferenceRequest,
     InferenceResponse,
@@ -30,10 +30,8 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 IMAGES = "images"
 OUTPUTS = ("probabilities", "logits")
 
-_MOST_TEXT = 6
-"""Bytes that one value of a tensor can need in JSON: three digits, a comma, a space, its share of the brackets."""
-_MOST_JSON = 65536
-"""Bytes of JSON beside the values."""
+_MOST_JSON = 2 * 1024 * 1024
+"""Bytes of JSON: it is read in one go, while nobody else is served, and as objects takes many times its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +49,9 @@ class Question:
     outputs: Mapping[str, bool]
 
 
-def largest_body(faces: int, side: int) -> int:
-    """Return the most bytes that a request with so many faces can need, in either form."""
-    return _MOST_JSON + faces * side * side * 3 * _MOST_TEXT
+def largest_body(json_length: int | None, *, side: int, most: int) -> int:
+    """Return the most bytes that a request can need; the arguments are those of ``read_question``."""
+    return _MOST_JSON if json_length is None else _MOST_JSON + most * side * side * 3
 
 
 def read_question(body: bytearray, json_length: int | None, *, side: int, most: int) -> Question:
@@ -67,11 +65,14 @@ def read_question(body: bytearray, json_length: int | None, *, side: int, most: 
 
     Raises:
         MalformedRequest: if there is no JSON object in it, or one that is no inference request.
+        PayloadTooLarge: if it has more JSON than is read.
         InvalidTensor: if it has or wants a tensor that the model does not take or give.
     """
     length = len(body) if json_length is None else json_length
     if length > len(body):
         raise MalformedRequest(f"{JSON_LENGTH} is {length}, but the body has {len(body)} bytes")
+    if length > _MOST_JSON:
+        raise PayloadTooLarge(f"{length} bytes are JSON; at most {_MOST_JSON} are read, so send tensors as binary data")
     request = _parse(bytes(memoryview(body)[:length]))
     [given] = request.inputs
     binary = memoryview(body)[length:]
@@ -103,7 +104,6 @@ def write_answer(
 
 
 def _parse(text: bytes) -> InferenceRequest:
-    # As objects, JSON takes many times its length. It never waits in that form, so only one request has it at a time.
     try:
         return InferenceRequest.model_validate(from_json(text, allow_inf_nan=False))
     except ValidationError as error:

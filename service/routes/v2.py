@@ -143,12 +143,13 @@ async def infer(
     """Answer a batch of face crops, each as `manet.preprocess.network_input` makes it: RGB bytes of the model's side.
 
     `logits` are the fused logits, `probabilities` the calibrated ones that `/predict` answers with. Tensors travel in
-    the JSON or, by the protocol's binary tensor data extension, behind it; a body may be compressed by gzip or deflate.
+    the JSON or, by the protocol's binary tensor data extension, behind it; the JSON itself may have two mebibytes, so
+    that large batches want the extension. A body may be compressed by gzip or deflate.
     Each face is let in by itself; where one is refused, all are.
     """
     settings, recognizer = parts.settings, parts.recognizer
     side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_pictures
-    limit = min(settings.max_batch_bytes, largest_body(most, side))
+    limit = min(settings.max_batch_bytes, largest_body(json_length, side=side, most=most))
     with ExitStack() as places:
         ticket = places.enter_context(parts.admission.admit(size_in_memory(request, limit)))
         body = await read_body(request, limit=limit, seconds=settings.deadline)

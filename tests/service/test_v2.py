@@ -376,9 +376,14 @@ async def test_a_decompression_bomb_is_refused_before_it_goes_off(coding: str, p
 
 
 async def test_a_body_is_bounded_by_what_the_largest_batch_needs() -> None:
+    most = 2 * 1024 * 1024
     async with running(make_app(max_batch_pictures=1)) as client:
-        answer = await client.post(f"{PATH}/infer", content=bytes(100_000))
-        check(answer, 413, "payload-too-large", "100000 bytes; at most")
+        answer = await client.post(f"{PATH}/infer", content=bytes(most + 1))
+        check(answer, 413, "payload-too-large", f"at most {most}")
+        answer = await client.post(f"{PATH}/infer", content=bytes(most + COUNT + 1), headers={LENGTH: "100"})
+        check(answer, 413, "payload-too-large", f"at most {most + COUNT}")
+        answer = await client.post(f"{PATH}/infer", content=bytes(most + 1), headers={LENGTH: str(most + 1)})
+        check(answer, 413, "payload-too-large", "send tensors as binary data")
 
         async def endless() -> AsyncIterator[bytes]:
             while True:
@@ -409,8 +414,7 @@ async def test_each_face_takes_a_permit_and_where_one_is_refused_all_are() -> No
 
 
 async def test_the_bytes_of_a_compressed_body_count_as_what_they_may_become() -> None:
-    app = make_app(max_bytes_in_flight=100_000)
-    async with running(app) as client:
+    async with running(make_app(max_bytes_in_flight=100_000)) as client:
         answer = await client.post(f"{PATH}/infer", content=PACKED, headers={"Content-Encoding": "gzip"})
         check(answer, 429, "overloaded", "bytes")
         assert (await ask(client, question())).status_code == 200
