@@ -79,6 +79,11 @@ class Recognizer:
         self.backend = backend
         self._detector = detector
 
+    @property
+    def detector(self) -> FaceDetector:
+        """What finds the faces."""
+        return self._detector
+
     @classmethod
     def from_weights(
         cls,

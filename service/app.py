@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import limits
 import numpy as np
@@ -23,6 +25,7 @@ from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.cpus import available_cpus
 from service.detection import DetectorGuard
+from service.detector import TimedDetector
 from service.engine import NetworkEngine
 from service.errors import InternalError, RateLimited, Unauthorized
 from service.explanations import Explanations
@@ -34,8 +37,11 @@ from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
 from service.problems import documented
-from service.routes import explain, health, metrics, model, predict
+from service.routes import explain, health, metrics, model, predict, v2
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 _log = logging.getLogger("manet.app")
 
@@ -63,7 +69,8 @@ def create_app(
         clock: the time.
         reload: loads the network once more, in place of one that was lost; without it, that is the end.
     """
-    parts = _parts(settings, recognizer, clock, reload)
+    tracing = _tracing(settings)
+    parts = _parts(settings, recognizer, clock, reload, tracing)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -78,6 +85,8 @@ def create_app(
             parts.predictor.close()
             parts.explanations.close()
             await parts.scheduler.stop()
+            if tracing is not None:
+                await tracing.close()
 
     app = FastAPIOffline(  # /docs without a byte from another host
         title="MA-Net",
@@ -94,7 +103,9 @@ def create_app(
     contract.install(app)
     problems.install(app)
     _surround(app, settings, clock, parts.metrics)
-    for route in (predict, model, metrics, *([explain] if settings.explain else [])):
+    if tracing is not None:
+        app.add_middleware(tracing.middleware)
+    for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
     app.include_router(health.router)
     return app
@@ -122,10 +133,28 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, observer: Metrics)
     describe_keys(app, needed=bool(keys))
 
 
-def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, reload: Callable[[], Backend] | None) -> Parts:
+def _tracing(settings: Settings) -> "Tracing | None":
+    if settings.otlp_endpoint is None:
+        return None
+    # Imported late, so that a process which traces nothing loads nothing for it.
+    from service.tracing import Tracing  # noqa: PLC0415
+
+    return Tracing(str(settings.otlp_endpoint), wall=time.time_ns)
+
+
+def _parts(
+    settings: Settings,
+    recognizer: Recognizer,
+    clock: Clock,
+    reload: Callable[[], Backend] | None,
+    tracing: "Tracing | None",
+) -> Parts:
     observer = Metrics()
+    recognizer = _observed(recognizer, clock, observer)
+    new_scheduler = Scheduler if tracing is None else tracing.scheduler
+    new_predictor = Predictor if tracing is None else tracing.predictor
     classes, side = len(recognizer.weights.classes), recognizer.weights.preprocessing.input_size
-    scheduler = Scheduler(
+    scheduler = new_scheduler(
         NetworkEngine(recognizer.backend, classes),
         side=side,
         policy=BatchPolicy(settings.max_batch_size, settings.batch_window),
@@ -148,7 +177,7 @@ def _parts(settings: Settings, recognizer: Recognizer, clock: Clock, reload: Cal
     )
     guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
     readable = PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
-    predictor = Predictor(
+    predictor = new_predictor(
         recognizer,
         scheduler,
         guard=guard,
@@ -190,3 +219,16 @@ def _rebuild(
         return NetworkEngine(reload(), classes)
 
     return rebuild
+
+
+def _observed(recognizer: Recognizer, clock: Clock, observer: Metrics) -> Recognizer:
+    """Return a recognizer whose detector is timed, and tell the observer what serves."""
+    weights, backend = recognizer.weights, recognizer.backend
+    observer.build(
+        version=manet.__version__,
+        weights=weights.id,
+        backend=backend.name,
+        precision=backend.precision,
+        device=backend.device,
+    )
+    return Recognizer(weights, backend, TimedDetector(recognizer.detector, clock=clock, observer=observer))

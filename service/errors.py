@@ -3,14 +3,17 @@
 .. code-block:: text
 
     ServiceError
-    ├── MalformedRequest        400  the body is no multipart form
+    ├── MalformedRequest        400  the body is not of the form that is read here
+    ├── InvalidTensor           400  a tensor is not what the network takes, or not one that it gives
     ├── Unauthorized            401  no key, or one that is not known
     ├── PathNotFound            404  there is nothing at this path
     ├── NoModelCard             404  nobody wrote a model card for these weights
+    ├── UnknownModel            404  the model asked for, or its version, is not the one that is loaded
     ├── MethodNotAllowed        405  the path has no such method
     ├── UploadTimedOut          408  the body did not arrive in time
     ├── PayloadTooLarge         413  too many bytes or pixels
     ├── UnsupportedPicture      415  no picture format that is read
+    ├── UnsupportedEncoding     415  the body is compressed in a way that is not read
     ├── InvalidParameter        422  a parameter or a form field is missing or wrong
     ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
     ├── Overloaded              429  more work than can be answered in time; try again later
@@ -61,9 +64,15 @@ class ServiceError(Exception):
 
 
 class MalformedRequest(ServiceError):
-    """The body is no multipart form."""
+    """The body is not of the form that is read here."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
+
+
+class InvalidTensor(ServiceError):
+    """A tensor is not what the network takes, or not one that it gives."""
+
+    status, problem, title = HTTPStatus.BAD_REQUEST, "invalid-tensor", "A tensor is not what the model's metadata says"
 
 
 class PathNotFound(ServiceError):
@@ -82,6 +91,12 @@ class NoModelCard(ServiceError):
     """Nobody wrote a model card for these weights."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "no-model-card", "There is no model card"
+
+
+class UnknownModel(ServiceError):
+    """The model asked for, or its version, is not the one that is loaded."""
+
+    status, problem, title = HTTPStatus.NOT_FOUND, "unknown-model", "Another model is loaded"
 
 
 class MethodNotAllowed(ServiceError):
@@ -108,6 +123,13 @@ class UnsupportedPicture(ServiceError):
 
     status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-picture"
     title = "Not a picture format that is read"
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed in a way that is not read."""
+
+    status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding"
+    title = "Not a content encoding that is read"
 
 
 class InvalidParameter(ServiceError):

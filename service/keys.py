@@ -99,7 +99,7 @@ class KeyDoor:
         owner = None if presented is None else self._keys.owner(presented)
         if owner is None:
             lacking = "has no API key" if presented is None else "has an API key that is not known"
-            answer = problems.answer(Unauthorized(f"the request {lacking}"))
+            answer = problems.answer(Unauthorized(f"the request {lacking}"), scope["path"])
             answer.headers["WWW-Authenticate"] = 'Bearer realm="manet"'  # RFC 9110, section 11.6.1
             await answer(scope, receive, send)
             return

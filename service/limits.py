@@ -72,7 +72,7 @@ class ClientLimits:
             with self._turnstile.entering(client_of(scope)):
                 await self._app(scope, receive, send)
         except RateLimited as error:
-            await problems.answer(error)(scope, receive, send)
+            await problems.answer(error, scope["path"])(scope, receive, send)
 
 
 def client_of(scope: Scope) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from service.admission import REASONS
 
@@ -25,6 +25,9 @@ class Metrics:
         self._find_seconds = Histogram(
             "manet_find_seconds", "Decoding a picture and finding its faces.", buckets=_SECONDS, registry=self.registry
         )
+        self._detect_seconds = Histogram(
+            "manet_detect_seconds", "Searching a picture for faces.", buckets=_SECONDS, registry=self.registry
+        )
         self._faces = Counter("manet_faces", "Faces answered.", registry=self.registry)
         self._queue_seconds = Histogram(
             "manet_queue_seconds", "A face's wait for the network.", buckets=_SECONDS, registry=self.registry
@@ -39,6 +42,10 @@ class Metrics:
         """Add a gauge whose value is asked for whenever the metrics are read."""
         Gauge(name, help, registry=self.registry).set_function(value)
 
+    def build(self, **facts: str) -> None:
+        """Tell what serves, once: its version, weights, engine."""
+        Info("manet_build", "What serves.", registry=self.registry).info(facts)
+
     def answered(self, route: str, status: int, seconds: float) -> None:
         """A request was answered; ``route`` is one of the application's paths, or ``other``."""
         self._requests.labels(route, str(status)).inc()
@@ -47,6 +54,10 @@ class Metrics:
     def found(self, seconds: float) -> None:
         """A picture was decoded and its faces found."""
         self._find_seconds.observe(seconds)
+
+    def detected(self, seconds: float) -> None:
+        """A picture was searched for faces."""
+        self._detect_seconds.observe(seconds)
 
     def recognized(self, faces: int) -> None:
         """So many faces were answered."""

@@ -1,6 +1,7 @@
 """Problems: every error as ``application/problem+json`` (RFC 9457), from one place."""
 
 import inspect
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from service.errors import (
     translate,
 )
 from service.middleware import HUNG_UP
+from service.protocol import InferenceProblem
 from service.schemas import Problem
 
 _log = logging.getLogger("manet.problems")
@@ -43,29 +45,35 @@ def described(error: ServiceError | PictureError | BatchingError) -> Problem:
     return Problem(type=NAMESPACE + known.problem, title=known.title, status=known.status, detail=known.detail)
 
 
-def answer(error: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the response that an error of the service is, with further headers."""
+INFERENCE = "/v2"
+"""Where the Open Inference Protocol begins: below it a problem also has the member that the protocol's clients read."""
+
+
+def answer(error: ServiceError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the response that an error of the service is to a request for that path, with further headers."""
     retry = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     body = described(error).model_dump()
+    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+        body = InferenceProblem(**body, error=error.detail).model_dump()
     return JSONResponse(body, status_code=error.status, media_type=MEDIA_TYPE, headers={**(headers or {}), **retry})
 
 
-def documented(*errors: type[ServiceError]) -> Responses:
-    """Return errors as the contract shows them; those of one status share an entry."""
+def documented(*errors: type[ServiceError], model: type[Problem] = Problem) -> Responses:
+    """Return errors as the contract shows them, by what their answers hold; those of one status share an entry."""
     by_status: dict[HTTPStatus, list[type[ServiceError]]] = {}
     for error in errors:
         by_status.setdefault(error.status, []).append(error)
-    return {int(status): _documented(status, kinds) for status, kinds in by_status.items()}
+    return {int(status): _documented(status, kinds, model) for status, kinds in by_status.items()}
 
 
-def _documented(status: HTTPStatus, kinds: Sequence[type[ServiceError]]) -> dict[str, Any]:
-    shown = {
-        kind.problem: {"summary": kind.title, "value": described(kind(_meaning(kind))).model_dump()} for kind in kinds
-    }
+def _documented(status: HTTPStatus, kinds: Sequence[type[ServiceError]], model: type[Problem]) -> dict[str, Any]:
+    path = INFERENCE if model is InferenceProblem else ""
+    bodies = {kind: json.loads(bytes(answer(kind(_meaning(kind)), path).body)) for kind in kinds}
+    shown = {kind.problem: {"summary": kind.title, "value": body} for kind, body in bodies.items()}
     return {
         "description": " ".join(f"{kind.title} (`{NAMESPACE}{kind.problem}`)." for kind in kinds),
         "headers": {**REQUEST_ID, **(RETRY_AFTER if status in RETRIED else {})},
-        "model": Problem,
+        "model": model,
         "content": {MEDIA_TYPE: {"examples": shown}},
     }
 
@@ -94,23 +102,23 @@ def install(app: FastAPI) -> None:
     app.add_middleware(Unforeseen)
 
     @app.exception_handler(ServiceError)
-    async def _service(_request: Request, error: ServiceError) -> JSONResponse:
-        return answer(error)
+    async def _service(request: Request, error: ServiceError) -> JSONResponse:
+        return answer(error, request.url.path)
 
     @app.exception_handler(PictureError)
     @app.exception_handler(BatchingError)
-    async def _below(_request: Request, error: PictureError | BatchingError) -> JSONResponse:
-        return answer(translate(error))
+    async def _below(request: Request, error: PictureError | BatchingError) -> JSONResponse:
+        return answer(translate(error), request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def _parameters(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(InvalidParameter("; ".join(_sentences(error.errors()))))
+    async def _parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(InvalidParameter("; ".join(_sentences(error.errors()))), request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
         kind = _BY_STATUS.get(status, InternalError)
-        return answer(kind(status.description or status.phrase), error.headers)
+        return answer(kind(status.description or status.phrase), request.url.path, error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def _hung_up(_request: Request, _error: ClientDisconnect) -> Response:
@@ -139,7 +147,7 @@ class Unforeseen:
                 raise
             # The log has the traceback; the client learns nothing of it.
             _log.exception("an unforeseen %s; this is a defect of the service", type(error).__name__)
-            await answer(InternalError("this is a defect of the service"))(scope, receive, send)
+            await answer(InternalError("this is a defect of the service"), scope["path"])(scope, receive, send)
 
 
 def _sentences(errors: Iterable[Any]) -> list[str]:

@@ -5,6 +5,7 @@ variable, the variable over the default.
 """
 
 import ipaddress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -12,6 +13,7 @@ import limits
 from pydantic import (
     BeforeValidator,
     Field,
+    HttpUrl,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -51,6 +53,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe messages that are logged."""
 
+    otlp_endpoint: HttpUrl | None = None
+    """URL to send traces to, by OTLP over HTTP, such as http://localhost:4318/v1/traces; needs the extra otel. By
+    default there are none."""
     access_log: bool = False
     """Whether each request is a line in the log; the metrics count them all the same."""
 
@@ -125,6 +130,13 @@ class Settings(BaseSettings):
     max_explanations: PositiveInt = 4
     """The most pictures that are explained or wait for it; more are answered with 429."""
 
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _can_trace(cls, endpoint: HttpUrl | None) -> HttpUrl | None:
+        if endpoint is not None and not _installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+            raise ValueError("traces need the extra otel: pip install 'manet[otel]'")
+        return endpoint
+
     @field_validator("rate_limit")
     @classmethod
     def _is_a_rate(cls, value: str | None) -> str | None:
@@ -148,3 +160,10 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) for module in modules)
+    except ModuleNotFoundError:  # of the package around one
+        return False

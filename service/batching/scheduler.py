@@ -43,17 +43,20 @@ class Answered:
         logits: of each face, (C,).
         queued: seconds that the last of them waited for the network.
         inferred: seconds from there until the last of them was answered.
+        batch: the size of the largest batch that one of them was in.
     """
 
     logits: list[Logits]
     queued: float
     inferred: float
+    batch: int
 
 
 @dataclass(slots=True, eq=False)
 class _Face(Item):
     pixels: Pixels
     started: float = 0.0
+    batch: int = 0
     answer: asyncio.Future[Logits] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -188,7 +191,8 @@ class Scheduler:
             self._withdraw(group)
             raise
         started = max((face.started for face in group), default=now)
-        return Answered(logits, started - now, self._clock.now() - started)
+        batch = max((face.batch for face in group), default=0)
+        return Answered(logits, started - now, self._clock.now() - started, batch)
 
     # -- its life
 
@@ -274,7 +278,7 @@ class Scheduler:
         try:
             self._top_up(now)
             for face in batch.items:
-                face.started = now
+                face.started, face.batch = now, len(batch.items)
                 self._observer.waited(now - face.enqueued)
             await self._settle(batch.pixels, batch.items)
         finally:

@@ -13,11 +13,12 @@ from manet.drawing import draw_explanation
 from manet.explanation import Explanation, PatchName, record
 from manet.labels import Expression
 from service import errors
+from service.connection import while_connected
 from service.contract import form, succeeded
 from service.explanations import Explained
 from service.parts import Parts, parts
 from service.problems import documented
-from service.routes.predict import HOST, PICTURE, Mode, _while_connected
+from service.routes.predict import HOST, PICTURE, Mode
 from service.schemas import Face, Image, Share, _Answer
 from service.upload import largest_size, read_pictures
 
@@ -120,10 +121,8 @@ class ExplainedPicture(_Answer):
         errors.InvalidParameter,
         errors.BrokenPicture,
         errors.Overloaded,
-        errors.DetectionFailed,
         errors.InternalError,
         errors.ExplanationsUnavailable,
-        errors.DetectorUnavailable,
         errors.NotReady,
         errors.Draining,
         errors.DeadlineExceeded,
@@ -154,7 +153,7 @@ async def explain(
             work = parts.explanations.explain(
                 data, ticket, place, faces=faces, max_faces=min(max_faces, settings.max_faces), expression=expression
             )
-            found = await _while_connected(request, work)
+            found = await while_connected(request, work)
             return await asyncio.to_thread(_answer, found, parts.recognizer.weights.id, overlays)
 
 

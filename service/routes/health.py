@@ -32,7 +32,16 @@ async def live() -> Health:
 )
 async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
     """Answer 200 as long as the network has completed a batch lately and the service is not being stopped."""
+    check_ready(parts)
+    return Health(status="ready")
+
+
+def check_ready(parts: Parts) -> None:
+    """Return if pictures are let in.
+
+    Raises:
+        NotReady: if they are not; it says why.
+    """
     if not parts.admission.ready:
         reason = "the service is being stopped" if parts.admission.draining else parts.scheduler.reason
         raise NotReady(reason)
-    return Health(status="ready")

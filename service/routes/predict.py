@@ -7,12 +7,12 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import PositiveInt
 from pydantic.json_schema import SkipJsonSchema
-from starlette.requests import ClientDisconnect
 
 from manet.errors import PictureError
 from manet.recognizer import FaceMode
 from service import errors
 from service.batching.errors import BatchingError
+from service.connection import while_connected
 from service.contract import SERVER_TIMING, form, succeeded
 from service.parts import Parts, parts
 from service.predictor import Recognized
@@ -83,7 +83,7 @@ async def predict(
         with parts.admission.admit(upload) as ticket:
             most = _most(max_faces, settings)
             work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
-            found = await _while_connected(request, work)
+            found = await while_connected(request, work)
     # A response of its own: FastAPI would check once more what was made to fit.
     body = _prediction(found, parts).model_dump_json()
     return Response(body, media_type="application/json", headers={"Server-Timing": _timing(found)})
@@ -122,7 +122,7 @@ async def predict_batch(
                 return Row(problem=described(error))
             return Row(prediction=_prediction(found, parts))
 
-        return Predictions(results=await _while_connected(request, _all(map(row, pictures))))
+        return Predictions(results=await while_connected(request, _all(map(row, pictures))))
 
 
 async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -147,33 +147,3 @@ def _prediction(found: Recognized, parts: Parts) -> Prediction:
 def _timing(found: Recognized) -> str:
     """Return the value of the header Server-Timing (W3C Server Timing), in milliseconds."""
     return ", ".join(f"{name};dur={1e3 * seconds:.1f}" for name, seconds in found.seconds.items())
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the outcome of some work, unless the client hangs up first: then the work is cancelled.
-
-    The work is done in the caller's own task, as under ``asyncio.timeout``: only the watcher is a task more.
-
-    Raises:
-        ClientDisconnect: if the client hung up.
-    """
-    working = asyncio.current_task()
-    assert working is not None
-    left = False
-
-    async def watch() -> None:
-        nonlocal left
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        left = True
-        working.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if left and working.uncancel() == 0:
-            raise ClientDisconnect from None
-        raise
-    finally:
-        watcher.cancel()
