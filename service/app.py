@@ -21,7 +21,7 @@ from service.metrics import Metrics
 from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
-from service.routes import health, metrics, model, predict
+from service.routes import health, metrics, model, page, predict
 from service.settings import Settings
 
 _log = logging.getLogger("manet.app")
@@ -73,7 +73,7 @@ def create_app(settings: Settings, recognizer: Recognizer, clock: Clock) -> Fast
     app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
     app.add_middleware(RequestId)
     problems.install(app)
-    for route in (predict, model, health, metrics):
+    for route in (predict, model, health, metrics, page):
         app.include_router(route.router)
     return app
 
