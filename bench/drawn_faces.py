@@ -124,7 +124,9 @@ def _paint(p: Floats, look: Look) -> Floats:
     """Return the colour of the skin at its points, with eyes, brows and mouth painted on."""
     x, y, front = np.abs(p[..., 0]), p[..., 1], (p[..., 2] > 0.2).astype(np.float64)
     colour = np.broadcast_to(np.array(look.skin), p.shape).copy()
-    colour = _over(colour, (0.78, 0.36, 0.30), 0.28 * front * np.exp(-(((x - 0.36) / 0.17) ** 2 + ((y + 0.17) / 0.14) ** 2)))
+    colour = _over(
+        colour, (0.78, 0.36, 0.30), 0.28 * front * np.exp(-(((x - 0.36) / 0.17) ** 2 + ((y + 0.17) / 0.14) ** 2))
+    )
     colour = _eyes(colour, x, y, front, look)
     inner, outer = 0.33 + look.brow_lift - look.brow_tilt, 0.33 + look.brow_lift + 0.6 * look.brow_tilt
     part = (x - 0.12) / 0.34

@@ -23,10 +23,10 @@ export async function prepare(file) {
   if (scale === 1 && READ_BY_SERVICE.includes(file.type)) return { bitmap, blob: file, note: "" };
   const sent = draw(bitmap, Math.round(width * scale), Math.round(height * scale));
   const blob = await new Promise((done) => sent.toBlob(done, "image/jpeg", QUALITY));
-  const size = `${sent.width} × ${sent.height}`;
+  const size = `${sent.width} by ${sent.height}`;
   const note =
     scale < 1
-      ? `Made smaller before it was sent: ${size} instead of ${width} × ${height} pixels.`
+      ? `Made smaller before it was sent: ${size} instead of ${width} by ${height} pixels.`
       : "Turned into a JPEG before it was sent.";
   bitmap.close();
   return { bitmap: await createImageBitmap(sent), blob, note };

@@ -1,0 +1,81 @@
+"""Screenshots: the real page with drawn faces, in docs/screenshots.
+
+    python bench/screenshots.py --out docs/screenshots
+
+Needs chromium, and the fonts Inter and P052 to look as they do there (Debian: chromium fonts-inter fonts-urw-base35).
+The live picture is a clip of the drawn faces, moved from one to the next, in place of a camera.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.clip import write_clip
+from tests.browser.conftest import FLAGS
+from tests.browser.live import serving
+
+DRAWN = Path(__file__).parents[1] / "service" / "web" / "drawn-faces.jpg"
+DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+FRAMES, LIVE_SECONDS = 240, 14
+
+
+def pan() -> list[Image.Image]:
+    """Return frames that move over the drawn faces, from the first to the last, resting at each."""
+    picture = Image.open(DRAWN).convert("RGB")
+    width, height = picture.size
+    side = height * 4 // 3 // 2 * 2
+    frames = []
+    for frame in range(FRAMES):
+        turn = frame / FRAMES * 3
+        share = (int(turn) + min(1.0, max(0.0, (turn % 1 - 0.6) / 0.4))) / 3
+        left = round(share * (width - side))
+        frames.append(picture.crop((left, 0, left + side, height)).resize((640, 480)))
+    return frames
+
+
+def take(page: Page, path: Path) -> None:
+    """Write what the window shows."""
+    page.wait_for_timeout(400)  # the bars have grown to their length
+    page.screenshot(path=path)
+    with Image.open(path) as shot:
+        shot.convert("RGB").quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def main() -> None:
+    """Write the four screenshots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    out = parser.parse_args().out
+    with tempfile.TemporaryDirectory() as folder, serving(real=True) as address, sync_playwright() as playwright:
+        clip = Path(folder) / "clip.y4m"
+        write_clip(clip, pan())
+        camera = (
+            "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+            f"--use-file-for-fake-video-capture={clip}",
+        )
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, *camera])
+        looks = (("desk-light", DESK, "light"), ("phone-dark", PHONE, "dark"))
+        for name, size, scheme in looks:
+            page = browser.new_page(viewport=size, color_scheme=scheme, has_touch=size == PHONE)
+            page.goto(address)
+            page.get_by_role("button", name="Try drawn faces").click()
+            page.locator(".card").nth(3).wait_for()
+            take(page, out / f"{name}.png")
+            page.close()
+        page = browser.new_page(viewport=DESK, color_scheme="dark")
+        page.goto(address)
+        page.get_by_role("button", name="Live camera").click()
+        page.locator(".card").wait_for()
+        page.wait_for_timeout(1000 * LIVE_SECONDS)
+        page.get_by_role("button", name="Stop").scroll_into_view_if_needed()
+        take(page, out / "live-dark.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
