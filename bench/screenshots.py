@@ -1,6 +1,6 @@
 """Screenshots: the real page with drawn faces, in docs/screenshots.
 
-    python bench/screenshots.py --out docs/screenshots
+    python -m bench.screenshots --out docs/screenshots
 
 Needs chromium, and the fonts Inter and P052 to look as they do there (Debian: chromium fonts-inter fonts-urw-base35).
 The live picture is a clip of the drawn faces, moved from one to the next, in place of a camera.
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageColor
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.clip import write_clip
@@ -20,33 +20,43 @@ from tests.browser.live import serving
 
 DRAWN = Path(__file__).parents[1] / "service" / "web" / "drawn-faces.jpg"
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
-FRAMES, LIVE_SECONDS = 240, 14
+CENTRES = (171, 473, 751, 1023)
+"""Of the drawn faces, from left to right, in pixels."""
+
+FRAMES, LIVE_SECONDS = 400, 22
+HUES = """["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"].map(
+  (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim())"""
 
 
 def pan() -> list[Image.Image]:
     """Return frames that move over the drawn faces, from the first to the last, resting at each."""
     picture = Image.open(DRAWN).convert("RGB")
-    width, height = picture.size
-    side = height * 4 // 3 // 2 * 2
     frames = []
     for frame in range(FRAMES):
-        turn = frame / FRAMES * 3
-        share = (int(turn) + min(1.0, max(0.0, (turn % 1 - 0.6) / 0.4))) / 3
-        left = round(share * (width - side))
-        frames.append(picture.crop((left, 0, left + side, height)).resize((640, 480)))
+        turn = frame / FRAMES * len(CENTRES)
+        moved = min(1.0, max(0.0, (turn % 1 - 0.7) / 0.3))
+        here, there = (CENTRES[min(int(turn) + step, len(CENTRES) - 1)] for step in (0, 1))
+        left = min(max(0, round(here + (there - here) * moved) - 240), picture.width - 480)
+        frames.append(picture.crop((left, 100, left + 480, 460)).resize((640, 480)))
     return frames
 
 
 def take(page: Page, path: Path) -> None:
-    """Write what the window shows."""
+    """Write what the window shows, in 256 colours, the expressions' own among them."""
     page.wait_for_timeout(400)  # the bars have grown to their length
     page.screenshot(path=path)
+    hues = page.evaluate(HUES)
     with Image.open(path) as shot:
-        shot.convert("RGB").quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)
+        colours = shot.convert("RGB").quantize(256 - len(hues)).getpalette() or []
+        for hue in hues:
+            colours += ImageColor.getrgb(hue)
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(colours)
+        shot.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main() -> None:
-    """Write the four screenshots."""
+    """Write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     out = parser.parse_args().out
@@ -72,7 +82,7 @@ def main() -> None:
         page.get_by_role("button", name="Live camera").click()
         page.locator(".card").wait_for()
         page.wait_for_timeout(1000 * LIVE_SECONDS)
-        page.get_by_role("button", name="Stop").scroll_into_view_if_needed()
+        page.evaluate("document.querySelector('.tools').scrollIntoView()")
         take(page, out / "live-dark.png")
         browser.close()
 

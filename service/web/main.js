@@ -60,10 +60,10 @@ function leave() {
   return asking.signal;
 }
 
-/** Fit the frame to a picture of this size: as wide as there is room for, and never taller than the window. */
-function fit(width, height) {
+/** Fit the frame to a picture of this size: as wide as there is room for, and no taller than a share of the window. */
+function fit(width, height, percent) {
   at("frame").style.aspectRatio = `${width} / ${height}`;
-  at("frame").style.maxInlineSize = `min(100%, ${(68 * width) / height}vh)`;
+  at("frame").style.maxInlineSize = `min(100%, ${(percent * width) / height}vh)`;
 }
 
 // A still picture
@@ -77,7 +77,7 @@ async function look(file) {
   view(bitmap === null ? "nothing" : "picture");
   at("note").textContent = note;
   if (bitmap !== null) {
-    fit(bitmap.width, bitmap.height);
+    fit(bitmap.width, bitmap.height, 68);
     const canvas = at("picture");
     Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(draw(bitmap, bitmap.width, bitmap.height), 0, 0);
@@ -161,6 +161,7 @@ async function startCamera() {
   say("The camera is starting…");
   try {
     await camera.start();
+    fit(at("video").videoWidth, at("video").videoHeight, 46); // the timeline below it is to be seen as well
   } catch (error) {
     still("No camera.");
     problems.tell(cameraSentence(error.name));
