@@ -186,8 +186,10 @@ function stopCamera(words) {
 
 function shoot() {
   const frame = camera.frame();
-  frame.toBlob((blob) => look(blob), "image/jpeg", 0.92);
+  leave();
+  view("nothing"); // the camera's buttons are gone, the others are back to be focused
   at("choose").focus();
+  frame.toBlob((blob) => look(blob), "image/jpeg", 0.92);
 }
 
 // What a person does
