@@ -37,7 +37,7 @@ from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
 from service.problems import documented
-from service.routes import explain, health, metrics, model, predict, v2
+from service.routes import explain, health, metrics, model, page, predict, v2
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def create_app(
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
-    app.include_router(health.router)
+    for route in (health, page):
+        app.include_router(route.router)
     return app
 
 
