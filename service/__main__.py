@@ -11,10 +11,9 @@ from pydantic_settings import CliApp
 from uvicorn.config import LOGGING_CONFIG
 
 from manet.errors import ManetError
-from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
-from service.cpus import available_cpus
+from service.loading import load_recognizer
 from service.settings import Settings
 
 
@@ -65,15 +64,7 @@ def main() -> None:
     except ValidationError as error:
         _refuse("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
     try:
-        recognizer = Recognizer.from_weights(
-            settings.weights,
-            engine=settings.backend,
-            precision=settings.precision,
-            device=settings.device,
-            store=settings.weights_dir,
-            cache=settings.cache_dir,
-            threads=settings.threads or available_cpus(),
-        )
+        recognizer = load_recognizer(settings)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
     serving = server(create_app(settings, recognizer, SystemClock()), settings)
