@@ -5,6 +5,7 @@
     ManetError
     ├── CheckpointError             a file is not a checkpoint of this network
     │   └── ChecksumError           a file is not, byte for byte, the one that was expected
+    ├── OfflineRunError             a folder cannot take, or did not get, all answers of an offline run
     ├── PictureError                bytes that give no picture to look at
     │   ├── PictureTooLarge         more bytes or pixels than the limits allow
     │   ├── PictureFormatUnsupported    not one of the formats that are read
@@ -34,6 +35,10 @@ class UnknownWeightsError(ManetError):
 
 class WeightsNotInstalledError(ManetError):
     """The weights asked for are registered, but their file is not on this machine."""
+
+
+class OfflineRunError(ManetError):
+    """A folder holds answers to something else, an offline run has no pictures, or some of its parts failed."""
 
 
 class PictureError(ManetError):
