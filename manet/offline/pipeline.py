@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class Network:
         backend = load_backend(
             weights,
             device=resources.device,
-            threads=max(1, round(resources.network_cpus)),
+            threads=ceil(resources.network_cpus),
             store=resources.store,
             cache=resources.cache,
         )
