@@ -6,6 +6,7 @@
     ├── CheckpointError             a file is not a checkpoint of this network
     │   └── ChecksumError           a file is not, byte for byte, the one that was expected
     ├── ExportError                 a network cannot be exported with what is installed here
+    ├── OfflineRunError             a folder cannot take, or did not get, all answers of an offline run
     ├── PictureError                bytes that give no picture to look at
     │   ├── PictureTooLarge         more bytes or pixels than the limits allow
     │   ├── PictureFormatUnsupported    not one of the formats that are read
@@ -39,6 +40,10 @@ class WeightsNotInstalledError(ManetError):
 
 class ExportError(ManetError):
     """A network is not exported yet, and what would export it is not installed here."""
+
+
+class OfflineRunError(ManetError):
+    """A folder holds answers to something else, an offline run has no pictures, or some of its parts failed."""
 
 
 class PictureError(ManetError):

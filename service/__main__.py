@@ -16,10 +16,9 @@ from pydantic_settings import CliApp
 from uvicorn.config import LOGGING_CONFIG
 
 from manet.errors import ManetError
-from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
-from service.cpus import available_cpus
+from service.loading import load_recognizer
 from service.settings import Settings
 
 
@@ -114,16 +113,7 @@ def main() -> None:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
         _refuse("; ".join(": ".join([*map(str, wrong["loc"]), wrong["msg"]]) for wrong in error.errors()))
-    load = partial(
-        Recognizer.from_weights,
-        settings.weights,
-        engine=settings.backend,
-        precision=settings.precision,
-        device=settings.device,
-        store=settings.weights_dir,
-        cache=settings.cache_dir,
-        threads=settings.threads or available_cpus(),
-    )
+    load = partial(load_recognizer, settings)
     try:
         app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:

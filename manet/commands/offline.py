@@ -1,0 +1,71 @@
+"""``manet predict --engine ray``: millions of pictures on a Ray cluster, into a folder of Parquet files."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from manet.backends import Device
+from manet.recognizer import FaceMode
+from manet.weights import resolve
+
+
+def predict_on_ray(
+    paths: Sequence[Path],
+    out: Path | None,
+    *,
+    weights: str,
+    faces: FaceMode,
+    max_faces: int,
+    device: Device,
+    store: Path | None,
+    part_pictures: int,
+    column: str,
+    name_column: str | None,
+    address: str | None,
+    gpus: float,
+) -> None:
+    """Answer the pictures, and tell how far it is on standard error; see ``manet.offline``.
+
+    Raises:
+        typer.BadParameter: if no folder is named, or Ray is not installed.
+        OfflineRunError: see ``manet.offline.pipeline.predict_at_scale``.
+    """
+    if find_spec("ray") is None:
+        raise typer.BadParameter("--engine ray needs Ray, which is not installed: pip install 'manet[ray]'")
+    if out is None or out.suffix:
+        raise typer.BadParameter("--engine ray writes a folder of Parquet files: name it with --out")
+    from manet.offline.pipeline import Progress, Resources, predict_at_scale  # noqa: PLC0415 -- an extra
+    from manet.offline.plan import Job  # noqa: PLC0415
+
+    job = Job(
+        sources=tuple(str(path.absolute()) for path in paths),
+        weights=weights,
+        sha256=resolve(weights, store).sha256,
+        faces=faces,
+        max_faces=max_faces,
+        part_pictures=part_pictures,
+        column=column,
+        name_column=name_column,
+    )
+    console = Console(stderr=True)
+    columns = (TextColumn("parts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    pictures = unread = found = 0
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(progress: Progress) -> None:
+            nonlocal pictures, unread, found
+            bar.update(task, total=progress.parts, completed=progress.finished)
+            if progress.last is not None:
+                pictures += progress.last.pictures
+                unread += progress.last.unread
+                found += progress.last.faces
+
+        resources = Resources(network_gpus=gpus, device=device, store=store)
+        predict_at_scale(job, out.absolute(), resources=resources, address=address, report=report)
+    console.print(f"{pictures:,} pictures in this run, {unread:,} of them unreadable, {found:,} faces")

@@ -1,0 +1,63 @@
+"""Attempt: which picture ends the process that reads it, found by trying again with notes.
+
+A decoder that crashes, or a kernel that ends a process for its memory, takes the whole part along. The part is begun
+again, now with a note before each picture; a picture that was the last one noted in two attempts of the same run is
+left out, and has an error like any other bad picture.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+_DEATHS = 2
+"""Once may be a machine that went away."""
+
+
+class Attempt:
+    """One attempt at a part.
+
+    Args:
+        path: of the notes; kept until the part's pictures have all been read.
+        run: what tells runs apart: who ends a whole run says nothing of its pictures.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        self._path = path
+        earlier = _earlier(path, run)
+        self._careful = bool(earlier)
+        deaths = Counter(notes[-1] for notes in earlier if notes)
+        self._left_out = {number for number, count in deaths.items() if count >= _DEATHS}
+        if not earlier:
+            path.write_text(f"{run}\n")
+        self._note("begun")
+
+    def begins(self, number: int) -> bool:
+        """Return whether a picture, by its number in the part, is to be read; it is noted."""
+        if number in self._left_out:
+            return False
+        if self._careful:
+            self._note(str(number))
+        return True
+
+    def ended(self) -> None:
+        """Forget the notes: every picture was read."""
+        self._path.unlink(missing_ok=True)
+
+    def _note(self, line: str) -> None:
+        with self._path.open("a") as notes:
+            notes.write(f"{line}\n")
+
+
+def _earlier(path: Path, run: str) -> list[list[int]]:
+    """Return what each earlier attempt of this run noted."""
+    if not path.exists():
+        return []
+    first, *lines = path.read_text().splitlines() or [""]
+    if first != run:
+        return []
+    attempts: list[list[int]] = []
+    for line in lines:
+        if line == "begun":
+            attempts.append([])
+        else:
+            attempts[-1].append(int(line))
+    return attempts
