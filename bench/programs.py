@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
-from bench.server import Program
+from bench.server import PORT, Program
 
 PEERS = ("plain_fastapi", "litserve", "mosec")
 
+MOSEC_FLAGS = ("--timeout", "60000")
+"""Milliseconds; mosec's own 3 seconds would turn its saturation into errors, where the others answer late."""
 
-def ours(weights: Path | str, cache: Path, *, faces: str = "whole", name: str = "ours", **settings: str) -> Program:
+
+def ours(weights: str, cache: Path, *, faces: str = "whole", name: str = "ours", **settings: str) -> Program:
     """Return our service as users run it.
 
     Args:
@@ -27,7 +30,7 @@ def ours(weights: Path | str, cache: Path, *, faces: str = "whole", name: str = 
     )
 
 
-def hosted(weights: Path | str, cache: Path, report: Path, *, seconds: float = 3, null: bool = False) -> Program:
+def hosted(weights: str, cache: Path, report: Path, *, seconds: float = 3, null: bool = False) -> Program:
     """Return our service with the bare loop beside it (``bench.hosted``)."""
     flags = ("--null",) if null else ()
     return Program(
@@ -39,20 +42,20 @@ def hosted(weights: Path | str, cache: Path, report: Path, *, seconds: float = 3
     )
 
 
-def peer(kind: str, engine: str, weights: Path, cache: Path) -> Program:
+def peer(kind: str, engine: str, weights: str, cache: Path) -> Program:
     """Return one of ``bench/peers``.
 
     Args:
         kind: one of ``PEERS``, or ``one_by_one``.
         engine: ``torch`` for PyTorch float32, ``ours`` for our backend.
-        weights: a self-describing file.
+        weights: id or file.
         cache: folder of exported networks.
     """
-    settings = json.dumps({"engine": engine, "weights": str(weights), "cache": str(cache)})
+    settings = json.dumps({"engine": engine, "weights": weights, "cache": str(cache)})
     raw = kind == "mosec"
     return Program(
         name=f"{kind}, {engine}",
-        command=("-m", f"bench.peers.{kind}_peer", "--port", "{port}"),
+        command=("-m", f"bench.peers.{kind}_peer", "--port", PORT, *(MOSEC_FLAGS if raw else ())),
         path="/inference" if raw else "/predict",
         form_field=None if raw else "image",
         ready="/openapi/metadata.json" if raw else "/health",
@@ -60,6 +63,6 @@ def peer(kind: str, engine: str, weights: Path, cache: Path) -> Program:
     )
 
 
-def _settings(weights: Path | str, cache: Path, further: dict[str, str]) -> dict[str, str]:
-    chosen = {"weights": str(weights), "cache_dir": str(cache), "port": "{port}", **further}
+def _settings(weights: str, cache: Path, further: dict[str, str]) -> dict[str, str]:
+    chosen = {"weights": weights, "cache_dir": str(cache), "port": PORT, **further}
     return {f"MANET_{name.upper()}": value for name, value in chosen.items()}

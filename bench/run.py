@@ -12,20 +12,21 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from bench import rows
 from bench.machine import heading, quietness
+from bench.rows import ROWS
 from bench.server import ROOT
+from bench.workbench import Bench
 
 RESULTS = ROOT / "bench" / "results"
 
 
-def measure(name: str, bench: rows.Bench, out: Path) -> None:
+def measure(name: str, bench: Bench, out: Path) -> None:
     """Measure a row and write its JSON."""
     before = quietness()
     if not before["quiet"]:
         print(f"{name}: the machine is not quiet, {100 * before['busy']:.0f} % of it is busy", flush=True)
-    row = rows.ROWS[name](bench)
-    what = (rows.ROWS[name].__doc__ or "").strip()
+    row = ROWS[name](bench)
+    what = (ROWS[name].__doc__ or "").strip()
     result = {"row": name, "what": what, **heading(), "seconds_each": bench.seconds, "machine_before": before, **row}
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(_dumped(result) + "\n")
@@ -60,15 +61,16 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", choices=[*rows.ROWS, []], metavar="ROW", help=", ".join(rows.ROWS))
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    parser.add_argument("--soak-seconds", type=float, default=600, help="of the load under which memory is watched")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for results")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="folder for logs and networks")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     asked.work.mkdir(parents=True, exist_ok=True)
-    bench = rows.Bench(asked.work.absolute(), asked.seconds)
-    for name in asked.rows or rows.ROWS:
+    bench = Bench(asked.work.absolute(), asked.seconds, asked.soak_seconds)
+    for name in asked.rows or ROWS:
         measure(name, bench, asked.out)
 
 

@@ -21,8 +21,13 @@ from bench.wire import post, post_form
 
 ROOT = Path(__file__).parents[1]
 
-_START_SECONDS = 180.0
+PORT = "{port}"
+"""Where a program's command and environment say this, they mean the port that it is given."""
+
+_START_SECONDS = 300.0
 """An export of the network may come first."""
+
+_WARM_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,19 +76,23 @@ class Server:
             connection.close()
 
     def ask(self, picture: bytes) -> Any:
-        """Return the JSON that one picture is answered with.
+        """Return the JSON that one picture is answered with; a server that says 200 too early gets a minute.
 
         Raises:
-            RuntimeError: if the status is not 200.
+            RuntimeError: if the status is not 200 by then.
         """
-        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
-            connection.sendall(self.program.request(picture))
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            body = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{self.program.name} answered {answer.status}: {body[:200]!r}")
-        return json.loads(body)
+        end = time.monotonic() + _WARM_SECONDS
+        while True:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=_WARM_SECONDS) as connection:
+                connection.sendall(self.program.request(picture))
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                body = answer.read()
+            if answer.status == 200:
+                return json.loads(body)
+            if time.monotonic() > end:
+                raise RuntimeError(f"{self.program.name} answered {answer.status}: {body[:200]!r}")
+            time.sleep(0.2)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the program and all its processes so far."""
@@ -130,8 +139,8 @@ def spawned(program: Program, log: Path, stdout: int | None = None) -> Iterator[
         stdout: as in ``subprocess.Popen``; None means the log.
     """
     port = free_port()
-    command = [sys.executable, *(part.format(port=port) for part in program.command)]
-    own = {name: value.format(port=port) for name, value in program.environment.items()}
+    command = [sys.executable, *(part.replace(PORT, str(port)) for part in program.command)]
+    own = {name: value.replace(PORT, str(port)) for name, value in program.environment.items()}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MANET_")}
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -184,7 +193,8 @@ def _end(process: "subprocess.Popen[str]") -> None:
     # Whatever the main process left behind is in its group, and got the second signal.
 
 
-def send_load(
+@contextlib.contextmanager
+def loading(
     server: Server,
     pictures: Sequence[bytes],
     folder: Path,
@@ -193,9 +203,20 @@ def send_load(
     clients: int | None = None,
     rate: float | None = None,
     seed: int = 1,
-    patience: float = 10.0,
-) -> Samples:
-    """Run the load generator against a server: a closed loop of ``clients``, or an open one at ``rate``."""
+    patience: float = 60.0,
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start the load generator against a server, and end it in the end.
+
+    Args:
+        server: gets the load.
+        pictures: take turns.
+        folder: for the requests' bytes.
+        seconds: of load.
+        clients: of a closed loop.
+        rate: of an open loop, in requests a second; where it is None, the loop is closed.
+        seed: draws the open loop's timetable.
+        patience: seconds after the load in which answers are waited for.
+    """
     files = []
     for number, picture in enumerate(pictures):
         files.append(folder / f"{number}.http")
@@ -205,9 +226,24 @@ def send_load(
     command += ["--patience", str(patience), "--requests", *map(str, files)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as generator:
         try:
-            output, _ = generator.communicate(timeout=seconds + patience + 60)
+            yield generator
         finally:
             generator.kill()
+
+
+def finished(generator: "subprocess.Popen[str]") -> Samples:
+    """Return the samples of a load generator when it has ended.
+
+    Raises:
+        RuntimeError: if it failed.
+    """
+    output, _ = generator.communicate()
     if generator.returncode != 0:
         raise RuntimeError(f"the load generator ended with status {generator.returncode}")
     return Samples(**json.loads(output))
+
+
+def send_load(server: Server, pictures: Sequence[bytes], folder: Path, **how: Any) -> Samples:
+    """Return the samples of one load; ``how`` as in ``loading``."""
+    with loading(server, pictures, folder, **how) as generator:
+        return finished(generator)

@@ -18,17 +18,20 @@ def own_size() -> int:
     return get(DEFAULT).preprocessing.input_size
 
 
-def weights_file(size: int, folder: Path) -> Path:
-    """Return the default weights as a self-describing file whose input size is ``size``, written where it is missing.
+def weights_of(size: int, folder: Path) -> str:
+    """Return what the service is to be given as weights, so that its input size is ``size``.
 
-    The numbers are the same to the bit; only the header differs.
+    That is their id, or a self-describing file in ``folder``, written where it is missing. The numbers are the same to
+    the bit; only the header differs.
     """
     weights = get(DEFAULT)
+    if size == own_size():
+        return weights.id
     source = locate(weights)
     assert weights.sha256 is not None
     path = folder / f"{DEFAULT}_{size}_{weights.sha256[:12]}.safetensors"
     if path.exists():
-        return path
+        return str(path)
     header = read_header(source)
     assert header is not None, "the shipped file describes itself"
     use = Use(
@@ -43,4 +46,4 @@ def weights_file(size: int, folder: Path) -> Path:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
-    return path
+    return str(path)

@@ -11,7 +11,7 @@ from bench.load import Samples
 SETTLING = 0.1
 """The share of a closed loop's time that is not counted: the clients start all at once."""
 
-_MOST_SAMPLES = 6000
+MOST_SAMPLES = 6000
 """More are kept as a histogram."""
 
 _QUANTILES = (50, 90, 99)
@@ -55,16 +55,16 @@ def ratio(ours: float, theirs: float) -> float | None:
     return round(ours / theirs, 3) if theirs else None
 
 
-def raw(samples: Samples) -> dict[str, Any]:
+def raw(samples: Samples, most: int = MOST_SAMPLES) -> dict[str, Any]:
     """Return the samples in whole tenths of a millisecond: the gaps between intended sendings, lateness, latency.
 
-    Statuses are runs of ``[status, how often]``. Very many samples become a histogram of latencies with status 200.
+    Statuses are runs of ``[status, how often]``. More than ``most`` become a histogram of latencies with status 200.
     """
     intended, sent, answered = (
         np.rint(1e4 * np.array(times)).astype(int) for times in (samples.intended, samples.sent, samples.answered)
     )
     statuses = [[status, len(list(run))] for status, run in groupby(samples.status)]
-    if len(intended) > _MOST_SAMPLES:
+    if len(intended) > most:
         good = np.array(samples.status) == 200
         edges = np.geomspace(1, 1e6, 121)
         counts, _ = np.histogram((answered - intended)[good], np.concatenate([[0], edges]))

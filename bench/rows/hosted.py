@@ -1,4 +1,4 @@
-"""Rows: one function for each figure; what is compared is measured in one run, in turns, on one machine."""
+"""Rows that compare the service with its own network: the bare loop runs in the same process, before and after."""
 
 import contextlib
 import json
@@ -6,64 +6,14 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench import pictures, programs, sizes
-from bench.load import Samples
-from bench.server import Server, send_load, spawned, wait_ready
-from bench.summary import ratio, raw, summary
-
-CLIENTS = 64
-"""Of a saturated server: two full batches of ours, half of the pictures that it lets in."""
-
-FORCED = 224
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """Where and for how long rows are measured.
-
-    Attributes:
-        folder: for weights, logs and exported networks; kept from run to run.
-        seconds: of each load.
-    """
-
-    folder: Path
-    seconds: float
-
-    @property
-    def cache(self) -> Path:
-        """Folder of exported networks."""
-        return self.folder / "cache"
-
-    def weights(self, size: int) -> Path:
-        """Return the weights' file at an input size."""
-        return sizes.weights_file(size, self.folder)
-
-    def log(self, name: str) -> Path:
-        """Return the file for what a program writes."""
-        return self.folder / "logs" / f"{name.replace(', ', '_')}.log"
-
-    def load(self, server: Server, uploads: list[bytes], **how: Any) -> tuple[Samples, dict[str, Any]]:
-        """Return the samples of one load and their summary, with what the server spent on it."""
-        how = {"seconds": self.seconds, **how}
-        before = server.cpu_seconds()
-        samples = send_load(server, uploads, self.folder, **how)
-        spent = server.cpu_seconds() - before
-        facts = {
-            "server_cpu_seconds": round(spent, 2),
-            "server_resident_mb": round(server.resident_mb(), 1),
-        }
-        return samples, {**summary(samples), **facts}
-
-    def saturated(self, server: Server, uploads: list[bytes], clients: int = CLIENTS) -> dict[str, Any]:
-        """Return what a closed loop of many clients saw, after a short one that warms the server up."""
-        self.load(server, uploads, clients=clients, seconds=min(3.0, self.seconds))
-        samples, found = self.load(server, uploads, clients=clients)
-        return {"clients": clients, **found, "samples": raw(samples)}
+from bench.server import Server, spawned, wait_ready
+from bench.summary import ratio, raw
+from bench.workbench import CLIENTS, FORCED, Bench
 
 
 class Hosted:
@@ -137,7 +87,7 @@ def _hosted_saturated(bench: Bench, size: int) -> dict[str, Any]:
     """Return the service's saturated throughput and CPU time beside its own network's bare loop."""
     uploads = pictures.crops()
     with _hosting(bench, size) as hosted:
-        bench.load(hosted.server, uploads, clients=CLIENTS, seconds=min(3.0, bench.seconds))
+        bench.warm(hosted.server, uploads, CLIENTS)
         threads, (batches, faces) = hosted.thread_seconds(), hosted.batches()
         samples, served = bench.load(hosted.server, uploads, clients=CLIENTS)
         after, (batches_after, faces_after) = hosted.thread_seconds(), hosted.batches()
@@ -183,7 +133,7 @@ def one_client(bench: Bench) -> dict[str, Any]:
     """One client's median latency over the bare batch-1 call, at the weights' own size."""
     uploads = pictures.crops()
     with _hosting(bench, sizes.own_size()) as hosted:
-        bench.load(hosted.server, uploads, clients=1, seconds=min(3.0, bench.seconds))
+        bench.warm(hosted.server, uploads, 1)
         samples, served = bench.load(hosted.server, uploads, clients=1)
         report = hosted.stop()
     bare = _mean_bare(report, "1", "median_ms")
@@ -200,7 +150,7 @@ def one_client(bench: Bench) -> dict[str, Any]:
 def null_backend(bench: Bench) -> dict[str, Any]:
     """Crops a second for each core the server uses, with a backend that costs nothing."""
     with _hosting(bench, sizes.own_size(), null=True) as hosted:
-        bench.load(hosted.server, pictures.crops(), clients=CLIENTS, seconds=min(3.0, bench.seconds))
+        bench.warm(hosted.server, pictures.crops(), CLIENTS)
         before = hosted.thread_seconds()
         samples, served = bench.load(hosted.server, pictures.crops(), clients=CLIENTS)
         after = hosted.thread_seconds()
@@ -215,9 +165,3 @@ def null_backend(bench: Bench) -> dict[str, Any]:
         },
         "samples": raw(samples),
     }
-
-
-ROWS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
-    row.__name__: row for row in (served_over_bare_224, cpu_outside_network, one_client, null_backend)
-}
-"""Every row by its name, in the order in which they are measured."""
