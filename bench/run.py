@@ -12,9 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from bench.figure import draw
 from bench.machine import heading, quietness
 from bench.rows import ROWS
 from bench.server import ROOT
+from bench.table import servers, table
 from bench.workbench import Bench
 
 RESULTS = ROOT / "bench" / "results"
@@ -31,6 +33,18 @@ def measure(name: str, bench: Bench, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(_dumped(result) + "\n")
     print(json.dumps({"row": name, **_figures(row)}), flush=True)
+
+
+def report(out: Path) -> None:
+    """Write the figure and the tables of whatever was measured so far."""
+    results = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json") if path.stem in ROWS}
+    lines = list(table(results))
+    for name in ("crops", "photographs"):
+        if name in results:
+            lines += ["", f"`{name}`", "", *servers(results[name])]
+    (out / "benchmark.md").write_text("\n".join(lines) + "\n")
+    if "curves" in results:
+        draw(results["curves"], out / "benchmark.png")
 
 
 def _dumped(result: object) -> str:
@@ -72,6 +86,7 @@ def main() -> None:
     bench = Bench(asked.work.absolute(), asked.seconds, asked.soak_seconds)
     for name in asked.rows or ROWS:
         measure(name, bench, asked.out)
+    report(asked.out)
 
 
 if __name__ == "__main__":

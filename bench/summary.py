@@ -20,25 +20,34 @@ _QUANTILES = (50, 90, 99)
 def summary(samples: Samples) -> dict[str, Any]:
     """Return what a run came to.
 
-    ``offered`` is in requests a second of the timetable; ``answered`` those with status 200 among the answers of that
-    time, its beginning left out; ``latency_ms`` is of those with status 200, from intended sending to whole answer,
-    ``refused_ms`` of all others that were answered; ``late_ms`` is how far the generator itself was behind.
+    ``offered`` is in requests a second of the timetable; ``answered`` is the rate of those with status 200, while the
+    timetable lasted, its beginning left out; ``latency_ms`` is of those with status 200, from intended sending to whole
+    answer, ``refused_ms`` of all others that were answered; ``late_ms`` is how far the generator itself was behind.
     """
     intended, sent, answered, status = map(np.array, (samples.intended, samples.sent, samples.answered, samples.status))
     good, lost = status == 200, status == 0
     begin = SETTLING * samples.seconds
-    counted = good & (answered >= begin) & (answered <= samples.seconds)
     return {
         "seconds": samples.seconds,
         "requests": len(intended),
         "statuses": {str(code): count for code, count in sorted(Counter(samples.status).items())},
         "offered": round(len(intended) / samples.seconds, 2),
-        "answered": round(float(counted.sum()) / (samples.seconds - begin), 2),
+        "answered": round(_rate(answered[good], begin, samples.seconds), 2),
         "latency_ms": quantiles((answered - intended)[good]),
         "refused_ms": quantiles((answered - intended)[~good & ~lost]),
         "late_ms": quantiles((sent - intended)[~lost]),
         "generator_cpu_seconds": round(samples.cpu_seconds, 3),
     }
+
+
+def _rate(times: "np.ndarray[Any, Any]", begin: float, end: float) -> float:
+    """Return events a second between two times: the slope of the line through how many there were by when.
+
+    Answers come in batches, and the plain count would depend on whether the last batch came just in time.
+    """
+    moments = np.linspace(begin, end, 201)
+    counts = np.searchsorted(np.sort(times), moments)
+    return float(np.polyfit(moments, counts, 1)[0])
 
 
 def quantiles(seconds: "np.ndarray[Any, Any]") -> dict[str, float] | None:

@@ -14,6 +14,7 @@ from bench import pictures, programs, sizes
 from bench.server import Server, spawned, wait_ready
 from bench.summary import ratio, raw
 from bench.workbench import CLIENTS, FORCED, Bench
+from service.cpus import available_cpus
 
 
 class Hosted:
@@ -94,7 +95,7 @@ def _hosted_saturated(bench: Bench, size: int) -> dict[str, Any]:
         report = hosted.stop()
     batch = (faces_after - faces) / (batches_after - batches)
     bare = _mean_bare(report, "32", "pictures_per_second")
-    share = served["generator_cpu_seconds"] / (served["seconds"] * os.cpu_count())
+    share = served["generator_cpu_seconds"] / (served["seconds"] * available_cpus())
     done = served["requests"]
     network = _bare_cpu_ms(report, batch)
     whole = 1e3 * served["server_cpu_seconds"] / done

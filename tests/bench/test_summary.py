@@ -26,11 +26,22 @@ def test_latency_counts_from_the_intended_time_and_only_the_answered() -> None:
     assert found["statuses"] == {"0": 1, "200": 3, "429": 1}
 
 
-def test_throughput_is_counted_inside_the_run_and_not_while_it_settles() -> None:
-    found = summary(SAMPLES)
+def _in_batches(rate: float, batch: int, seconds: float, status: int = 200) -> Samples:
+    answered = np.repeat(np.arange(batch / rate, seconds, batch / rate), batch).tolist()
+    return Samples(answered, answered, answered, [status] * len(answered), seconds)
 
-    assert found["answered"] == round(1 / 9, 2)  # one came before the first tenth was over, one after the end
-    assert found["offered"] == 0.5
+
+@pytest.mark.parametrize("batch", [1, 32])
+@pytest.mark.parametrize("rate", [97, 100, 103])
+def test_throughput_does_not_depend_on_when_the_last_batch_came(rate: float, batch: int) -> None:
+    assert summary(_in_batches(rate, batch, 10))["answered"] == pytest.approx(rate, rel=0.01)
+
+
+def test_throughput_counts_neither_refusals_nor_what_came_while_it_settled_or_afterwards() -> None:
+    assert summary(_in_batches(100, 1, 10, status=429))["answered"] == 0
+    early_and_late = Samples([0.0] * 50, [0.0] * 50, [0.5] * 25 + [10.5] * 25, [200] * 50, 10.0)
+    assert summary(early_and_late)["answered"] == 0
+    assert summary(SAMPLES)["offered"] == 0.5
 
 
 def test_quantiles_of_known_numbers() -> None:
