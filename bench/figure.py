@@ -9,9 +9,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 # Colours that most colour-blind people tell apart (Okabe and Ito, 2008); a marker and a dash say the same again.
-_SERVERS = {"ours": ("#D55E00", "o"), "plain_fastapi": ("#0072B2", "s"), "litserve": ("#009E73", "^")}
-_OTHER = ("#CC79A7", "D")
-_LABELS = {"plain_fastapi": "plain FastAPI", "litserve": "LitServe", "mosec": "mosec"}
+_SERVERS = {
+    "ours": ("#D55E00", "o"),
+    "plain_fastapi": ("#0072B2", "s"),
+    "litserve": ("#009E73", "^"),
+    "mosec": ("#CC79A7", "D"),
+}
+_OTHER = ("#56B4E9", "v")
+_LABELS = {"plain_fastapi": "plain FastAPI", "tuned_fastapi": "tuned FastAPI", "litserve": "LitServe", "mosec": "mosec"}
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from bench.server import PORT, Program
+from service.cpus import available_cpus
 
 PEERS = ("plain_fastapi", "litserve", "mosec")
+"""With our backend inside; with PyTorch also ``tuned_fastapi``."""
 
 MOSEC_FLAGS = ("--timeout", "60000")
 """Milliseconds; mosec's own 3 seconds would turn its saturation into errors, where the others answer late."""
@@ -46,20 +48,24 @@ def peer(kind: str, engine: str, weights: str, cache: Path) -> Program:
     """Return one of ``bench/peers``.
 
     Args:
-        kind: one of ``PEERS``, or ``one_by_one``.
-        engine: ``torch`` for PyTorch float32, ``ours`` for our backend.
+        kind: one of ``PEERS``; ``tuned_fastapi``, which runs as many forward passes side by side as there are CPUs, a
+            thread each, where plain FastAPI leaves that to chance; or ``one_by_one``, likewise tuned.
+        engine: ``torch`` for PyTorch float32, ``ours`` for our backend, which takes one batch at a time.
         weights: id or file.
         cache: folder of exported networks.
     """
-    settings = json.dumps({"engine": engine, "weights": weights, "cache": str(cache)})
+    module = {"tuned_fastapi": "plain_fastapi"}.get(kind, kind)
+    tuned = {"plain_fastapi": 0, "tuned_fastapi": available_cpus(), "one_by_one": available_cpus()}
+    passes = 1 if engine == "ours" else tuned.get(kind, 1)
+    settings = {"engine": engine, "weights": weights, "cache": str(cache), "passes": passes}
     raw = kind == "mosec"
     return Program(
         name=f"{kind}, {engine}",
-        command=("-m", f"bench.peers.{kind}_peer", "--port", PORT, *(MOSEC_FLAGS if raw else ())),
+        command=("-m", f"bench.peers.{module}_peer", "--port", PORT, *(MOSEC_FLAGS if raw else ())),
         path="/inference" if raw else "/predict",
         form_field=None if raw else "image",
         ready="/openapi/metadata.json" if raw else "/health",
-        environment={"BENCH_PEER": settings},
+        environment={"BENCH_PEER": json.dumps(settings)},
     )
 
 

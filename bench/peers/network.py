@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from manet.weights import Weights, resolve
 from service.cpus import available_cpus
 
 VARIABLE = "BENCH_PEER"
-"""Environment variable with a peer's settings, as JSON: ``engine``, ``weights`` and ``cache``."""
+"""Environment variable with a peer's settings, as JSON: ``engine``, ``weights``, ``cache``, and ``passes``: how many
+forward passes may run side by side, each with its share of the CPUs; 0 leaves it to the framework, each with all."""
 
 BATCH = 32
 """The most pictures in a batch, as in ours."""
@@ -38,14 +40,11 @@ class PeerNetwork:
         self.infer = infer
 
     @classmethod
-    def from_environment(cls, *, threads: int | None = None) -> Self:
-        """Return the network that the environment asks for, warm.
-
-        Args:
-            threads: of one batch; by default as many as there are CPUs.
-        """
+    def from_environment(cls) -> Self:
+        """Return the network that the environment asks for, warm."""
         settings, weights = _asked_for()
-        threads = threads or available_cpus()
+        passes = settings["passes"]
+        threads = max(1, available_cpus() // (passes or 1))
         if settings["engine"] == "torch":
             infer = _plain_torch(weights, threads)
         else:
@@ -53,7 +52,7 @@ class PeerNetwork:
         side = weights.preprocessing.input_size
         for size in (1, BATCH):
             infer(np.zeros((size, side, side, 3), np.uint8))
-        return cls(weights, infer)
+        return cls(weights, _in_turns(infer, passes) if passes else infer)
 
     @staticmethod
     def decoder() -> Callable[[bytes], Pixels]:
@@ -78,7 +77,18 @@ class PeerNetwork:
         return {"expression": best, "confidence": probabilities[best], "probabilities": probabilities}
 
 
-def _asked_for() -> tuple[dict[str, str], Weights]:
+def _in_turns(infer: Infer, passes: int) -> Infer:
+    """Return a network that any thread may call, and that lets ``passes`` of them run side by side."""
+    turn = threading.Semaphore(passes)
+
+    def infer_in_turn(images: Pixels) -> Logits:
+        with turn:
+            return infer(images)
+
+    return infer_in_turn
+
+
+def _asked_for() -> tuple[dict[str, Any], Weights]:
     settings = json.loads(os.environ[VARIABLE])
     return settings, resolve(settings["weights"])
 

@@ -6,7 +6,6 @@ Behind plain FastAPI in a threaded endpoint; the detector is the one that ships 
 """
 
 import argparse
-import threading
 from typing import Any
 
 import uvicorn
@@ -20,7 +19,7 @@ from manet.retinaface import RetinaFaceDetector
 def create_app(network: PeerNetwork) -> FastAPI:
     """Return the application around a network."""
     app = FastAPI()
-    detector, turn = RetinaFaceDetector(), threading.Lock()
+    detector = RetinaFaceDetector()
 
     @app.post("/predict")
     def predict(image: UploadFile) -> dict[str, Any]:
@@ -28,8 +27,7 @@ def create_app(network: PeerNetwork) -> FastAPI:
         answers = []
         for face in detector.detect(picture):
             pixels = network.crop(picture, face)
-            with turn:  # as in plain FastAPI
-                [logits] = network.infer(pixels[None])
+            [logits] = network.infer(pixels[None])
             answers.append(network.read(logits))
         return {"faces": answers}
 

@@ -69,7 +69,7 @@ def _servers(bench: Bench) -> Sequence[Program]:
     return (
         _ours(bench),
         programs.ours(forced, bench.cache, name="ours at 224"),
-        *(programs.peer(kind, "torch", forced, bench.cache) for kind in programs.PEERS),
+        *(programs.peer(kind, "torch", forced, bench.cache) for kind in (*programs.PEERS, "tuned_fastapi")),
         *(programs.peer(kind, "ours", own, bench.cache) for kind in programs.PEERS),
     )
 
