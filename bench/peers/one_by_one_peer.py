@@ -5,45 +5,24 @@
 Behind plain FastAPI in a threaded endpoint; the detector is the one that ships with this project.
 """
 
-import argparse
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI, UploadFile
-
 from bench.peers.network import PeerNetwork
+from bench.peers.threaded import serve
 from manet.pictures import PictureLimits, read_picture
 from manet.retinaface import RetinaFaceDetector
 
 
-def create_app(network: PeerNetwork) -> FastAPI:
-    """Return the application around a network."""
-    app = FastAPI()
-    detector = RetinaFaceDetector()
-
-    @app.post("/predict")
-    def predict(image: UploadFile) -> dict[str, Any]:
-        picture = read_picture(image.file.read(), limits=PictureLimits())
-        answers = []
-        for face in detector.detect(picture):
-            pixels = network.crop(picture, face)
-            [logits] = network.infer(pixels[None])
-            answers.append(network.read(logits))
-        return {"faces": answers}
-
-    @app.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    return app
-
-
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    asked = parser.parse_args()
-    uvicorn.run(create_app(PeerNetwork.from_environment()), host="127.0.0.1", port=asked.port)
+    network, detector = PeerNetwork.from_environment(), RetinaFaceDetector()
+
+    def answer(data: bytes) -> list[dict[str, Any]]:
+        picture = read_picture(data, limits=PictureLimits())
+        crops = (network.crop(picture, face) for face in detector.detect(picture))
+        return [network.read(network.infer(crop[None])[0]) for crop in crops]
+
+    serve(answer)
 
 
 if __name__ == "__main__":
