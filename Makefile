@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check install format contract fuzz audit soak
+.PHONY: serve test check install format contract fuzz audit soak bench
 
 serve: install
 	$(BIN)/manet-serve
@@ -38,9 +38,17 @@ fuzz: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --folder runs/fuzz --out bench/results/fuzz.json
 
+# Ours and other servers, measured in turns: about half an hour on a machine that does nothing else.
+bench: .venv/bench
+	$(BIN)/python -m bench.run
+
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,otel,ray,train,dev]'
+	touch $@
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@

@@ -1,0 +1,140 @@
+"""Hosted: the service, and the bare loop of its own network, in one process.
+
+    MANET_PORT=0 python -m bench.hosted --report FILE [--null]
+
+Settings are the service's own variables. Before it serves and after SIGTERM it runs the network bare, by batch size;
+each appends a line of JSON to the report. SIGUSR1 appends the CPU time so far by kind of thread: ``loop`` is HTTP,
+``pictures`` decodes, ``network`` is everything else, which is the engine and its own threads.
+"""
+
+import argparse
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from manet.backends import Backend, Logits, load_backend
+from manet.preprocess import Pixels
+from manet.recognizer import Recognizer
+from manet.retinaface import RetinaFaceDetector
+from manet.weights import resolve
+from service.__main__ import server
+from service.app import create_app
+from service.clock import SystemClock
+from service.cpus import available_cpus
+from service.settings import Settings
+
+BARE_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+class NullBackend:
+    """A network that costs nothing: all logits are zero.
+
+    Args:
+        classes: how many.
+    """
+
+    name, precision, device = "null", "none", "cpu"
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return zeros, float32 (N, classes)."""
+        return np.zeros((len(images), self._classes), np.float32)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class KeptOpen:
+    """A backend that outlives the service.
+
+    Args:
+        backend: what answers.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.name, self.precision, self.device = backend.name, backend.precision, backend.device
+        self.warmup, self.infer = backend.warmup, backend.infer
+
+    def close(self) -> None:
+        """Leave it open for the loop that follows."""
+
+
+def bare(infer: Callable[[Pixels], Logits], side: int, seconds: float) -> dict[int, dict[str, float]]:
+    """Return what batches of each size cost without a service around them."""
+    noise = np.random.default_rng(0).integers(0, 256, (max(BARE_SIZES), side, side, 3), dtype=np.uint8)
+    found = {}
+    for size in BARE_SIZES:
+        batch, took = noise[:size], []
+        infer(batch)
+        cpu, began = time.process_time(), time.perf_counter()
+        while (now := time.perf_counter()) - began < seconds:
+            infer(batch)
+            took.append(time.perf_counter() - now)
+        spent = time.process_time() - cpu
+        found[size] = {
+            "pictures_per_second": round(size * len(took) / sum(took), 2),
+            "cpu_ms_per_picture": round(1e3 * spent / (size * len(took)), 4),
+            "median_ms": round(1e3 * float(np.median(took)), 3),
+        }
+    return found
+
+
+def thread_seconds() -> Mapping[str, float]:
+    """Return the CPU time of the process's threads so far, by kind (Linux, ``/proc/PID/task/TID/schedstat``)."""
+    names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
+    spent = {"loop": 0.0, "pictures": 0.0, "network": 0.0}
+    for task in Path("/proc/self/task").iterdir():
+        name = names.get(task.name, "")
+        kind = "loop" if name == "MainThread" else "pictures" if name.startswith("picture") else "network"
+        spent[kind] += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return spent
+
+
+def main() -> None:
+    """Run the network bare, serve until SIGTERM, run it bare again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=3, help="of bare work, for each batch size")
+    parser.add_argument("--null", action="store_true", help="a network that costs nothing")
+    asked = parser.parse_args()
+
+    def report(**facts: Any) -> None:
+        with asked.report.open("a") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        report(threads=thread_seconds())
+
+    settings = Settings()
+    weights = resolve(settings.weights)
+    side = weights.preprocessing.input_size
+    backend: Backend = NullBackend(len(weights.classes))
+    if not asked.null:
+        threads = settings.threads or available_cpus()
+        engine = {"engine": settings.backend, "precision": settings.precision, "cache": settings.cache_dir}
+        backend = load_backend(weights, threads=threads, **engine)
+    report(backend=[backend.name, backend.precision, backend.device], side=side)
+    if not asked.null:
+        report(before=bare(backend.infer, side, asked.seconds))
+    signal.signal(signal.SIGUSR1, on_signal)
+    recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector())
+    server(create_app(settings, recognizer, SystemClock()), settings).run()
+    if not asked.null:
+        report(after=bare(backend.infer, side, asked.seconds))
+
+
+if __name__ == "__main__":
+    main()

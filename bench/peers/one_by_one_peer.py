@@ -1,0 +1,29 @@
+"""One by one: photographs as DeepFace works on them: decode, detect, and each face alone through the network.
+
+    BENCH_PEER=... python -m bench.peers.one_by_one_peer --port PORT
+
+Behind plain FastAPI in a threaded endpoint; the detector is the one that ships with this project.
+"""
+
+from typing import Any
+
+from bench.peers.network import PeerNetwork
+from bench.peers.threaded import serve
+from manet.pictures import PictureLimits, read_picture
+from manet.retinaface import RetinaFaceDetector
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    network, detector = PeerNetwork.from_environment(), RetinaFaceDetector()
+
+    def answer(data: bytes) -> list[dict[str, Any]]:
+        picture = read_picture(data, limits=PictureLimits())
+        crops = (network.crop(picture, face) for face in detector.detect(picture))
+        return [network.read(network.infer(crop[None])[0]) for crop in crops]
+
+    serve(answer)
+
+
+if __name__ == "__main__":
+    main()
