@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check install format contract fuzz audit soak bench
+.PHONY: serve test check install format contract audit fuzz soak bench
 
 serve: install
 	$(BIN)/manet-serve
@@ -19,10 +19,9 @@ check: install
 audit: install
 	$(BIN)/pip-audit --local --skip-editable --strict
 
-# Mixed load, good and bad, for so many minutes; writes bench/results/soak.json.
-MINUTES ?= 20
+# Mixed load, good and bad, for MINUTES (20); writes bench/results/soak.json.
 soak: install
-	$(BIN)/python bench/soak.py --minutes $(MINUTES) --out bench/results/soak.json
+	$(BIN)/python bench/soak.py --minutes $(or $(MINUTES),20) --out bench/results/soak.json
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -32,11 +31,10 @@ format: install
 contract: install
 	$(BIN)/python -m tests.service.snapshot
 
-# Hostile bytes against the decoders and the form's parser, for MINUTES; findings and the grown corpus are kept in runs/fuzz.
-MINUTES ?= 10
+# Hostile bytes against the decoders and the form's parser, for MINUTES (10); findings and the grown corpus are kept in runs/fuzz.
 fuzz: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --folder runs/fuzz --out bench/results/fuzz.json
+	$(BIN)/python -m tests.fuzz.run --minutes $(or $(MINUTES),10) --folder runs/fuzz --out bench/results/fuzz.json
 
 # Ours and other servers, measured in turns: about half an hour on a machine that does nothing else.
 bench: .venv/bench
