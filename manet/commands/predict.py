@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from manet.bulk.sheet import ContactSheet
 from manet.bulk.sinks import JsonLines, Sink, check_table, table
 from manet.bulk.terminal import TerminalTable, printable
 from manet.bulk.walk import Found, walk
+from manet.commands.offline import predict_on_ray
 from manet.commands.weights import Store
 from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
@@ -42,7 +43,7 @@ def predict(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the answers as .csv, .jsonl or .parquet.")
+        Path | None, typer.Option(metavar="OUT", help="Write the answers as .csv, .jsonl or .parquet.")
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet of all faces as .png.")
@@ -56,6 +57,19 @@ def predict(
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to answer in a picture.")] = MAX_FACES,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     store: Store = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="This process, or a Ray cluster, which writes a folder of Parquet files named by --out."),
+    ] = "local",
+    part_pictures: Annotated[int, typer.Option(min=1, help="With ray: pictures in each file of answers.")] = 1000,
+    column: Annotated[str, typer.Option(help="With ray: the column of Parquet files that holds pictures.")] = "image",
+    name_column: Annotated[
+        str | None, typer.Option(help="With ray: the column that names them; by default they are numbered.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="With ray: the cluster; by default RAY_ADDRESS, or one is started here.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="With ray: GPUs that each network reserves.")] = 0.0,
 ) -> None:
     """Name the apparent expression of each face, with its probability.
 
@@ -63,6 +77,22 @@ def predict(
     over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no picture at
     all, and 130 after Ctrl-C, which finishes the pictures in work and leaves whole files.
     """
+    if engine == "ray":
+        predict_on_ray(
+            paths,
+            out,
+            weights=weights,
+            faces=faces,
+            max_faces=max_faces,
+            device=device,
+            store=store,
+            part_pictures=part_pictures,
+            column=column,
+            name_column=name_column,
+            address=address,
+            gpus=gpus,
+        )
+        return
     try:
         if out is not None:
             check_table(out)

@@ -59,7 +59,7 @@ class Resources:
 class _Elsewhere:
     """The network of a process that only finds faces."""
 
-    name = precision = device = "elsewhere"
+    name = precision = device = reason = "elsewhere"
 
     def warmup(self, batch_sizes: object) -> None:
         raise AssertionError("the network is in another process")

@@ -12,8 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/manet.json").read_text())
 RULES = yaml.safe_load((ROOT / "docker/prometheus/alerts.yml").read_text())
-SECURITY = {"MANET_ALLOW_ANONYMOUS", "MANET_API_KEYS_FILE"}
-"""Settings of the door, which stand here until ``service.settings`` has them."""
 
 
 class ComposeLoader(yaml.SafeLoader):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
-from tests.docker.configuration import ROOT, SECURITY, compose
+from tests.docker.configuration import ROOT, compose
 
 BASE, PUBLIC = compose("docker-compose.yml"), compose("docker/compose.public.yml")
 SERVICES: dict[str, dict[str, Any]] = BASE["services"]
@@ -71,7 +71,7 @@ def test_our_variables_are_settings(name: str) -> None:
     environment = {**SERVICES[name]["environment"], **PUBLIC["services"][name]["environment"]}
     known = {f"MANET_{setting.upper()}" for setting in Settings.model_fields}
 
-    assert {variable for variable in environment if variable.startswith("MANET_")} <= known | SECURITY
+    assert {variable for variable in environment if variable.startswith("MANET_")} <= known
 
 
 @pytest.mark.parametrize("name", OURS)

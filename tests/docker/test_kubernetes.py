@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from tests.docker.configuration import ROOT, SECURITY
+from tests.docker.configuration import ROOT
 
 FOLDER = ROOT / "docker/kubernetes"
 VERSIONS = ("1.29", "1.37")
@@ -143,7 +143,6 @@ def test_our_variables_are_settings(name: str) -> None:
     [container] = PODS[name]["containers"]
 
     assert {variable["name"] for variable in container["env"]} <= {
-        *SECURITY,
         *(f"MANET_{setting.upper()}" for setting in Settings.model_fields),
     }
 

@@ -7,7 +7,7 @@ import runpy
 import pytest
 
 from service.settings import Settings
-from tests.docker.configuration import ROOT, SECURITY, alerts
+from tests.docker.configuration import ROOT, alerts
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 SCRIPT = runpy.run_path(str(ROOT / "docs/settings_table.py"))
@@ -33,7 +33,7 @@ def test_every_variable_that_it_names_is_a_setting() -> None:
     known = {f"MANET_{name.upper()}" for name in Settings.model_fields}
     compose = set(re.findall(r"\$\{(MANET_\w+)", (ROOT / "docker-compose.yml").read_text()))
 
-    assert set(re.findall(r"MANET_[A-Z_]+", PAGE)) <= known | compose | SECURITY
+    assert set(re.findall(r"MANET_[A-Z_]+", PAGE)) <= known | compose
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
