@@ -29,7 +29,8 @@ SHOWN = "http://127.0.0.1:8000"
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of the service with its default weights."""
-    with live(create_app(Settings(), Recognizer.from_weights("ferplus"), SystemClock())) as served:
+    patient = Settings(deadline=300, upload_timeout=300)  # what is asked here is not how fast
+    with live(create_app(patient, Recognizer.from_weights("ferplus"), SystemClock())) as served:
         yield served.address
 
 
