@@ -5,8 +5,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import PositiveInt
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import WithJsonSchema
 
 from manet.errors import PictureError
 from manet.recognizer import FaceMode
@@ -41,8 +40,10 @@ _REFUSALS = (
 
 Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
 Most = Annotated[
-    PositiveInt | SkipJsonSchema[None],  # FastAPI would lose a bound that stands beside the null
-    Query(description="The most faces to answer in a picture, the largest first.", examples=[3]),
+    int | None,
+    # FastAPI would show the null, which a query cannot send, and lose the bound.
+    WithJsonSchema({"type": "integer", "minimum": 1, "examples": [3]}),
+    Query(ge=1, description="The most faces to answer in a picture, the largest first."),
 ]
 
 

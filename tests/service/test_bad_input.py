@@ -161,8 +161,8 @@ async def test_a_picture_without_a_file_name_is_a_picture() -> None:
     [
         ({"faces": "some"}, "'detect' or 'whole'"),
         ({"faces": ""}, "'detect' or 'whole'"),
-        ({"max_faces": "0"}, "greater than 0"),
-        ({"max_faces": "-1"}, "greater than 0"),
+        ({"max_faces": "0"}, "greater than or equal to 1"),
+        ({"max_faces": "-1"}, "greater than or equal to 1"),
         ({"max_faces": "many"}, "valid integer"),
         ({"max_faces": "1.5"}, "valid integer"),
         ({"max_faces": ""}, "valid integer"),

@@ -36,13 +36,14 @@ STORED = {
 @pytest.fixture(scope="module")
 def service() -> Iterator[Live]:
     """The service with its default weights."""
-    with live(create_app(Settings(), Recognizer.from_weights("ferplus"), SystemClock())) as served:
+    patient = Settings(deadline=300, upload_timeout=300)  # what is asked here is not how fast
+    with live(create_app(patient, Recognizer.from_weights("ferplus"), SystemClock())) as served:
         yield served
 
 
 def face(service: Live, data: bytes) -> dict[str, object]:
     """Return the one face of a picture."""
-    answer = httpx.post(f"{service.address}/predict", files={"image": ("x", data)}, timeout=60)
+    answer = httpx.post(f"{service.address}/predict", files={"image": ("x", data)}, timeout=300)
     assert answer.status_code == 200, answer.text
     assert answer.json()["image"] == {"width": 512, "height": 512}
     [found] = answer.json()["faces"]

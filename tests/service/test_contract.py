@@ -115,7 +115,7 @@ def test_parameters_show_their_bounds(operation: str) -> None:
     faces, most = OPERATIONS[operation]["parameters"]
 
     assert (faces["schema"]["enum"], faces["schema"]["default"]) == (["detect", "whole"], "detect")
-    assert (most["schema"]["type"], most["schema"]["exclusiveMinimum"], most["required"]) == ("integer", 0, False)
+    assert (most["schema"]["type"], most["schema"]["minimum"], most["required"]) == ("integer", 1, False)
 
 
 def test_every_kind_of_problem_stands_in_the_description() -> None:

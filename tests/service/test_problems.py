@@ -80,7 +80,9 @@ async def test_parameters_out_of_range() -> None:
     async with running(make_app()) as client:
         answer = await post(client, RED_FACE, faces="some", max_faces=0)
 
-    check(answer, 422, "invalid-parameter", "faces: ", "'detect' or 'whole'", "max_faces: ", "greater than 0")
+    check(
+        answer, 422, "invalid-parameter", "faces: ", "'detect' or 'whole'", "max_faces: ", "greater than or equal to 1"
+    )
 
 
 async def test_too_many_bytes_by_the_stated_length_are_refused_unread() -> None:
