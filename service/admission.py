@@ -134,6 +134,19 @@ class Admission:
         """Whether pictures are let in at all."""
         return not self.draining and self._engine.alive
 
+    def check(self) -> None:
+        """Return if pictures are let in at all, as things stand now.
+
+        Raises:
+            Draining: if the service is being stopped.
+            NotReady: if the network does not answer.
+            Overloaded: if all places are taken, or the answer would come too late.
+        """
+        if self.draining:
+            self._observer.shed("draining")
+            raise Draining("the service is being stopped")
+        self._refuse_picture()
+
     @contextmanager
     def receive(self, size: int) -> Iterator[Upload]:
         """Hold a body's bytes while inside.
@@ -146,11 +159,8 @@ class Admission:
             NotReady: if the network does not answer.
             Overloaded: if a bound is reached, or the answer would come too late.
         """
-        if self.draining:
-            self._observer.shed("draining")
-            raise Draining("the service is being stopped")
+        self.check()
         self._refuse_if(uploads=len(self._arriving) >= self._bounds.uploads, bytes=self._exceeds(size))
-        self._refuse_picture()
         upload = Upload(self)
         self._arriving.add(upload)
         try:

@@ -26,6 +26,7 @@ from service.clock import Clock
 from service.cpus import available_cpus
 from service.detection import DetectorGuard
 from service.detector import TimedDetector
+from service.door import Door
 from service.engine import NetworkEngine
 from service.errors import InternalError, RateLimited, Unauthorized
 from service.explanations import Explanations
@@ -102,7 +103,7 @@ def create_app(
     app.state.parts = parts
     contract.install(app)
     problems.install(app)
-    _surround(app, settings, clock, parts.metrics)
+    _surround(app, settings, clock, parts)
     if tracing is not None:
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
@@ -112,15 +113,16 @@ def create_app(
     return app
 
 
-def _surround(app: FastAPI, settings: Settings, clock: Clock, observer: Metrics) -> None:
+def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> None:
     """Put the middleware around an application, the innermost first; what is not asked for is not there at all."""
+    app.add_middleware(Door, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain"))
     if settings.rate_limit is not None or settings.max_client_requests is not None:
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
         app.add_middleware(ClientLimits, turnstile=Turnstile(rate=rate, at_once=settings.max_client_requests))
     keys = read_keys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     if keys:
         app.add_middleware(KeyDoor, keys=keys)
-    app.add_middleware(Stopwatch, clock=clock, observer=observer)
+    app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

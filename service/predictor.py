@@ -102,6 +102,7 @@ class Predictor:
         self._small = PictureLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
         )
+        self._round = asyncio.Lock()
         self._worker_count = workers
         self._workers = Workers(workers, "picture")
         self._clock = clock
@@ -125,7 +126,11 @@ class Predictor:
             BatchingError: if its faces got no logits.
         """
         began = self._clock.now()
-        seen = self._glance(data) if faces == "whole" else None
+        seen = None
+        if faces == "whole":
+            async with self._round:  # one a round of the loop, so that a refusal never waits behind a hundred crops
+                seen = self._glance(data)
+                await asyncio.sleep(0)
         if seen is None:
             async with client.turns:
                 began = self._clock.now()
