@@ -1,5 +1,6 @@
 """``manet-serve``: the service as a process."""
 
+import gc
 import logging
 import os
 import sys
@@ -118,6 +119,9 @@ def main() -> None:
         app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
+    # What was made for the start stays to the end: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     run(server(app, settings))
 
 
