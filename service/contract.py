@@ -12,6 +12,9 @@ from service.examples import answers
 Responses = dict[int | str, dict[str, Any]]
 """Responses by status, as FastAPI takes them."""
 
+MOST_FIELDS = 8
+"""In a form: the one that is asked for, and others that browsers and libraries add."""
+
 MEDIA_TYPE = "application/problem+json"
 """Of every error (RFC 9457)."""
 
@@ -38,9 +41,22 @@ SERVER_TIMING = {
         "example": "find;dur=14.2, queue;dur=0.3, infer;dur=21.7",
     }
 }
+STAGES = {
+    "Server-Timing": {
+        "description": "Milliseconds spent in the queue (`queue`) and in the network (`infer`).",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "queue;dur=0.3, infer;dur=21.7",
+    }
+}
 
 TAGS = [
     {"name": "predict", "description": "Pictures in, faces and their apparent expressions out."},
+    {"name": "explain", "description": "What the network went by in a face."},
+    {
+        "name": "v2",
+        "description": "The Open Inference Protocol: face crops as tensors in, logits and probabilities out.",
+    },
     {"name": "model", "description": "What is loaded, how well it was measured to do, and what it is for."},
     {"name": "health", "description": "For whoever restarts the process and sends it traffic."},
     {"name": "metrics", "description": "For Prometheus."},
@@ -65,7 +81,7 @@ def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
         schema: what it holds.
         curl: a command line that sends it.
     """
-    body = {"type": "object", "required": [field], "properties": {field: schema}}
+    body = {"type": "object", "required": [field], "properties": {field: schema}, "maxProperties": MOST_FIELDS}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": body}}},
         "x-codeSamples": [{"lang": "Shell", "source": curl}],
@@ -99,4 +115,4 @@ def _finish(document: dict[str, Any]) -> None:
             content[MEDIA_TYPE] |= content.pop(success)
         for name, answer in shown.get(operation["operationId"], {}).items():
             content = operation["responses"]["200"]["content"]["application/json"]
-            content.setdefault("examples", {})[name] = {"value": answer.model_dump(mode="json")}
+            content.setdefault("examples", {})[name] = {"value": answer.model_dump(mode="json", exclude_unset=True)}

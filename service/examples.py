@@ -2,9 +2,21 @@
 
 from pydantic import BaseModel
 
+import manet
 from manet.labels import Expression
 from manet.weights import get
 from service.errors import NAMESPACE, UnsupportedPicture
+from service.explained import ExplainedFace, ExplainedPicture, FaceExplanation
+from service.protocol import (
+    InferenceResponse,
+    ModelMetadata,
+    ModelReady,
+    ResponseOutput,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
 from service.schemas import (
     Box,
     Engine,
@@ -19,6 +31,7 @@ from service.schemas import (
     Problem,
     Row,
 )
+from service.tensors import IMAGES, OUTPUTS
 
 _SHARES = {
     Expression.NEUTRAL: 0.0002,
@@ -54,6 +67,103 @@ _TEXT = Problem(
 )
 
 
+_EXPLANATION = FaceExplanation.model_validate(
+    {
+        "expression": "happiness",
+        "fusion_weight": 0.6,
+        "local": {
+            "expression": "happiness",
+            "confidence": 0.9992,
+            "probabilities": {
+                "neutral": 0.0002,
+                "happiness": 0.9992,
+                "surprise": 0.0005,
+                "sadness": 0.0,
+                "anger": 0.0,
+                "disgust": 0.0,
+                "fear": 0.0,
+                "contempt": 0.0,
+            },
+            "score": 7.2348,
+            "bias": 0.0745,
+            "evidence": [
+                [0.0444, 0.0513, 0.0585, 0.0584, 0.0379, 0.006],
+                [0.0607, 0.2523, 0.1546, 0.2142, 0.1389, 0.0217],
+                [0.0877, 0.3256, 0.3958, 0.4315, 0.2323, 0.027],
+                [0.1819, 0.4023, 0.3999, 0.4239, 0.3026, 0.0653],
+                [0.1741, 0.545, 0.4063, 0.2998, 0.3614, 0.108],
+                [0.0333, 0.1793, 0.1893, 0.2039, 0.2282, 0.0569],
+            ],
+        },
+        "multi_scale": {
+            "expression": "happiness",
+            "confidence": 0.9996,
+            "probabilities": {
+                "neutral": 0.0002,
+                "happiness": 0.9996,
+                "surprise": 0.0002,
+                "sadness": 0.0,
+                "anger": 0.0,
+                "disgust": 0.0,
+                "fear": 0.0,
+                "contempt": 0.0,
+            },
+            "score": 7.6734,
+            "bias": 0.0064,
+            "evidence": [[0.6783, 0.6862, 0.1952], [1.2308, 2.1292, 0.5069], [0.3698, 1.3035, 0.5672]],
+        },
+        "patches": [
+            {"name": "upper_left", "evidence": 1.431, "share": 0.1999, "attention": 0.5302},
+            {"name": "upper_right", "evidence": 1.1679, "share": 0.1631, "attention": 0.5729},
+            {"name": "lower_left", "evidence": 2.5114, "share": 0.3507, "attention": 0.6083},
+            {"name": "lower_right", "evidence": 2.05, "share": 0.2863, "attention": 0.6351},
+        ],
+        "attention": [
+            [0.5223, 0.5561, 0.5001, 0.5609, 0.6517, 0.4494],
+            [0.5234, 0.6119, 0.5404, 0.6213, 0.72, 0.5088],
+            [0.467, 0.5407, 0.5099, 0.5581, 0.6023, 0.4834],
+            [0.6199, 0.7078, 0.6626, 0.6681, 0.6729, 0.5761],
+            [0.6612, 0.6902, 0.5876, 0.6633, 0.7053, 0.6238],
+            [0.5512, 0.5546, 0.4399, 0.5946, 0.6239, 0.5878],
+        ],
+        "overlays": None,
+    }
+)
+_LOGITS = [0.411, 7.3838, 0.8525, -2.2667, -1.5759, -1.5983, -2.0104, -1.4074]
+
+
+def _inference() -> dict[str, dict[str, BaseModel]]:
+    """Return answers of the Open Inference Protocol, likewise."""
+    weights = get("ferplus")
+    side, count, version = weights.preprocessing.input_size, len(weights.classes), (weights.sha256 or "1")[:12]
+    labels = {"labels": ",".join(weights.classes)}
+    metadata = ModelMetadata(
+        name=weights.id,
+        versions=(version,),
+        platform="openvino_bf16",
+        inputs=(TensorMetadata(name=IMAGES, datatype="UINT8", shape=(-1, side, side, 3), parameters={}),),
+        outputs=tuple(
+            TensorMetadata(name=name, datatype="FP32", shape=(-1, count), parameters=labels) for name in OUTPUTS
+        ),
+    )
+    values = {"probabilities": list(_SHARES.values()), "logits": _LOGITS}
+    outputs = [ResponseOutput(name=name, datatype="FP32", shape=(1, count), data=values[name]) for name in OUTPUTS]
+    answered = InferenceResponse(model_name=weights.id, model_version=version, outputs=outputs)
+    server = ServerMetadata(name="manet", version=manet.__version__, extensions=("binary_tensor_data",))
+    of_model: dict[str, dict[str, BaseModel]] = {
+        "getInferenceModel": {"the default weights": metadata},
+        "getInferenceModelReady": {"ready": ModelReady(name=weights.id, ready=True)},
+        "infer": {"one face": answered},
+    }
+    return {
+        "getInferenceServer": {"this server": server},
+        "getInferenceServerLive": {"live": ServerLive(live=True)},
+        "getInferenceServerReady": {"ready": ServerReady(ready=True)},
+        **of_model,
+        **{f"{operation}Version": shown for operation, shown in of_model.items()},
+    }
+
+
 def _prediction(*faces: Face) -> Prediction:
     return Prediction(model="ferplus", image=Image(width=512, height=512), faces=list(faces))
 
@@ -61,6 +171,7 @@ def _prediction(*faces: Face) -> Prediction:
 def answers() -> dict[str, dict[str, BaseModel]]:
     """Return answers by operation id, and then by what they show."""
     alone, engine = _prediction(_FOUND), Engine(name="openvino", precision="bf16", device="cpu")
+    explained = ExplainedFace(**dict(_FOUND), explanation=_EXPLANATION)
     rows = [Row(prediction=alone, problem=None), Row(prediction=None, problem=_TEXT)]
     return {
         "predict": {
@@ -69,6 +180,10 @@ def answers() -> dict[str, dict[str, BaseModel]]:
             "the picture taken as one face": _prediction(_WHOLE),
         },
         "predictBatch": {"a portrait and a text": Predictions(results=rows)},
+        "explain": {
+            "one face, overlays=false": ExplainedPicture(model="ferplus", image=alone.image, faces=[explained])
+        },
+        **_inference(),
         "getModel": {"the default weights": Model.of(get("ferplus"), engine)},
         "getLiveness": {"live": Health(status="live")},
         "getReadiness": {"ready": Health(status="ready")},

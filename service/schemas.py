@@ -12,7 +12,9 @@ from manet.weights import Weights
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """The root of what is answered: every field is there."""
+
     model_config = ConfigDict(
         frozen=True,
         from_attributes=True,
@@ -21,7 +23,7 @@ class _Answer(BaseModel):
     )
 
 
-class Image(_Answer):
+class Image(Answer):
     """The picture as it was looked at: upright, whatever its file said."""
 
     width: PositiveInt
@@ -30,7 +32,7 @@ class Image(_Answer):
     """Pixels."""
 
 
-class Box(_Answer):
+class Box(Answer):
     """A rectangle in pixels of the upright picture, from its upper left corner."""
 
     x: float
@@ -39,14 +41,14 @@ class Box(_Answer):
     height: float
 
 
-class Point(_Answer):
+class Point(Answer):
     """A place in pixels of the upright picture."""
 
     x: float
     y: float
 
 
-class FacePoints(_Answer):
+class FacePoints(Answer):
     """The five points of a face; left and right are the picture's."""
 
     left_eye: Point
@@ -56,7 +58,7 @@ class FacePoints(_Answer):
     right_mouth: Point
 
 
-class Face(_Answer):
+class Face(Answer):
     """A face and its apparent expression; where it lies is null when the picture was taken as one face."""
 
     box: Box | None
@@ -84,7 +86,7 @@ class Face(_Answer):
         )
 
 
-class Prediction(_Answer):
+class Prediction(Answer):
     """What one picture shows."""
 
     model: str
@@ -94,20 +96,20 @@ class Prediction(_Answer):
     """The largest first; empty when no face was found."""
 
 
-class Row(_Answer):
+class Row(Answer):
     """What became of one picture of many: either a prediction or a problem."""
 
     prediction: Prediction | None = None
     problem: "Problem | None" = None
 
 
-class Predictions(_Answer):
+class Predictions(Answer):
     """What became of each picture, in the order in which they were sent."""
 
     results: list[Row]
 
 
-class Measurement(_Answer):
+class Measurement(Answer):
     """How well the weights did on one split of a data set; all rates in percent."""
 
     dataset: str
@@ -122,7 +124,7 @@ class Measurement(_Answer):
     source: str
 
 
-class Input(_Answer):
+class Input(Answer):
     """What the network is given."""
 
     input_size: int
@@ -132,7 +134,7 @@ class Input(_Answer):
     std: tuple[float, float, float]
 
 
-class Engine(_Answer):
+class Engine(Answer):
     """What runs the network."""
 
     name: str
@@ -140,7 +142,7 @@ class Engine(_Answer):
     device: str
 
 
-class Model(_Answer):
+class Model(Answer):
     """What is loaded, how well it was measured to do, and what it is for."""
 
     id: str
@@ -168,13 +170,13 @@ class Model(_Answer):
         return cls.model_validate({**facts, "backend": backend, "card": weights.card and "/model/card"})
 
 
-class Health(_Answer):
+class Health(Answer):
     """A probe's answer."""
 
     status: Literal["live", "ready"]
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """What went wrong (RFC 9457)."""
 
     type: str

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, ClassVar
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -72,19 +73,20 @@ class Tracing:
 
     async def close(self) -> None:
         """Send what waits, and give up when that takes too long."""
-        done, loop = asyncio.Event(), asyncio.get_running_loop()
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # from here on nobody who stops waiting can cancel it
 
         def shut() -> None:
             try:
                 self._provider.shutdown()
             finally:
-                loop.call_soon_threadsafe(done.set)
+                done.set_result(None)
 
         # A daemon, so that a collector that does not answer cannot hold up the end of the process.
         threading.Thread(target=shut, name="tracing-close", daemon=True).start()
         try:
             async with asyncio.timeout(self.CLOSING):
-                await done.wait()
+                await asyncio.wrap_future(done)
         except TimeoutError:
             _log.warning("the last spans were not sent within %.0f s", self.CLOSING)
 

@@ -7,104 +7,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from PIL import Image as Picture
-from pydantic import Field
+from pydantic import WithJsonSchema
 
 from manet.drawing import draw_explanation
-from manet.explanation import Explanation, PatchName, record
+from manet.explanation import Explanation, record
 from manet.labels import Expression
 from service import errors
 from service.connection import while_connected
 from service.contract import form, succeeded
+from service.explained import ExplainedFace, ExplainedPicture, FaceExplanation, Overlays
 from service.explanations import Explained
 from service.parts import Parts, parts
 from service.problems import documented
 from service.routes.predict import HOST, PICTURE, Mode
-from service.schemas import Face, Image, Share, _Answer
+from service.schemas import Face, Image
 from service.upload import largest_size, read_pictures
 
 router = APIRouter(tags=["explain"])
 
 MOST_FACES = 4
 """Faces that are explained where a request names no other number; each takes the time of some ten predictions."""
-
-Grid = Annotated[list[list[float]], Field(description="Rows of numbers, from the upper left of the face.")]
-Png = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"})]
-
-
-class Vote(_Answer):
-    """What one of the two branches says by itself, and where it read it."""
-
-    expression: Expression
-    """The branch's own most probable expression."""
-    confidence: Share
-    """Its probability."""
-    probabilities: dict[Expression, Share]
-    """The fused ones are both branches' weighted geometric mean, scaled to sum to 1."""
-    score: float
-    """Of the explained expression: its logit less the mean of the branch's logits."""
-    bias: float
-    """What is added to the score wherever one looks; `evidence` and `bias` sum to it."""
-    evidence: Grid
-    """What each position adds to the score, in logits; below zero where it speaks against the expression (Grad-CAM)."""
-
-
-class Patch(_Answer):
-    """One of the four quarters of the face, each of which the local module sees alone."""
-
-    name: PatchName
-    """Left and right are the picture's."""
-    evidence: float
-    """What its positions add to the local branch's score, in logits."""
-    share: Share
-    """Its part in what the four patches say for the expression; they sum to 1, or are all 0 where none does."""
-    attention: Share
-    """The mean of its spatial gate (CBAM): how much the local module lets through there."""
-
-
-class Overlays(_Answer):
-    """Pictures of 320 x 320 px: the face as the network saw it, and each map over it."""
-
-    face: Png
-    """Aligned and reduced; without a map."""
-    local: Png
-    """The local branch's evidence: red speaks for the explained expression, blue against it."""
-    multi_scale: Png
-    """The multi-scale branch's evidence, likewise."""
-    attention: Png
-    """The local module's attention: bright where it lets through, dark where not."""
-
-
-class FaceExplanation(_Answer):
-    """What the network went by in one face."""
-
-    expression: Expression
-    """The explained one: the answered one, or the one that was asked for."""
-    fusion_weight: Share
-    """The local branch's part in the answer."""
-    local: Vote
-    multi_scale: Vote
-    patches: list[Patch]
-    """The four quarters of the face, row by row."""
-    attention: Grid
-    """The spatial gates of the four patches, put together; 0 to 1."""
-    overlays: Overlays | None
-    """Null where the request asked for none."""
-
-
-class ExplainedFace(Face):
-    """A face, its apparent expression as `/predict` answers it, and why."""
-
-    explanation: FaceExplanation
-
-
-class ExplainedPicture(_Answer):
-    """What one picture shows, and why."""
-
-    model: str
-    """Id of the weights that answered."""
-    image: Image
-    faces: list[ExplainedFace]
-    """The largest first; empty when no face was found."""
 
 
 @router.post(
@@ -121,6 +43,7 @@ class ExplainedPicture(_Answer):
         errors.InvalidParameter,
         errors.BrokenPicture,
         errors.Overloaded,
+        errors.RateLimited,
         errors.InternalError,
         errors.ExplanationsUnavailable,
         errors.NotReady,
@@ -135,7 +58,9 @@ async def explain(
     faces: Mode = "detect",
     max_faces: Annotated[int, Query(ge=1, description="The most faces to explain, the largest first.")] = MOST_FACES,
     expression: Annotated[
-        Expression | None, Query(description="Explain this expression instead of the answered one.")
+        Expression | None,
+        WithJsonSchema({"type": "string", "enum": list(Expression)}),
+        Query(description="Explain this expression instead of the answered one."),
     ] = None,
     overlays: Annotated[bool, Query(description="Whether to send the maps as pictures, too.")] = True,
 ) -> ExplainedPicture:

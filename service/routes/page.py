@@ -32,8 +32,6 @@ _HEADERS = MappingProxyType(
     {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-cache",  # kept, and asked for again by its ETag: no file is ever of another release
     }
 )

@@ -33,6 +33,7 @@ _REFUSALS = (
     errors.PayloadTooLarge,
     errors.InvalidParameter,
     errors.Overloaded,
+    errors.RateLimited,
     errors.NotReady,
     errors.Draining,
 )

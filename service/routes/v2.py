@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from pydantic import WithJsonSchema
 
 import manet
 from manet.backends import Logits
@@ -16,6 +17,7 @@ from service import errors
 from service.body import read_body, size_in_memory
 from service.compression import PLAIN, pack, preferred
 from service.connection import while_connected
+from service.contract import STAGES, succeeded
 from service.parts import Parts, parts
 from service.problems import INFERENCE, documented
 from service.protocol import (
@@ -49,6 +51,15 @@ _REFUSALS = (
 _CROP = FaceInput(None, np.empty((0, 0, 3), np.uint8))
 """A face of which nothing is known but that it was taken as a whole."""
 
+_LENGTH = {"type": "integer", "minimum": 0}
+_HEAD = {JSON_LENGTH: {"description": "Bytes of JSON, where tensors follow it.", "schema": _LENGTH}}
+
+Length = Annotated[
+    int | None,
+    # FastAPI would show the null, which a header cannot send.
+    WithJsonSchema(_LENGTH),
+    Header(alias=JSON_LENGTH, ge=0, description="Bytes of JSON, where a tensor follows it."),
+]
 WithParts = Annotated[Parts, Depends(parts)]
 
 
@@ -83,16 +94,21 @@ def _versioned(version: Annotated[str, Path(description="As the model's metadata
         raise errors.UnknownModel(f"the version of {weights.id!r} that is loaded is {version_of(weights)!r}")
 
 
-router = APIRouter(prefix=INFERENCE, tags=["v2"])
+router = APIRouter(prefix=INFERENCE, tags=["v2"], responses=_documented())
 
 
-@router.get("", operation_id="getInferenceServer", summary="What server is this?")
+@router.get("", operation_id="getInferenceServer", summary="What server is this?", responses=succeeded("What it is."))
 async def server() -> ServerMetadata:
     """Tell the name and version of the server, and the extensions of the protocol that it has."""
     return ServerMetadata(name="manet", version=manet.__version__, extensions=("binary_tensor_data",))
 
 
-@router.get("/health/live", operation_id="getInferenceServerLive", summary="Does the process run?")
+@router.get(
+    "/health/live",
+    operation_id="getInferenceServerLive",
+    summary="Does the process run?",
+    responses=succeeded("It runs."),
+)
 async def live() -> ServerLive:
     """Answer as long as the process runs, as `/health/live` does."""
     return ServerLive()
@@ -102,7 +118,7 @@ async def live() -> ServerLive:
     "/health/ready",
     operation_id="getInferenceServerReady",
     summary="Does it answer?",
-    responses=_documented(errors.NotReady),
+    responses=succeeded("It answers.") | _documented(errors.NotReady),
 )
 async def ready(parts: WithParts) -> ServerReady:
     """Answer 200 as long as the network has completed a batch lately, as `/health/ready` does."""
@@ -137,8 +153,8 @@ async def model_ready(parts: WithParts) -> ModelReady:
 async def infer(
     request: Request,
     parts: WithParts,
-    json_length: Annotated[int | None, Header(alias=JSON_LENGTH, ge=0)] = None,
-    accept_encoding: Annotated[str, Header()] = "",
+    json_length: Length = None,
+    accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """Answer a batch of face crops, each as `manet.preprocess.network_input` makes it: RGB bytes of the model's side.
 
@@ -193,7 +209,7 @@ def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
         dependencies=depends,
         operation_id=f"getInferenceModel{suffix}",
         summary="What does the model take and give?",
-        responses=_documented(*known),
+        responses=succeeded("What it takes and gives.") | _documented(*known),
     )
     router.add_api_route(
         f"{path}/ready",
@@ -201,9 +217,10 @@ def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
         dependencies=depends,
         operation_id=f"getInferenceModelReady{suffix}",
         summary="Does the model answer?",
-        responses=_documented(*known, errors.NotReady),
+        responses=succeeded("It answers.") | _documented(*known, errors.NotReady),
     )
-    octets = {"content": {_OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
+    answered = succeeded("The outputs, in JSON or behind it.", {**STAGES, **_HEAD})
+    answered[200]["content"] = {_OCTETS: {"schema": {"type": "string", "format": "binary"}}}
     router.add_api_route(
         f"{path}/infer",
         infer,
@@ -212,7 +229,7 @@ def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
         operation_id=f"infer{suffix}",
         summary="Logits and probabilities of face crops",
         response_model=InferenceResponse,
-        responses={200: octets, **_documented(*known, *_REFUSALS)},
+        responses=answered | _documented(*known, *_REFUSALS),
         openapi_extra=_question(),
     )
 

@@ -10,7 +10,7 @@ import pytest
 import manet
 from service.contract import MEDIA_TYPE
 from service.errors import NAMESPACE
-from tests.service.fakes import RED_FACE, BrokenDetector, make_app, post, running
+from tests.service.fakes import RED_FACE, make_app, post, running
 from tests.service.snapshot import SNAPSHOT, contract
 
 DOCUMENT = json.loads(contract())
@@ -65,12 +65,13 @@ def test_no_error_of_the_framework_s_own_shape_is_left() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_every_error_of_an_operation_is_the_shared_problem(operation: dict[str, Any]) -> None:
+    shared = "InferenceProblem" if operation["tags"] == ["v2"] else "Problem"
     errors = {int(status): response for status, response in operation["responses"].items() if int(status) >= 400}
 
     assert 500 in errors
     for status, response in errors.items():
         assert list(response["content"]) == [MEDIA_TYPE]
-        assert response["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
+        assert response["content"][MEDIA_TYPE]["schema"] == {"$ref": f"#/components/schemas/{shared}"}
         assert ("Retry-After" in response["headers"]) == (status in {429, 503})
         for example in response["content"][MEDIA_TYPE]["examples"].values():
             assert example["value"]["status"] == status
@@ -98,7 +99,9 @@ def test_every_example_is_what_its_schema_says() -> None:
     assert checked > 25
 
 
-@pytest.mark.parametrize(("operation", "field"), [("POST /predict", "image"), ("POST /predict/batch", "images")])
+@pytest.mark.parametrize(
+    ("operation", "field"), [("POST /predict", "image"), ("POST /predict/batch", "images"), ("POST /explain", "image")]
+)
 def test_uploads_are_binary_and_shown_as_a_command(operation: str, field: str) -> None:
     body = OPERATIONS[operation]["requestBody"]
     schema = body["content"]["multipart/form-data"]["schema"]["properties"][field]
@@ -132,8 +135,14 @@ def test_every_kind_of_problem_stands_in_the_description() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_nobody_foresaw_is_counted_and_carries_its_id_like_any_other_answer() -> None:
-    async with running(make_app(detector=BrokenDetector())) as client:
+async def test_what_nobody_foresaw_is_counted_and_carries_its_id_like_any_other_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr("service.routes.predict.read_pictures", fail)
+    async with running(make_app()) as client:
         answer = await post(client, RED_FACE)
         metrics = (await client.get("/metrics")).text
 

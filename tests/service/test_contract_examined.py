@@ -12,18 +12,28 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, Config
 
+from service.routes.v2 import version_of
 from tests.fuzz.seeds import pictures
-from tests.service.fakes import NO_FACE, RED_FACE, make_app
+from tests.service.fakes import NO_FACE, RED_FACE, WEIGHTS, make_app
 from tests.service.live import live
 from tests.service.snapshot import contract
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
+PATIENT = 300.0
+"""Seconds; what is asked here is not how fast."""
 REAL = [RED_FACE, NO_FACE, *dict(pictures()).values()]
-REFUSED = [400, 405, 415, 422]
+REFUSED = [400, 404, 405, 415, 422]
 BATCH = {
     # What is no picture there spoils a row, and the answer to the request is 200 all the same.
     "include-operation-id": "predictBatch",
     "checks": {"negative_data_rejection": {"expected-statuses": [200, *REFUSED]}},
+}
+MODEL = {"path.model": WEIGHTS.id, "path.version": version_of(WEIGHTS)}
+INFER = {
+    # JSON Schema cannot say that `data` has as many values as the product of `shape`, nor that a header is as long as
+    # the JSON; so what it allows here may be refused, but as malformed or a wrong tensor only.
+    "include-operation-id": ["infer", "inferVersion"],
+    "checks": {"positive_data_acceptance": {"expected-statuses": [200, 400]}},
 }
 GENERATION = {"max-examples": EXAMPLES, "deterministic": True}
 CONTRACT = schemathesis.openapi.from_dict(
@@ -31,7 +41,8 @@ CONTRACT = schemathesis.openapi.from_dict(
     config=Config.from_dict(
         {
             "generation": GENERATION,
-            "operations": [BATCH],
+            "parameters": MODEL,
+            "operations": [BATCH, INFER],
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": [200]},
                 "negative_data_rejection": {"expected-statuses": REFUSED},
@@ -46,7 +57,7 @@ def address() -> Iterator[str]:
     """The address of the real application around fakes."""
     # What may be uploaded is a picture, not any bytes: so whatever the contract allows must be accepted.
     schemathesis.openapi.format("binary", st.sampled_from(REAL))
-    with live(make_app()) as served:
+    with live(make_app(deadline=PATIENT)) as served:
         yield served.address
 
 

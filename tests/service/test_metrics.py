@@ -144,7 +144,7 @@ async def test_no_request_however_odd_can_add_a_series_of_its_own() -> None:
 
     assert after == before
     routes = {part.removeprefix("route=") for one in after for part in one if part.startswith("route=")}
-    known = {"/predict", "/metrics", "/v2/models/{model}", "/v2/models/{model}/versions/{version}/ready", "other"}
+    known = {"/", "/predict", "/metrics", "/v2/models/{model}", "/v2/models/{model}/versions/{version}/ready", "other"}
     assert routes == known
     assert len(after) < 500
 

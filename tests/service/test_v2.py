@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from starlette.requests import ClientDisconnect
 
 import manet
 from manet.preprocess import Pixels, network_input
@@ -397,7 +396,7 @@ async def test_a_sender_that_is_too_slow() -> None:
         yield b"{"
         await asyncio.sleep(60)
 
-    async with running(make_app(deadline=0.2)) as client:
+    async with running(make_app(upload_timeout=0.2)) as client:
         check(await client.post(f"{PATH}/infer", content=slow()), 408, "upload-timed-out", "0.2 seconds")
 
 
@@ -466,8 +465,7 @@ async def test_who_hangs_up_costs_the_network_nothing() -> None:
             while app.state.parts.scheduler.depth < 2:
                 await asyncio.sleep(0.01)
         left.set()
-        with pytest.raises(ClientDisconnect):
-            await leaving
+        await leaving
         assert (app.state.parts.scheduler.depth, app.state.parts.admission.pictures) == (0, 1)
         backend.gate.set()
         assert (await held).status_code == 200
@@ -527,8 +525,8 @@ async def test_the_contract_documents_every_refusal() -> None:
     }
     operation = paths["/v2/models/{model}/infer"]["post"]
     assert set(operation["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
-    codes = {"400", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
+    codes = {"400", "401", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
     assert set(operation["responses"]) == codes | {"200"}
     for code in codes:
         schema = operation["responses"][code]["content"]["application/problem+json"]["schema"]
-        assert set(schema["required"]) == {"type", "title", "status", "detail", "error"}
+        assert schema == {"$ref": "#/components/schemas/InferenceProblem"}
