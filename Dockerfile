@@ -48,7 +48,7 @@ RUN python -m venv --without-pip /opt/manet \
     && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt torch
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     wheel=$(echo /wheels/manet-*.whl) \
-    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[cpu]"
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[cpu,explain,otel]"
 
 
 FROM full-packages AS exported

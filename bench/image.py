@@ -20,7 +20,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -88,7 +90,7 @@ def inside(root: Path, *command: str) -> list[str]:
 
 
 @contextmanager
-def started(root: Path) -> Iterator[tuple[int, float]]:
+def started(root: Path, **settings: str) -> Iterator[tuple[int, float]]:
     """Yield the service's process and the seconds until it was ready; then stop it as an engine does.
 
     Raises:
@@ -96,7 +98,7 @@ def started(root: Path) -> Iterator[tuple[int, float]]:
         RuntimeError: if it leaves with another status than 0.
     """
     began = time.perf_counter()
-    init = subprocess.Popen(inside(root, "/usr/bin/tini", "--", "manet-serve"), env=ENVIRONMENT)
+    init = subprocess.Popen(inside(root, "/usr/bin/tini", "--", "manet-serve"), env={**ENVIRONMENT, **settings})
     try:
         while not _ready():
             if init.poll() is not None or time.perf_counter() - began > START_SECONDS:
@@ -135,6 +137,8 @@ def facts(root: Path) -> dict[str, Any]:
             starts.append(round(seconds, 2))
             upload = {"image": ("portrait.jpg", portrait())}
             answer = httpx.post(f"{ADDRESS}/predict", files=upload, timeout=30).raise_for_status().json()
+            explained = httpx.post(f"{ADDRESS}/explain", files=upload, timeout=30)
+            page = httpx.get(f"{ADDRESS}/", timeout=5)
             status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
             model = httpx.get(f"{ADDRESS}/model", timeout=5).json()
             check = subprocess.run(inside(root, "python", "/opt/healthcheck.py"), env=ENVIRONMENT, check=False)
@@ -152,10 +156,38 @@ def facts(root: Path) -> dict[str, Any]:
             path: _written(root, path) for path in ("/opt/manet/x", "/opt/exported/x", "/x", "/var/cache/manet/x")
         },
         "torch_installed": any(root.glob("opt/manet/lib/python3*/site-packages/torch")),
+        "bodies_of_spans": spans(root),
+        "page_status": page.status_code,
+        "explain": {"status": explained.status_code, "type": explained.json()["type"]},
         "backend": model["backend"],
         "expressions": [face["expression"] for face in answer["faces"]],
         "confidences": [round(face["confidence"], 4) for face in answer["faces"]],
     }
+
+
+def spans(root: Path) -> int:
+    """Start the service with traces, ask it once, and return how many bodies of spans a collector was sent."""
+    sent = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = Thread(target=collector.serve_forever)
+        thread.start()
+        try:
+            with started(root, MANET_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_port}/v1/traces"):
+                httpx.post(f"{ADDRESS}/predict", files={"image": portrait()}, timeout=30).raise_for_status()
+        finally:
+            collector.shutdown()
+            thread.join()
+    return len(sent)
 
 
 def _written(root: Path, path: str) -> str:

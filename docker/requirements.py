@@ -1,4 +1,4 @@
-"""Requirements of the image that serves with OpenVINO: the package's own and those of its extra, without PyTorch.
+"""Requirements of the image that serves with OpenVINO: the package's own and those of its extras, without PyTorch.
 
     python docker/requirements.py pyproject.toml > requirements.txt
 
@@ -8,19 +8,24 @@ PyTorch is left out because the image carries the exported network (``manet expo
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+
+EXTRAS = ("cpu", "otel")
+"""OpenVINO, and traces for whoever sets MANET_OTLP_ENDPOINT."""
 
 LEFT_OUT = "torch"
 
 
-def requirements(pyproject: Path, extra: str) -> list[str]:
+def requirements(pyproject: Path, extras: Iterable[str]) -> list[str]:
     """Return the requirements, each as in the file.
 
     Raises:
         ValueError: if what is left out is not among them, so that a change of its name does not bring it back.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    wanted: list[str] = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    optional = project["optional-dependencies"]
+    wanted: list[str] = [*project["dependencies"], *(one for extra in extras for one in optional[extra])]
     kept = [one for one in wanted if _name(one) != LEFT_OUT]
     if len(kept) == len(wanted):
         raise ValueError(f"{pyproject}: expected {LEFT_OUT} among the dependencies, to leave it out")
@@ -32,4 +37,4 @@ def _name(requirement: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(requirements(Path(sys.argv[1]), "cpu")) + "\n")
+    sys.stdout.write("\n".join(requirements(Path(sys.argv[1]), EXTRAS)) + "\n")

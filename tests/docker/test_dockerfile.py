@@ -77,7 +77,8 @@ def test_the_slim_image_gets_every_requirement_but_torch() -> None:
         text=True,
         check=True,
     )
-    wanted = {*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["cpu"]}
+    extras = PROJECT["optional-dependencies"]
+    wanted = {*PROJECT["dependencies"], *extras["cpu"], *extras["otel"]}
     [torch] = [one for one in wanted if one.startswith("torch>")]
 
     assert set(done.stdout.splitlines()) == wanted - {torch}
@@ -89,7 +90,7 @@ def test_a_project_without_torch_is_an_error(tmp_path: Path) -> None:
     requirements = runpy.run_path(str(ROOT / "docker/requirements.py"))["requirements"]
 
     with pytest.raises(ValueError, match="expected torch"):
-        requirements(pyproject, "cpu")
+        requirements(pyproject, ["cpu"])
 
 
 class _Answer(BaseHTTPRequestHandler):

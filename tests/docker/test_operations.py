@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from service.settings import Settings
+from service.ray_app import ClusterSettings
 from tests.docker.configuration import ROOT, alerts
 
 PAGE = (ROOT / "docs/operations.md").read_text()
@@ -20,7 +20,7 @@ ANCHORS = {
 
 def test_the_settings_are_those_of_the_service() -> None:
     assert SCRIPT["written"](PAGE) == PAGE, "run python docs/settings_table.py"
-    for name in Settings.model_fields:
+    for name in ClusterSettings.model_fields:
         assert re.search(rf"^- `MANET_{name.upper()}: .+ = .+`: .+\.$", PAGE, flags=re.MULTILINE)
 
 
@@ -30,7 +30,7 @@ def test_a_page_without_the_marks_is_an_error() -> None:
 
 
 def test_every_variable_that_it_names_is_a_setting() -> None:
-    known = {f"MANET_{name.upper()}" for name in Settings.model_fields}
+    known = {f"MANET_{name.upper()}" for name in ClusterSettings.model_fields}
     compose = set(re.findall(r"\$\{(MANET_\w+)", (ROOT / "docker-compose.yml").read_text()))
 
     assert set(re.findall(r"MANET_[A-Z_]+", PAGE)) <= known | compose
@@ -74,9 +74,18 @@ def test_the_figures_of_the_image_are_those_of_the_result_file() -> None:
     assert f"{fastest} to {slowest} s to ready" in PAGE
 
 
+def test_the_plan_for_a_million_pictures_is_that_of_the_result_file() -> None:
+    a_billion = json.loads((ROOT / "bench/results/offline.json").read_text())["a_billion_pictures_in_core_hours"]
+
+    assert f"Plan {a_billion / 1000:.0f} core-hours for a million pictures" in PAGE
+
+
 def test_what_was_tried_is_what_it_says() -> None:
     assert not IMAGE["commit"].endswith("-dirty")
     assert (IMAGE["user"], IMAGE["torch_installed"], IMAGE["expressions"]) == (10001, False, ["happiness"])
+    assert IMAGE["backend"] == {"name": "openvino", "precision": "int8", "device": "cpu"}
+    assert (IMAGE["page_status"], IMAGE["explain"]["status"]) == (200, 501)
+    assert IMAGE["bodies_of_spans"] > 0
     assert int(IMAGE["effective_capabilities"], 16) == 0
     assert IMAGE["no_new_privileges"]
     assert (IMAGE["health_check_status"], IMAGE["health_check_status_when_stopped"]) == (0, 1)
