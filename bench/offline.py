@@ -55,6 +55,7 @@ def plain(paths: list[Path]) -> dict[str, Any]:
     faces = sum(len(recognizer.recognize(read_picture(path.read_bytes(), limits=PictureLimits()))) for path in paths)
     took = time.perf_counter() - began
     return {
+        "network": f"{recognizer.backend.name}, {recognizer.backend.precision}",
         "pictures": len(paths),
         "faces": faces,
         "seconds": round(took, 2),
