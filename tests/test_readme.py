@@ -107,7 +107,7 @@ def test_there_is_no_block_that_no_test_runs() -> None:
         "bash",
         "bash",
     ]
-    doors = ("make serve", "curl ", ".venv/bin/manet-serve --help", ".venv/bin/manet predict face.jpg")
+    doors = ("make serve", "curl ", ".venv/bin/manet-serve --help", ".venv/bin/manet predict ", ".venv/bin/manet explain ")
     more = (".venv/bin/manet weights import FILE", ".venv/bin/manet-train ", ".venv/bin/torchrun ")
     assert [command for command in COMMANDS if not command.startswith(doors + more)] == []
 
@@ -139,7 +139,7 @@ def test_the_pages_it_names_are_there(served: str, path: str) -> None:
     assert httpx.get(served + path).status_code == 200
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "manet predict" in c or "--help" in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "manet predict" in c or "manet explain" in c or "--help" in c])
 def test_the_other_commands(command: str, folder: Path) -> None:
     done = _shell(command, folder)
 
