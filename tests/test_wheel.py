@@ -113,9 +113,14 @@ def test_it_holds_the_packages_and_all_their_files(wheel: Path) -> None:
 
     assert {name for name in names if ".dist-info/" not in name} >= wanted
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
-    for name in ("ferplus.safetensors", "retinaface.onnx", "MODEL_CARD.md", "retinaface.LICENSE"):
+    for name in ("ferplus.safetensors", "ferplus.int8.safetensors", "retinaface.onnx", "MODEL_CARD.md"):
         assert f"manet/weights/{name}" in names
-    assert "training/recipes/ferplus.toml" in names
+    assert {
+        "manet/weights/retinaface.LICENSE",
+        "training/recipes/ferplus.toml",
+        "service/web/page.html",
+        "service/web/main.js",
+    } <= names
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
 
 

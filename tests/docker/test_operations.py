@@ -5,9 +5,10 @@ import re
 import runpy
 
 import pytest
+import yaml
 
 from service.ray_app import ClusterSettings
-from tests.docker.configuration import ROOT, alerts
+from tests.docker.configuration import ROOT, alerts, compose
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 SCRIPT = runpy.run_path(str(ROOT / "docs/settings_table.py"))
@@ -72,6 +73,23 @@ def test_the_figures_of_the_image_are_those_of_the_result_file() -> None:
     assert f"{IMAGE['resident_mb']:.0f} MB resident" in PAGE
     fastest, slowest = (round(pick(IMAGE["seconds_to_ready"])) for pick in (min, max))
     assert f"{fastest} to {slowest} s to ready" in PAGE
+
+
+def test_the_memory_limits_hold_what_the_page_adds_up() -> None:
+    settings, cpus = ClusterSettings(), 2
+    [under_load] = map(float, re.findall(r"under load up to (\d+) MB", PAGE))
+    most = under_load * 1e6 + settings.max_bytes_in_flight + 4 * settings.max_pixels * cpus
+    pods = yaml.safe_load((ROOT / "docker/kubernetes/base/deployment.yaml").read_text())["spec"]["template"]["spec"]
+    resources = compose("docker-compose.yml")["services"]["manet"]["deploy"]["resources"]
+
+    assert IMAGE["resident_mb"] <= under_load <= settings.replica_memory / 1e6
+    assert pods["containers"][0]["resources"] == {
+        "requests": {"cpu": str(cpus), "memory": "1Gi"},
+        "limits": {"cpu": str(cpus), "memory": "2Gi"},
+    }
+    assert resources["limits"]["memory"] == "${MANET_MEMORY:-2g}"
+    assert resources["reservations"] == {"memory": "1g"}
+    assert under_load * 1e6 < 2**30 < most < 2**31
 
 
 def test_the_plan_for_a_million_pictures_is_that_of_the_result_file() -> None:

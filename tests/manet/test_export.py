@@ -31,18 +31,28 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that ``manet export`` filled with the default weights."""
     cache = tmp_path_factory.mktemp("exported")
     done = _manet("export", "--cache", cache)
-    [folder] = cache.iterdir()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split()[:2] == ["ferplus", str(folder)]
+    told = [line.split("  ") for line in done.stdout.splitlines()]
+    assert [line[:2] for line in told] == [["ferplus", "float32, bf16"], ["ferplus", "int8"]]
+    assert {line[2] for line in told} == {str(folder) for folder in cache.iterdir()}
     return cache
 
 
 def test_what_is_there_is_left_as_it_is(cache: Path) -> None:
-    [graph] = cache.glob("*/network.xml")
-    before = graph.stat().st_mtime_ns
+    before = {graph: graph.stat().st_mtime_ns for graph in cache.glob("*/network.xml")}
 
-    assert exported(get("ferplus"), None, cache) == graph
-    assert graph.stat().st_mtime_ns == before
+    found = {exported(get("ferplus"), None, cache, int8=int8) for int8 in (False, True)}
+    assert found == set(before)
+    assert {graph: graph.stat().st_mtime_ns for graph in found} == before
+
+
+def test_the_one_in_int8_takes_a_third_of_the_room(cache: Path) -> None:
+    whole, rounded = (
+        exported(get("ferplus"), None, cache, int8=int8).with_name("network.bin").stat().st_size
+        for int8 in (False, True)
+    )
+
+    assert rounded < whole / 3
 
 
 def test_who_has_it_needs_no_pytorch(cache: Path) -> None:
