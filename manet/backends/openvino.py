@@ -85,13 +85,34 @@ class OpenVINOBackend:
         if self._request is None:
             raise RuntimeError("the engine was closed")
         check_images(images, self._side)
-        [logits] = self._request.infer([images]).values()
-        answer: Logits = np.array(logits)  # the request keeps its own array for the next batch
+        count = len(images)
+        [logits] = self._request.infer([_with_blanks(images, batch_shape(count))]).values()
+        answer: Logits = np.array(logits[:count])  # the request keeps its own array for the next batch
         return answer
 
     def close(self) -> None:
         """Let go of the network."""
         self._request = None
+
+
+def batch_shape(count: int) -> int:
+    """Return the batch size, blank pictures included, at which so many pictures are run.
+
+    That is their number up to eight, and above it the next of the four sizes between a power of two and its double.
+    OpenVINO prepares itself for every batch size that it meets, and never forgets one: of an int8 network it keeps
+    14 MB for each, 430 MB for the sizes up to 32, and half as much for these 16 of them. At most 3 pictures in 20 are
+    blank, and none in a full batch of 32.
+    """
+    step = max(1, (1 << (count - 1).bit_length()) // 8)
+    return -(-count // step) * step
+
+
+def _with_blanks(images: Pixels, count: int) -> Pixels:
+    if count == len(images):
+        return images
+    batch = np.zeros((count, *images.shape[1:]), dtype=images.dtype)
+    batch[: len(images)] = images
+    return batch
 
 
 def load(

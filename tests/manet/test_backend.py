@@ -15,6 +15,7 @@ import torch
 
 from manet.backends import load_backend
 from manet.backends.choice import Machine, choose
+from manet.backends.openvino import OpenVINOBackend
 from manet.backends.torch import FusedClassifier, TorchBackend
 from manet.checkpoint import save_weights
 from manet.errors import CheckpointError, WeightsNotInstalledError
@@ -216,6 +217,27 @@ def test_every_engine_normalises_alike(own_file: Path, backend: TorchBackend) ->
         np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
     with pytest.raises(ValueError, match="expected uint8"):
         other.infer(_images(0))
+
+
+def test_openvino_meets_few_batch_sizes_and_answers_for_the_pictures_alone() -> None:
+    class Request:
+        def infer(self, inputs: list[np.ndarray]) -> dict[int, np.ndarray]:
+            [images] = inputs
+            met.append(len(images))
+            return {0: images.mean(axis=(1, 2, 3), dtype=np.float32)[:, None]}
+
+    class Network:
+        def create_infer_request(self) -> Request:
+            return Request()
+
+    met: list[int] = []
+    network: Any = Network()
+    backend = OpenVINOBackend(network, side=48, precision="int8")
+    for count in range(1, 65):
+        images = _images(count)
+        np.testing.assert_allclose(backend.infer(images), images.mean(axis=(1, 2, 3))[:, None], rtol=1e-4)
+
+    assert sorted(set(met)) == [*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
 
 
 def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
