@@ -11,6 +11,10 @@ asks ``/metrics`` and holds four promises, any of which broken ends it with stat
 - resident memory in the last minutes is at most 3 % above that after the warm-up;
 - the process ends on SIGTERM with status 0.
 
+Minutes and limits count only while this process runs: on a machine where somebody stops it and the service for a while,
+as for a measurement that wants quiet, nothing is taken for lost. The result says how long it stood still, and how much
+of the processors others took meanwhile. SIGTERM ends the soak and its service.
+
 The portrait is the astronaut that scikit-image ships (NASA, public domain); the other photo is drawn.
 """
 
@@ -21,6 +25,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -28,12 +33,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import skimage.data
 from PIL import Image, ImageDraw
@@ -47,8 +52,11 @@ ROOT = Path(__file__).parents[1]
 BOUNDARY = b"a-boundary-of-the-soak"
 LOOPS, BURST, BURST_EVERY = 6, 100, 20.0
 MOST_GROWTH = 0.03
-ANSWER_WITHIN = 120.0
-"""Seconds; an answer that takes longer is lost. More than the deadline, in case the machine sleeps."""
+ANSWER_WITHIN = 60.0
+"""Seconds of the clock below; an answer that takes longer is lost. More than deadline and upload timeout together."""
+TICK = 0.5
+STILL = 5.0
+"""Seconds; where a tick takes longer, the process did not run."""
 
 
 # -- what is sent
@@ -140,6 +148,46 @@ def _drawn() -> Image.Image:
 # -- how it is sent
 
 
+class WakingClock:
+    """Seconds in which this process ran.
+
+    Attributes:
+        seconds: in which it ran.
+        still: in which it did not, though the time went on.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.still = 0.0
+
+    async def run(self) -> NoReturn:
+        """Count, until cancelled."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            if now - last > STILL:
+                self.still += now - last
+            else:
+                self.seconds += now - last
+            last = now
+
+    async def within(self, seconds: float, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work.
+
+        Raises:
+            TimeoutError: if it was not done in so many seconds of this clock; it is cancelled.
+        """
+        task, end = asyncio.ensure_future(work), self.seconds + seconds
+        while not task.done() and self.seconds < end:
+            await asyncio.wait({task}, timeout=TICK)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            raise TimeoutError
+        task.result()
+
+
 @dataclass
 class Ledger:
     """What became of every request, by what the clients saw.
@@ -171,17 +219,20 @@ async def connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asy
         writer.close()
 
 
-async def ask(port: int, kind: str, upload: Upload, ledger: Ledger) -> None:
+async def ask(port: int, kind: str, upload: Upload, ledger: Ledger, clock: WakingClock) -> None:
     """Send a request and wait for its answer."""
     async with connection(port) as (reader, writer):
+
+        async def exchange() -> None:
+            writer.write(upload.head)
+            answer = asyncio.ensure_future(_answer(reader))
+            await _send(writer, upload.body, answer)
+            status, _ = await answer
+            ledger.seen[status] += 1
+
         ledger.sent[kind] += 1
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                writer.write(upload.head)
-                answer = asyncio.ensure_future(_answer(reader))
-                await _send(writer, upload.body, answer)
-                status, _ = await answer
-                ledger.seen[status] += 1
+            await clock.within(ANSWER_WITHIN, exchange())
         except TimeoutError:
             ledger.lost += 1
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -228,25 +279,26 @@ async def leave(port: int, kind: str, upload: Upload, ledger: Ledger, chance: ra
             return
 
 
-async def soak(port: int, seconds: float, ledger: Ledger, chance: random.Random) -> None:
+async def soak(port: int, seconds: float, ledger: Ledger, clock: WakingClock, chance: random.Random) -> None:
     """Send everything, in loops and in bursts, for so long."""
     kinds = uploads()
     names, weights = list(kinds), [weight for weight, _ in kinds.values()]
-    end = time.monotonic() + seconds
+    end = clock.seconds + seconds
 
     async def loop() -> None:
-        while time.monotonic() < end:
+        while clock.seconds < end:
             [kind] = chance.choices(names, weights)
-            left = chance.random() < 0.1 and kinds[kind][1].body
-            await (
-                leave(port, kind, kinds[kind][1], ledger, chance) if left else ask(port, kind, kinds[kind][1], ledger)
-            )
+            upload = kinds[kind][1]
+            if chance.random() < 0.1 and upload.body:
+                await leave(port, kind, upload, ledger, chance)
+            else:
+                await ask(port, kind, upload, ledger, clock)
             await asyncio.sleep(chance.random() * 0.05)
 
     async def bursts() -> None:
-        while time.monotonic() + BURST_EVERY < end:
+        while clock.seconds + BURST_EVERY < end:
             await asyncio.sleep(BURST_EVERY)
-            await asyncio.gather(*(ask(port, "burst", kinds["crop"][1], ledger) for _ in range(BURST)))
+            await asyncio.gather(*(ask(port, "burst", kinds["crop"][1], ledger, clock) for _ in range(BURST)))
 
     await asyncio.gather(bursts(), *(loop() for _ in range(LOOPS)))
 
@@ -257,18 +309,9 @@ async def soak(port: int, seconds: float, ledger: Ledger, chance: random.Random)
 class Service:
     """A running service: its port, its memory over time, its log."""
 
-    def __init__(self) -> None:
-        environment = {**os.environ, **BOUNDS}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr is not None
-        self.log = self.process.stderr
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stderr is not None
+        self.process, self.log = process, process.stderr
         self.port = self._port()
         self.errors: list[str] = []
         threading.Thread(target=self._read_log, daemon=True).start()
@@ -305,15 +348,31 @@ class Service:
     def stop(self) -> int:
         """End it in order and return its status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=300)
 
 
-async def sampled(service: Service, work: Awaitable[None], every: float) -> list[tuple[float, float]]:
+@contextmanager
+def started() -> Iterator[Service]:
+    """Hold a service; whatever happens, its process ends with it."""
+    command = [sys.executable, "-m", "service"]
+    environment = {**os.environ, **BOUNDS}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Service(process)
+        finally:
+            process.kill()
+
+
+async def sampled(
+    service: Service, work: Awaitable[None], clock: WakingClock, every: float
+) -> list[tuple[float, float]]:
     """Return (seconds, megabytes) of the process while some work is done."""
-    began, series = time.monotonic(), []
+    series = []
     task = asyncio.ensure_future(work)
     while not task.done():
-        series.append((time.monotonic() - began, service.resident_mb()))
+        series.append((clock.seconds, service.resident_mb()))
         await asyncio.wait({task}, timeout=every)
     await task
     return series
@@ -356,6 +415,36 @@ def promises(ledger: Ledger, counted: Counter[str], grown: float, status: int, e
     }
 
 
+def _busy() -> float:
+    """Return the seconds that the machine's processors have worked, for whomever (proc_stat(5))."""
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts = map(
+        int, Path("/proc/stat").read_text().split()[1:8]
+    )
+    return (user + nice + system + interrupts + soft_interrupts) / os.sysconf("SC_CLK_TCK")
+
+
+def _service_seconds() -> float:
+    """Return what the service took of them; known when it has ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+
+
+async def observed(
+    service: Service, seconds: float, ledger: Ledger, clock: WakingClock, seed: int
+) -> tuple[list[tuple[float, float]], Counter[str]]:
+    """Soak a service; return its memory over time and what it counted."""
+    ticking = asyncio.create_task(clock.run())
+    try:
+        work = soak(service.port, seconds, ledger, clock, random.Random(seed))
+        return await sampled(service, work, clock, every=2.0), await service.counted()
+    finally:
+        ticking.cancel()
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main() -> None:
     """Soak, hold the promises, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -363,18 +452,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    service, ledger = Service(), Ledger()
-
-    async def run() -> tuple[list[tuple[float, float]], Counter[str]]:
-        work = soak(service.port, 60 * asked.minutes, ledger, random.Random(asked.seed))
-        series = await sampled(service, work, every=2.0)
-        return series, await service.counted()
-
-    try:
-        series, counted = asyncio.run(run())
+    ledger, clock = Ledger(), WakingClock()
+    signal.signal(signal.SIGTERM, _leave)
+    busy, own = _busy(), time.process_time()
+    with started() as service:
+        series, counted = asyncio.run(observed(service, 60 * asked.minutes, ledger, clock, asked.seed))
         status = service.stop()
-    finally:
-        service.process.kill()
+    cpu = {"service": _service_seconds(), "generator": time.process_time() - own}
+    cpu["others"] = _busy() - busy - sum(cpu.values())
     went = memory(series)
     held = promises(ledger, counted, went["growth_percent"], status, service.errors)
     result = {
@@ -382,6 +467,9 @@ def main() -> None:
         "commit": commit(),
         "machine": machine(),
         "minutes": asked.minutes,
+        "stood_still_seconds": round(clock.still),
+        "cpu_seconds": {name: round(seconds) for name, seconds in cpu.items()},
+        "machine_shared": clock.still > 0 or cpu["others"] > cpu["generator"],
         "settings": BOUNDS,
         "promises": held,
         "sent": dict(sorted(ledger.sent.items())),
