@@ -1,4 +1,4 @@
-"""Tracking: which face of this frame is which of the last ones, and probabilities that move as calmly as an eye follows.
+"""Tracking: which face of this frame is which of the last ones, and probabilities that move calmly.
 
 Pure: the time is an argument. Faces are followed by where their boxes lie; nothing of what they look like is kept.
 """
