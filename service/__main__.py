@@ -59,25 +59,29 @@ def server(app: FastAPI, settings: Settings) -> Server:
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
-        log_config=_logging(settings.log_level),
+        log_config=_logging(settings.log_level, settings.access_log),
         access_log=settings.access_log,
         timeout_graceful_shutdown=settings.drain,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
+        ws="websockets-sansio",
+        ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
+        ws_per_message_deflate=False,  # frames are compressed pictures, and answers are small
     )
     return Server(config)
 
 
-def _logging(level: str) -> dict[str, Any]:
+def _logging(level: str, access: bool) -> dict[str, Any]:
     """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
     ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    access = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
+    requests = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
+    server = {**LOGGING_CONFIG["loggers"]["uvicorn.error"], "filters": ["frames"]}
     return {
         **LOGGING_CONFIG,
-        "filters": {"paths": {"()": OnlyPaths}},
-        "handlers": {**LOGGING_CONFIG["handlers"], "access": access},
-        "loggers": {**LOGGING_CONFIG["loggers"], "manet": ours},
+        "filters": {"paths": {"()": OnlyPaths}, "frames": {"()": NoFrames, "access": access}},
+        "handlers": {**LOGGING_CONFIG["handlers"], "access": requests},
+        "loggers": {**LOGGING_CONFIG["loggers"], "uvicorn.error": server, "manet": ours},
     }
 
 
@@ -94,6 +98,28 @@ class OnlyPaths(logging.Filter):
             case (address, method, str(path), version, status):
                 shown = "-" if status in _UNKNOWN else path.partition("?")[0]
                 record.args = (address, method, shown, version, status)
+        return True
+
+
+class NoFrames(logging.Filter):
+    """Keeps what passes through websockets out of the log: at the level debug, every message and header would be there.
+
+    Args:
+        access: whether each handshake is a line; never with what stands behind the ``?`` of its path.
+    """
+
+    def __init__(self, access: bool) -> None:
+        super().__init__()
+        self._access = access
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Drop or shorten a record of the server's own."""
+        if record.levelno <= logging.DEBUG:
+            return False
+        match record.args:
+            case (address, str(path), *rest) if '"WebSocket %s"' in str(record.msg):
+                record.args = (address, path.partition("?")[0] if "[accepted]" in record.msg else "-", *rest)
+                return self._access
         return True
 
 

@@ -38,8 +38,9 @@ from service.middleware import RequestId, Stopwatch
 from service.parts import Parts
 from service.predictor import Predictor
 from service.problems import documented
-from service.routes import explain, health, metrics, model, page, predict, v2
+from service.routes import explain, health, metrics, model, page, predict, stream, v2
 from service.settings import Settings
+from service.streams import Streams
 
 if TYPE_CHECKING:
     from service.tracing import Tracing
@@ -108,7 +109,7 @@ def create_app(
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
-    for route in (health, page):
+    for route in (health, page, stream):
         app.include_router(route.router)
     return app
 
@@ -192,6 +193,8 @@ def _parts(
     explanations = Explanations(
         recognizer, limits=readable, most=settings.max_explanations, clock=clock, store=settings.weights_dir
     )
+    streams = Streams(most=settings.max_streams, most_each=settings.max_client_requests)
+    observer.watch("manet_streams", "Streams that are open.", lambda: float(streams.open))
     observer.watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
     observer.watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
     observer.watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
@@ -203,11 +206,13 @@ def _parts(
     observer.watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
     return Parts(
         settings=settings,
+        clock=clock,
         recognizer=recognizer,
         scheduler=scheduler,
         admission=admission,
         predictor=predictor,
         explanations=explanations,
+        streams=streams,
         metrics=observer,
     )
 

@@ -1,5 +1,7 @@
 """Keys: who may send pictures; kept as hashes, told apart by number."""
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -29,6 +31,10 @@ CLIENT = "manet.client"
 
 OWNER = "key "
 """What the names of keys' owners begin with."""
+
+PROTOCOL = "manet.key."
+"""What a subprotocol begins with that carries a key, in base64url without padding (RFC 4648, section 5): a browser can
+set no header of a websocket but that one."""
 
 _KEY = re.compile(r"[!-~]{16,}")
 
@@ -83,7 +89,8 @@ def read_keys(listed: Iterable[str], file: Path | None) -> Keys:
 class KeyDoor:
     """Lets requests pass that carry a known key, as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
 
-    Others are answered with 401 before a byte of their body is read; only what ``OPEN`` names needs no key.
+    Websockets may also carry it as a subprotocol, which goes no further than here. Others are
+    answered with 401 before a byte of their body is read; only what ``OPEN`` names needs no key.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
@@ -92,18 +99,20 @@ class KeyDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] == "lifespan" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        presented = _presented(Headers(scope=scope))
+        presented = _presented(scope)
         owner = None if presented is None else self._keys.owner(presented)
         if owner is None:
             lacking = "has no API key" if presented is None else "has an API key that is not known"
-            answer = problems.answer(Unauthorized(f"the request {lacking}"), scope["path"])
-            answer.headers["WWW-Authenticate"] = 'Bearer realm="manet"'  # RFC 9110, section 11.6.1
-            await answer(scope, receive, send)
+            challenge = {"WWW-Authenticate": 'Bearer realm="manet"'}  # RFC 9110, section 11.6.1
+            await problems.refuse(Unauthorized(f"the request {lacking}"), scope, receive, send, challenge)
             return
-        await self._app({**scope, CLIENT: owner}, receive, send)
+        known = {**scope, CLIENT: owner}
+        if scope["type"] == "websocket":
+            known["subprotocols"] = [name for name in scope["subprotocols"] if not name.startswith(PROTOCOL)]
+        await self._app(known, receive, send)
 
 
 def is_open(path: str) -> bool:
@@ -111,11 +120,21 @@ def is_open(path: str) -> bool:
     return path in OPEN or path.startswith(OPEN_BELOW)
 
 
-def _presented(headers: Headers) -> str | None:
+def _presented(scope: Scope) -> str | None:
+    headers = Headers(scope=scope)
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
-    return headers.get("x-api-key")
+    offered = [name.removeprefix(PROTOCOL) for name in scope.get("subprotocols", ()) if name.startswith(PROTOCOL)]
+    return headers.get("x-api-key", _decoded(offered[0]) if offered else None)
+
+
+def _decoded(key: str) -> str:
+    """Return a key out of its subprotocol; what is no base64url is no key either."""
+    try:
+        return base64.urlsafe_b64decode(key + "=" * (-len(key) % 4)).decode("ascii", "replace")
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def describe_keys(app: FastAPI, *, needed: bool) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from limits import RateLimitItem
 from limits.storage import MemoryStorage
@@ -15,6 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import problems
 from service.errors import RETRY_SECONDS, RateLimited
 from service.keys import CLIENT, OWNER, is_open
+
+GATE = "manet.gate"
+"""Where the scope of a websocket holds what each of its frames goes through."""
 
 BUCKETS = 4096
 """Counters of addresses, at most: these are told apart by a hash into so many, and two that meet in one share it."""
@@ -57,7 +61,10 @@ class Turnstile:
 
 
 class ClientLimits:
-    """Sends every request but probes and pages through the turnstile; refusals read no byte of the body."""
+    """Sends every request but probes and pages through the turnstile; refusals read no byte of the body.
+
+    A websocket counts when it is opened, and then each frame of it counts as a request.
+    """
 
     def __init__(self, app: ASGIApp, *, turnstile: Turnstile) -> None:
         self._app = app
@@ -65,14 +72,19 @@ class ClientLimits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] == "lifespan" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
+        gate = partial(self._turnstile.entering, client_of(scope))
         try:
-            with self._turnstile.entering(client_of(scope)):
-                await self._app(scope, receive, send)
+            with gate():
+                if scope["type"] == "http":
+                    await self._app(scope, receive, send)
+                    return
         except RateLimited as error:
-            await problems.answer(error, scope["path"])(scope, receive, send)
+            await problems.refuse(error, scope, receive, send)
+            return
+        await self._app({**scope, GATE: gate}, receive, send)
 
 
 def client_of(scope: Scope) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from service.admission import REASONS
+from service.streams import OUTCOMES
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -36,6 +37,12 @@ class Metrics:
         self._batch_seconds = Histogram(
             "manet_batch_seconds", "A batch in the network.", buckets=_SECONDS, registry=self.registry
         )
+        self._frames = Counter("manet_stream_frames", "Frames of streams.", ["outcome"], registry=self.registry)
+        for outcome in OUTCOMES:
+            self._frames.labels(outcome)
+        self._frame_seconds = Histogram(
+            "manet_stream_age_seconds", "From a frame to its answer.", buckets=_SECONDS, registry=self.registry
+        )
         self._failed = Counter("manet_batches_failed", "Batches that failed in the network.", registry=self.registry)
 
     def watch(self, name: str, help: str, value: Callable[[], float]) -> None:
@@ -66,6 +73,14 @@ class Metrics:
     def shed(self, reason: str) -> None:
         """A picture was refused at the door."""
         self._shed.labels(reason).inc()
+
+    def frame(self, outcome: str) -> None:
+        """A frame of a stream was dealt with."""
+        self._frames.labels(outcome).inc()
+
+    def frame_answered(self, seconds: float) -> None:
+        """A frame's faces were sent so long after it arrived."""
+        self._frame_seconds.observe(seconds)
 
     def waited(self, seconds: float) -> None:
         """A face left the queue for the network after so long."""

@@ -7,10 +7,12 @@ from fastapi import Request
 from manet.recognizer import Recognizer
 from service.admission import Admission
 from service.batching.scheduler import Scheduler
+from service.clock import Clock
 from service.explanations import Explanations
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.settings import Settings
+from service.streams import Streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +20,13 @@ class Parts:
     """One of each, made in ``service.app``."""
 
     settings: Settings
+    clock: Clock
     recognizer: Recognizer
     scheduler: Scheduler
     admission: Admission
     predictor: Predictor
     explanations: Explanations
+    streams: Streams
     metrics: Metrics
 
 

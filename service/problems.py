@@ -58,6 +58,16 @@ def answer(error: ServiceError, path: str, headers: Mapping[str, str] | None = N
     return JSONResponse(body, status_code=error.status, media_type=MEDIA_TYPE, headers={**(headers or {}), **retry})
 
 
+async def refuse(
+    error: ServiceError, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str] | None = None
+) -> None:
+    """Answer a request, or the handshake of a websocket, with an error of the service and further headers."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})  # such a server answers with a bare 403
+        return
+    await answer(error, scope["path"], headers)(scope, receive, send)
+
+
 def documented(*errors: type[ServiceError], model: type[Problem] = Problem) -> Responses:
     """Return errors as the contract shows them, by what their answers hold; those of one status share an entry."""
     by_status: dict[HTTPStatus, list[type[ServiceError]]] = {}

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from manet.backends import Backend
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
+from manet.tracking import FollowedFace
 from manet.weights import Weights
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -94,6 +95,46 @@ class Prediction(Answer):
     image: Image
     faces: list[Face]
     """The largest first; empty when no face was found."""
+
+
+class TrackedFace(Face):
+    """A face in a stream; its expression and confidence are those of the smoothed probabilities."""
+
+    track: PositiveInt
+    """A number that lasts while the face is followed, and is never given twice in a stream."""
+    smoothed: dict[Expression, Share]
+    """The probabilities, averaged over the track; `probabilities` are of this frame alone."""
+
+    @classmethod
+    def followed(cls, face: FollowedFace) -> "TrackedFace":
+        """Return the answer for one face of a frame."""
+        own = Face.of(face.face).model_dump()
+        calm = {"expression": face.calm.expression, "confidence": face.calm.confidence}
+        return cls(**{**own, **calm}, track=face.track, smoothed=dict(face.smoothed))
+
+
+class _FrameOutcome(Answer):
+    frame: int
+    """Which frame, counted from 0 as they arrived."""
+    age_ms: float
+    """Milliseconds from the frame's arrival to its answer."""
+    dropped: int
+    """Frames of this stream that newer ones overtook, so far."""
+
+
+class FrameAnswer(_FrameOutcome, Prediction):
+    """What one frame of a stream shows."""
+
+    faces: list[TrackedFace]  # type: ignore[assignment]  # narrower, and frozen
+    """The largest first; empty when no face was found."""
+
+
+class FrameProblem(_FrameOutcome):
+    """Why one frame of a stream has no answer; the stream goes on."""
+
+    problem: "Problem"
+    retry_after: int | None
+    """Seconds after which a frame may be let in again, where that is known."""
 
 
 class Row(Answer):

@@ -125,6 +125,14 @@ class Settings(BaseSettings):
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one picture, whatever the request asks for."""
 
+    max_streams: PositiveInt = 32
+    """The most live videos at once, each with one frame in work; more are closed with 1013. Of one client, no more than
+    `max_client_requests`."""
+    max_frame_bytes: PositiveInt = 2 * MEBIBYTE
+    """The largest frame of a live video, in bytes; more closes it with 1009."""
+    stream_patience: PositiveFloat = 30.0
+    """Seconds after which a live video is closed if no frame came, or no answer was taken."""
+
     explain: bool = True
     """Whether there is a /explain; it takes some 600 MB from its first use on, and needs PyTorch and captum."""
     max_explanations: PositiveInt = 4

@@ -1,0 +1,85 @@
+"""Stream: live video over a websocket, frames in, faces and their tracks out. ``docs/stream.md`` tells how.
+
+Who may not come in at all is answered before the handshake ends, with an HTTP status. Who comes at a bad time is let in
+and shown out with a code, as a browser can read no status there.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Annotated
+
+from fastapi import APIRouter, Query, WebSocket
+
+from manet.tracking import Tracker, TrackingRules
+from service.errors import Overloaded
+from service.limits import GATE, client_of
+from service.parts import Parts
+from service.streams import DRAINING, FULL, NOT_READY, Close, Session
+
+router = APIRouter()
+
+PROTOCOL = "manet.stream"
+"""The subprotocol of what is said here; a browser that offers another one beside it must hear this one."""
+
+_CLOSING = 2.0
+"""Seconds that a client gets to take the reason for its end."""
+
+
+@router.websocket("/stream")
+async def stream(
+    websocket: WebSocket,
+    max_faces: Annotated[int | None, Query(ge=1)] = None,
+    half_life: Annotated[float, Query(ge=0, le=60)] = TrackingRules().half_life,
+) -> None:
+    """Answer the newest frame of a client until it leaves."""
+    parts: Parts = websocket.app.state.parts
+    if not is_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), parts.settings.cors_origins):
+        await websocket.close()  # before it is accepted: the handshake is answered with 403
+        return
+    await websocket.accept(PROTOCOL if PROTOCOL in websocket.scope["subprotocols"] else None)
+    try:
+        with parts.streams.entering(client_of(websocket.scope)):
+            ended = _untimely(parts) or await _session(websocket, parts, max_faces, half_life).run()
+    except Overloaded:
+        ended = FULL
+    if ended is not None:
+        await _close(websocket, ended)
+
+
+def is_allowed(origin: str | None, host: str | None, allowed: Sequence[str]) -> bool:
+    """Return whether a page of that origin may stream: the service's own, one that is allowed, or none at all.
+
+    Browsers ask no leave of a server before they open a websocket (RFC 6455, section 10.2), so it looks itself. Of the
+    own origin only host and port are compared: behind a proxy that ends TLS, the scheme is not known.
+    """
+    return origin is None or origin.partition("://")[2] == host or origin in allowed or "*" in allowed
+
+
+def _untimely(parts: Parts) -> Close | None:
+    if parts.admission.draining:
+        return DRAINING
+    return None if parts.admission.ready else NOT_READY
+
+
+def _session(websocket: WebSocket, parts: Parts, max_faces: int | None, half_life: float) -> Session:
+    settings = parts.settings
+    return Session(
+        websocket,
+        admission=parts.admission,
+        predictor=parts.predictor,
+        gate=websocket.scope.get(GATE, nullcontext),
+        tracker=Tracker(TrackingRules(half_life=half_life)),
+        clock=parts.clock,
+        observer=parts.metrics,
+        model=parts.recognizer.weights.id,
+        max_faces=min(max_faces or settings.max_faces, settings.max_faces),
+        patience=settings.stream_patience,
+    )
+
+
+async def _close(websocket: WebSocket, ended: Close) -> None:
+    with contextlib.suppress(TimeoutError, RuntimeError, OSError):  # of a client that is gone, or does not read
+        async with asyncio.timeout(_CLOSING):
+            await websocket.close(ended.code, ended.reason)
