@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     backend: EngineName = "auto"
     """What runs the network; auto takes PyTorch on a CUDA device, OpenVINO on a processor."""
     precision: PrecisionName = "auto"
-    """The number format that the network runs in; auto takes bf16 where the processor has it."""
+    """The number format that the network runs in; auto takes int8 where the processor has VNNI and the weights stay
+    close to float32 in it, else bf16 where the processor has it."""
     cache_dir: Path | None = None
     """Folder of exported networks, for OpenVINO; by default the platform's place for such files."""
     device: Device = "auto"

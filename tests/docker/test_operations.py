@@ -32,9 +32,9 @@ def test_a_page_without_the_marks_is_an_error() -> None:
 
 def test_every_variable_that_it_names_is_a_setting() -> None:
     known = {f"MANET_{name.upper()}" for name in ClusterSettings.model_fields}
-    compose = set(re.findall(r"\$\{(MANET_\w+)", (ROOT / "docker-compose.yml").read_text()))
+    composes = set(re.findall(r"\$\{(MANET_\w+)", (ROOT / "docker-compose.yml").read_text()))
 
-    assert set(re.findall(r"MANET_[A-Z_]+", PAGE)) <= known | compose
+    assert set(re.findall(r"MANET_[A-Z_]+", PAGE)) <= known | composes
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
