@@ -103,13 +103,34 @@ def test_there_is_no_block_that_no_test_runs() -> None:
         "bash",
         "python",
         "bash",
+        "ts",
+        "bash",
+        "python",
+        "bash",
         "bash",
         "bash",
         "bash",
     ]
     doors = ("make serve", "curl ", ".venv/bin/manet-serve --help", ".venv/bin/manet predict ", ".venv/bin/manet explain ")
     more = (".venv/bin/manet weights import FILE", ".venv/bin/manet-train ", ".venv/bin/torchrun ")
-    assert [command for command in COMMANDS if not command.startswith(doors + more)] == []
+    generators = ("openapi-python-client generate ", "npx openapi-typescript ")
+    assert [command for command in COMMANDS if not command.startswith(doors + more + generators)] == []
+
+
+@pytest.mark.parametrize(("language", "name"), [("python", "program.py"), ("ts", "program.ts")])
+def test_the_programs_of_generated_clients_are_those_that_their_tests_run(language: str, name: str) -> None:
+    shown = [block for known, block in BLOCKS if known == language]
+
+    assert shown[0] == (ROOT / "tests/clients" / name).read_text()
+
+
+@pytest.mark.parametrize("generator", ["openapi-python-client generate", "npx openapi-typescript"])
+def test_the_commands_that_generate_clients_are_those_that_their_tests_run(generator: str) -> None:
+    [command] = [command for command in COMMANDS if command.startswith(generator)]
+    run = re.findall(r'"([^"\n]+)"', (ROOT / "tests/clients/test_clients.py").read_text())
+
+    words = [word.replace(ADDRESS, "{address}") for word in command.split()]
+    assert [word for word in words if word not in run] == []
 
 
 def test_the_answer_shown_is_the_answer_given(served: str, folder: Path) -> None:
@@ -149,7 +170,7 @@ def test_the_other_commands(command: str, folder: Path) -> None:
 
 
 def test_the_python_block(folder: Path) -> None:
-    [program] = [block for language, block in BLOCKS if language == "python"]
+    [_, program] = [block for language, block in BLOCKS if language == "python"]
 
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
 
