@@ -133,7 +133,7 @@ def test_sessions_are_bounded() -> None:
             ask(third, RED_FACE)
 
 
-def test_a_service_that_stops_or_is_not_ready_says_so() -> None:
+def test_a_service_that_stops_says_so() -> None:
     with streaming() as served, opened(served) as client:
         served.parts.admission.draining = True
         client.send(RED_FACE)
