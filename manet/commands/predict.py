@@ -43,7 +43,7 @@ def predict(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Write the answers as .csv, .jsonl or .parquet.")
+        Path | None, typer.Option(metavar="FILE", help="Write the answers as .csv, .jsonl or .parquet.")
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet of all faces as .png.")
