@@ -155,12 +155,14 @@ def test_what_cannot_be_read_is_said_in_words(page: Page, watch: Watch, fake: st
 
 def test_a_busy_service_is_asked_again(page: Page, watch: Watch) -> None:
     watch.expected = (FAILED,)
-    with serving(max_pictures=1, deadline=120.0) as address:
+    with serving(max_uploads=1, upload_timeout=120.0) as address:
         page.goto(address)
         with socket.create_connection(("127.0.0.1", urlsplit(address).port or 0)) as busy:
             busy.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n")
             busy.sendall(b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")  # let in, and never finished
-            while "manet_pictures_in_work 1.0" not in httpx.get(f"{address}/metrics").text:
+            end = time.monotonic() + 20
+            while "manet_uploads_arriving 1.0" not in httpx.get(f"{address}/metrics").text:
+                assert time.monotonic() < end, "the upload never began"
                 time.sleep(0.02)
             give(page, RED_FACE)
             expect(page.get_by_role("alert")).to_have_text(
