@@ -40,6 +40,12 @@ _PAINTED = """(canvas) => {
 }"""
 
 
+_PLACES = """() => {
+  const [box, frame] = [".box", "#frame"].map((name) => document.querySelector(name)?.getBoundingClientRect().toJSON());
+  return box && frame && [box, frame];
+}"""
+
+
 def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, real: str) -> None:
     flying = {"now": 0, "most": 0, "all": 0}
 
@@ -62,9 +68,8 @@ def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, real: str) -> No
     expect(page.get_by_role("status").first).to_have_text("The largest face: happiness.")
     expect(page.locator("#rate")).to_have_text(re.compile(r"\d+\.\d answers a second, each after \d+ ms"))
     page.wait_for_function(f"({_PAINTED})(document.getElementById('timeline')) > 0.95")
-    box, frame = page.locator(".box").first.bounding_box(), page.locator("#frame").bounding_box()
-    assert box is not None
-    assert frame is not None
+    # Both at one moment: boxes are drawn anew with every answer.
+    box, frame = page.wait_for_function(_PLACES).json_value()
     middle = (box["x"] + box["width"] / 2 - frame["x"]) / frame["width"]
     assert middle == pytest.approx(1 - (225 - 40) / 400, abs=0.06), "mirrored, as the picture is"
     while flying["all"] < 10:
