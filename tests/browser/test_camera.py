@@ -57,7 +57,8 @@ def _until(page: Page, script: str) -> Any:
     return given
 
 
-def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, real: str) -> None:
+def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, watch: Watch, real: str) -> None:
+    watch.expected = ("This document requires 'TrustedScript'",)  # of the scripts that this test hands in as text
     flying = {"now": 0, "most": 0, "all": 0}
 
     def left(request: object) -> None:
