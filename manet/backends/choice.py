@@ -134,10 +134,10 @@ def _precision(machine: Machine, engine: Engine, device: Device, int8: Int8State
 def _openvino_capabilities() -> frozenset[str]:
     """Return what OpenVINO says that the processor can do; empty where it is not installed."""
     try:
-        from openvino import Core  # noqa: PLC0415
+        from manet.backends.core import core  # noqa: PLC0415
     except ImportError:
         return frozenset()
-    return frozenset(Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return frozenset(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

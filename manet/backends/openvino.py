@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 
 from manet.backends import Logits, check_images
 from manet.backends.choice import Choice, Precision
+from manet.backends.core import core
 from manet.backends.int8 import Calibration, apply
 from manet.errors import CheckpointError, ExportError
 from manet.files import sha256_of
@@ -120,12 +121,11 @@ def load(
     weights: Weights, chosen: Choice, *, threads: int | None, store: Path | None, cache: Path | None
 ) -> OpenVINOBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
-    core = openvino.Core()
     graph = exported(weights, store, cache, int8=chosen.precision == "int8")
     config = {"INFERENCE_PRECISION_HINT": _HINTS[chosen.precision], "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(threads)
-    compiled = core.compile_model(core.read_model(graph), "CPU", config)
+    compiled = core().compile_model(core().read_model(graph), "CPU", config)
     side = weights.preprocessing.input_size
     return OpenVINOBackend(compiled, side=side, precision=chosen.precision, reason=chosen.reason)
 

@@ -260,6 +260,26 @@ print(tried, sys.modules["openvino_telemetry"])
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_signal_is_handled_after_engines_have_come_and_gone(own_file: Path) -> None:
+    program = f"""
+import os
+import signal
+
+from manet.backends import load_backend
+from manet.weights import resolve
+
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+engines = [load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32") for _ in range(2)]
+while engines:
+    engines.pop(0).close()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_openvino_meets_few_batch_sizes_and_answers_as_many_faces_as_it_got(own_file: Path) -> None:
     engine = load_backend(resolve(str(own_file)), engine="openvino", precision="float32")
     assert isinstance(engine, OpenVINOBackend)
