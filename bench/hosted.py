@@ -40,7 +40,7 @@ class NullBackend:
         classes: how many.
     """
 
-    name, precision, device = "null", "none", "cpu"
+    name, precision, device, reason = "null", "none", "cpu", "asked for"
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
@@ -65,7 +65,8 @@ class KeptOpen:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.name, self.precision, self.device = backend.name, backend.precision, backend.device
+        self.name, self.precision = backend.name, backend.precision
+        self.device, self.reason = backend.device, backend.reason
         self.warmup, self.infer = backend.warmup, backend.infer
 
     def close(self) -> None:

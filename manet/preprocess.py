@@ -37,16 +37,17 @@ class Preprocessing:
     std: Triple = (1.0, 1.0, 1.0)
 
 
-def network_input(crop: Pixels, spec: Preprocessing) -> Pixels:
+def network_input(crop: Pixels | Image.Image, spec: Preprocessing) -> Pixels:
     """Return a face crop as network input, (input_size, input_size, 3), values 0..255.
 
     Args:
-        crop: one face, (height, width, 3), any size of at least 1 x 1; a crop that is not square is stretched.
+        crop: one face, (height, width, 3) or Pillow's picture of mode RGB or L, any size of at least 1 x 1; a crop
+            that is not square is stretched.
         spec: what the weights want.
 
     Resampling is Pillow's antialiased bilinear filter in every case.
     """
-    picture = Image.fromarray(crop)
+    picture = crop if isinstance(crop, Image.Image) else Image.fromarray(crop)
     if spec.colour == "grey":
         picture = picture.convert("L")
     if spec.detail_size is not None:

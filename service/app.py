@@ -78,8 +78,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await parts.scheduler.start()
         backend = recognizer.backend
-        served_by = f"{backend.name}, {backend.precision}, {backend.device}"
-        _log.info("ready: weights %s on %s", recognizer.weights.id, served_by)
+        _log.info("ready: weights %s on %s (%s)", recognizer.weights.id, backend.device, backend.reason)
         try:
             yield
         finally:

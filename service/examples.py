@@ -170,7 +170,9 @@ def _prediction(*faces: Face) -> Prediction:
 
 def answers() -> dict[str, dict[str, BaseModel]]:
     """Return answers by operation id, and then by what they show."""
-    alone, engine = _prediction(_FOUND), Engine(name="openvino", precision="bf16", device="cpu")
+    alone = _prediction(_FOUND)
+    why = "openvino: the fastest on processors; bf16: the processor has it"
+    engine = Engine(name="openvino", precision="bf16", device="cpu", reason=why)
     explained = ExplainedFace(**dict(_FOUND), explanation=_EXPLANATION)
     rows = [Row(prediction=alone, problem=None), Row(prediction=None, problem=_TEXT)]
     return {

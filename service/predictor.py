@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from manet.errors import PictureTooLarge
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels
+from manet.pictures import PictureLimits, read_crop, read_picture
 from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
@@ -154,10 +152,9 @@ class Predictor:
         """Return what a small crop shows, here and now; None where it is not small enough for that."""
         began = self._clock.now()
         try:
-            image = read_picture(data, limits=self._small)
+            return self._whole(data, self._small, began)
         except PictureTooLarge:
             return None  # told from its header; whether it is too large altogether, a worker finds out
-        return self._seen(image, "whole", 1, began)
 
     def _look(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> _Seen:
         """Return what a picture shows; in a worker.
@@ -169,11 +166,16 @@ class Predictor:
         began = self._clock.now()
         if began >= ticket.deadline:
             raise DeadlineExceeded("the deadline passed before the picture was looked at")
-        return self._seen(read_picture(data, limits=self._limits), faces, max_faces, began)
-
-    def _seen(self, image: Pixels, faces: FaceMode, max_faces: int, began: float) -> _Seen:
-        with self._guard.searching() if faces == "detect" else nullcontext():
-            found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
+        if faces == "whole":
+            return self._whole(data, self._limits, began)
+        image = read_picture(data, limits=self._limits)
+        with self._guard.searching():
+            found = self._recognizer.find(image, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         height, width = image.shape[:2]
         return _Seen(width, height, found)
+
+    def _whole(self, data: bytes, limits: PictureLimits, began: float) -> _Seen:
+        crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits)
+        self._observer.found(self._clock.now() - began)
+        return _Seen(crop.width, crop.height, [FaceInput(None, crop.pixels)])

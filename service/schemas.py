@@ -180,7 +180,10 @@ class Engine(Answer):
 
     name: str
     precision: str
+    """The number format that it runs in."""
     device: str
+    reason: str
+    """Why this one, and in this number format."""
 
 
 class Model(Answer):

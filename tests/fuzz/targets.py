@@ -10,23 +10,28 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_picture
+from manet.pictures import PictureLimits, read_crop, read_picture
+from manet.preprocess import Preprocessing
 from service.admission import Admission, Bounds
 from service.clock import SystemClock
 from service.errors import ServiceError
 from service.upload import read_pictures
 
 _LIMITS = PictureLimits(max_bytes=1_000_000, max_pixels=200_000)
+_SIDE = 40
+_SPEC = Preprocessing(input_size=_SIDE, colour="grey", detail_size=12)
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode(data: bytes) -> None:
-    """Any bytes are pixels within the limits, or a ``PictureError``."""
+    """Any bytes are pixels within the limits, of one size as a picture and as a crop, or a ``PictureError``."""
     try:
+        crop = read_crop(data, _SPEC, limits=_LIMITS)
         found = read_picture(data, limits=_LIMITS)
     except PictureError:
         return
     height, width, channels = found.shape
+    assert (crop.width, crop.height, crop.pixels.shape) == (width, height, (_SIDE, _SIDE, 3)), crop
     assert found.dtype == np.uint8, found.dtype
     assert channels == 3, found.shape
     assert 1 <= width * height <= _LIMITS.max_pixels, found.shape

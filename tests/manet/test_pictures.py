@@ -14,7 +14,8 @@ from PIL import Image
 
 from manet.errors import PictureBroken, PictureError, PictureFormatUnsupported, PictureTooLarge
 from manet.jpeg import count_scans
-from manet.pictures import PictureLimits, read_picture
+from manet.pictures import PictureLimits, read_crop, read_picture
+from manet.preprocess import Preprocessing, network_input
 
 LIMITS = PictureLimits()
 PORTRAIT = Image.fromarray(skimage.data.astronaut()).resize((96, 80))
@@ -63,6 +64,58 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
     found = read_picture(encode(stored, "PNG", exif=exif), limits=LIMITS)
 
     assert np.array_equal(found, PIXELS)
+
+
+SPECS = [
+    Preprocessing(input_size=32, colour="grey", detail_size=20),
+    Preprocessing(input_size=40, colour="rgb"),
+    Preprocessing(input_size=224, colour="grey"),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_a_crop_is_the_network_input_of_the_picture(format: str, mode: str, spec: Preprocessing) -> None:
+    drawable = {"PNG": ("RGB", "L", "RGBA", "P"), "WEBP": ("RGB", "RGBA"), "JPEG": ("RGB", "L", "CMYK")}
+    if mode not in drawable[format]:
+        mode = "RGB"
+    picture = Image.fromarray(skimage.data.astronaut()).resize((301, 452)).convert(mode)
+    data = encode(picture, format)
+
+    crop = read_crop(data, spec, limits=LIMITS)
+
+    wanted = network_input(read_picture(data, limits=LIMITS), spec)
+    assert (crop.width, crop.height) == (301, 452)
+    assert (crop.pixels.dtype, crop.pixels.shape) == (np.uint8, wanted.shape)
+    far = np.abs(crop.pixels.astype(int) - wanted)
+    assert far.mean() <= (0.2 if format == "JPEG" else 0)  # the suit's orange is clipped in RGB
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(301, 452), (201, 202), (30, 70)])
+def test_a_crop_of_every_orientation_is_upright(size: tuple[int, int], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(skimage.data.astronaut()).resize(size), "JPEG", quality=95, exif=exif)
+    picture = read_picture(data, limits=LIMITS)
+
+    crop = read_crop(data, SPECS[0], limits=LIMITS)
+
+    assert (crop.height, crop.width) == picture.shape[:2]
+    assert np.abs(crop.pixels.astype(int) - network_input(picture, SPECS[0])).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"a text", encode(PORTRAIT, "JPEG")[:900], encode(PORTRAIT)[:900], png(9000, 9000)]
+)
+def test_what_gives_no_picture_gives_no_crop(data: bytes) -> None:
+    with pytest.raises(PictureError) as wanted:
+        read_picture(data, limits=LIMITS)
+    with pytest.raises(PictureError) as found:
+        read_crop(data, SPECS[0], limits=LIMITS)
+
+    assert (type(found.value), str(found.value)) == (type(wanted.value), str(wanted.value))
 
 
 def test_an_orientation_that_makes_no_sense_is_no_orientation() -> None:

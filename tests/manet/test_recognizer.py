@@ -20,7 +20,7 @@ WEIGHTS = replace(get("ferplus"), preprocessing=Preprocessing(input_size=SIDE, c
 class Brightness:
     """A network that answers with the mean of each picture's channels, and keeps what it was given."""
 
-    name, precision, device = "brightness", "float64", "nowhere"
+    name, precision, device, reason = "brightness", "float64", "nowhere", "asked for"
 
     def __init__(self) -> None:
         self.batches: list[int] = []

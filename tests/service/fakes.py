@@ -31,7 +31,7 @@ RED, GREEN, BLUE = WEIGHTS.classes[:3]
 class FakeBackend:
     """A network that answers with the mean of each colour; a test can hold it, slow it down and break it."""
 
-    name, precision, device = "fake", "float32", "cpu"
+    name, precision, device, reason = "fake", "float32", "cpu", "fake: for tests"
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.batches: list[int] = []

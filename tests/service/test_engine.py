@@ -16,7 +16,7 @@ BATCH = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 class FakeBackend:
     """Answers what it was told to, and writes down what it was asked."""
 
-    name, precision, device = "fake", "float32", "cpu"
+    name, precision, device, reason = "fake", "float32", "cpu", "fake: for tests"
 
     def __init__(self, answer: Logits) -> None:
         self.answer = answer

@@ -1,5 +1,6 @@
 """What the service tells of itself: health, model, metrics, reference."""
 
+import logging
 import re
 from dataclasses import replace
 
@@ -19,6 +20,14 @@ async def test_it_is_ready_once_the_network_was_seen_to_answer_and_not_before() 
         assert (await client.get("/health/ready")).json() == {"status": "ready"}
         assert (await client.get("/health/live")).json() == {"status": "live"}
     assert not app.state.parts.admission.ready
+
+
+async def test_the_log_tells_what_serves_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "manet.app"):
+        async with running(make_app()):
+            pass
+
+    assert f"ready: weights {WEIGHTS.id} on cpu (fake: for tests)" in caplog.messages
 
 
 async def test_it_does_not_start_with_a_network_that_fails() -> None:
@@ -48,7 +57,7 @@ async def test_the_model_tells_what_the_registry_knows() -> None:
     assert told["preprocessing"]["input_size"] == WEIGHTS.preprocessing.input_size
     assert [figures["accuracy"] for figures in told["measured"]] == [m.accuracy for m in WEIGHTS.measured]
     assert told["sha256"] == WEIGHTS.sha256
-    assert told["backend"] == {"name": "fake", "precision": "float32", "device": "cpu"}
+    assert told["backend"] == {"name": "fake", "precision": "float32", "device": "cpu", "reason": "fake: for tests"}
     assert "AI Act" in " ".join(told["limits"])
 
 
