@@ -88,7 +88,7 @@ def read_crop(data: bytes, spec: Preprocessing, *, limits: PictureLimits) -> Cro
 
     For weights that see grey the colours of a JPEG are not decoded at all, and nothing is copied on the way. The input
     is the same but for one rounding less, and for colours so strong that RGB would have clipped them
-    (``bench/results/crops.json``).
+    (``bench/results/decoding.json``).
 
     Args:
         data: see ``read_picture``.

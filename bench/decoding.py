@@ -1,6 +1,6 @@
-"""Crops: whether decoding a JPEG straight to the network's input (``manet.pictures.read_crop``) changes its answers.
+"""Decoding: whether decoding a JPEG straight to the network's input (``manet.pictures.read_crop``) changes its answers.
 
-    python bench/crops.py --data DIR --out bench/results/crops.json
+    python bench/decoding.py --data DIR --out bench/results/decoding.json
 
 Each picture of FER+ Valid is enlarged to an upload's size, tinted as skin in warm light is, saved as a colour JPEG of
 quality 90, and answered twice: from the crop as the service reads it, and from the whole picture decoded as it is.
