@@ -7,14 +7,14 @@ Source: CUDA C++ Best Practices Guide, "Asynchronous and Overlapping Transfers w
 semantics".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from manet.backends import Logits, check_images
+from manet.backends import Logits
 from manet.backends.choice import Choice, Precision
+from manet.backends.engine import Engine
 from manet.backends.torch import FusedClassifier, load_classifier
 from manet.preprocess import Pixels
 from manet.weights import Weights
@@ -22,7 +22,7 @@ from manet.weights import Weights
 _TYPES = {"bf16": torch.bfloat16, "float16": torch.float16}
 
 
-class CudaBackend:
+class CudaBackend(Engine):
     """PyTorch on a CUDA device as an engine; see ``manet.backends.Backend``.
 
     Args:
@@ -36,41 +36,24 @@ class CudaBackend:
     device = "cuda"
 
     def __init__(self, classifier: FusedClassifier, device: torch.device, precision: Precision, reason: str) -> None:
-        self.reason = reason
-        self._precision = precision
-        self._side = classifier.spec.input_size
+        super().__init__(side=classifier.spec.input_size, precision=precision, reason=reason)
         self._device = device
         self._classifier: FusedClassifier | None = classifier.eval().to(device).to(memory_format=torch.channels_last)
         self._copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._slot = torch.empty(0, dtype=torch.uint8)
 
-    @property
-    def precision(self) -> str:
-        """The number format that the network runs in."""
-        return self._precision
+    def close(self) -> None:
+        """Let go of the network and of the device's memory."""
+        super().close()
+        self._classifier = None
+        self._slot = torch.empty(0, dtype=torch.uint8)
+        torch.cuda.empty_cache()
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size, the largest first, so that the staging slot is made once.
+    def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
+        return sorted(batch_sizes, reverse=True)  # the largest first, so that the staging slot is made once
 
-        Raises:
-            ValueError: if a size is below one.
-        """
-        for size in sorted(batch_sizes, reverse=True):
-            self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
-
-    def infer(self, images: Pixels) -> Logits:
-        """Return the fused logits of a batch, float32 (N, classes).
-
-        Args:
-            images: uint8 (N, S, S, 3), RGB.
-
-        Raises:
-            ValueError: if the batch is empty or has another type or shape.
-            RuntimeError: if the engine was closed, or the device fails.
-        """
-        if self._classifier is None:
-            raise RuntimeError("the engine was closed")
-        check_images(images, self._side)
+    def _logits(self, images: Pixels) -> Logits:
+        assert self._classifier is not None
         if self._slot.numel() < images.size:
             self._slot = torch.empty(images.size, dtype=torch.uint8, pin_memory=True)
         staged = self._slot[: images.size].view(images.shape)
@@ -84,12 +67,6 @@ class CudaBackend:
         with torch.inference_mode(), torch.autocast("cuda", kind, enabled=narrow):
             logits: Logits = self._classifier(batch).float().cpu().numpy()  # the only wait
         return logits
-
-    def close(self) -> None:
-        """Let go of the network and of the device's memory."""
-        self._classifier = None
-        self._slot = torch.empty(0, dtype=torch.uint8)
-        torch.cuda.empty_cache()
 
 
 def load(weights: Weights, chosen: Choice, *, store: Path | None) -> CudaBackend:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import numpy as np
 import openvino
 from platformdirs import user_cache_path
 
-from manet.backends import Logits, check_images
+from manet.backends import Logits
 from manet.backends.choice import Choice, Precision
 from manet.backends.core import core
+from manet.backends.engine import Engine
 from manet.backends.int8 import Calibration, apply
 from manet.errors import CheckpointError, ExportError
 from manet.files import sha256_of
@@ -45,7 +46,7 @@ _HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """What OpenVINO calls the number formats; in an int8 network it is the format of what was not rounded."""
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(Engine):
     """OpenVINO as an engine; see ``manet.backends.Backend``.
 
     Args:
@@ -58,43 +59,22 @@ class OpenVINOBackend:
     name = "openvino"
     device = "cpu"
 
-    def __init__(
-        self, network: openvino.CompiledModel, *, side: int, precision: Precision, reason: str = "asked for"
-    ) -> None:
-        self.reason = reason
+    def __init__(self, network: openvino.CompiledModel, *, side: int, precision: Precision, reason: str) -> None:
+        super().__init__(side=side, precision=precision, reason=reason)
         self._request: openvino.InferRequest | None = network.create_infer_request()
-        self._side = side
-        self._precision = precision
         self._filled: Pixels = np.zeros((SIZES[-1], side, side, 3), dtype=np.uint8)
 
-    @property
-    def precision(self) -> str:
-        """The number format that the network runs in."""
-        return self._precision
+    def close(self) -> None:
+        """Let go of the network."""
+        super().close()
+        self._request = None
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size that batches up to the largest of these will run in.
-
-        Raises:
-            ValueError: if a size is below one.
-        """
+    def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
         largest = padded(min(max(batch_sizes), SIZES[-1]))
-        for size in sorted({*batch_sizes, *(size for size in SIZES if size <= largest)}):
-            self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
+        return sorted({*batch_sizes, *(size for size in SIZES if size <= largest)})
 
-    def infer(self, images: Pixels) -> Logits:
-        """Return the fused logits of a batch, float32 (N, classes).
-
-        Args:
-            images: uint8 (N, S, S, 3), RGB.
-
-        Raises:
-            ValueError: if the batch is empty or has another type or shape.
-            RuntimeError: if the engine was closed.
-        """
-        if self._request is None:
-            raise RuntimeError("the engine was closed")
-        check_images(images, self._side)
+    def _logits(self, images: Pixels) -> Logits:
+        assert self._request is not None
         most = SIZES[-1]
         return np.concatenate([self._run(self._request, images[k : k + most]) for k in range(0, len(images), most)])
 
@@ -106,10 +86,6 @@ class OpenVINOBackend:
         [logits] = request.infer([images]).values()
         answer: Logits = np.array(logits[:count])  # the request keeps its own array for the next batch
         return answer
-
-    def close(self) -> None:
-        """Let go of the network."""
-        self._request = None
 
 
 def padded(count: int) -> int:

@@ -1,15 +1,15 @@
 """TorchBackend: the network in PyTorch, on a CPU."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manet.backends import Logits, check_images
+from manet.backends import Logits
 from manet.backends.choice import Choice, Precision
+from manet.backends.engine import Engine
 from manet.checkpoint import load_model
 from manet.model import MANet, fuse
 from manet.preprocess import Pixels, Preprocessing
@@ -38,7 +38,7 @@ class FusedClassifier(nn.Module):
         return fuse(self.network(x), self.fusion_weight)
 
 
-class TorchBackend:
+class TorchBackend(Engine):
     """PyTorch as an engine; see ``manet.backends.Backend``.
 
     Args:
@@ -53,45 +53,19 @@ class TorchBackend:
     def __init__(
         self, classifier: FusedClassifier, precision: Precision = "float32", reason: str = "asked for"
     ) -> None:
-        self.reason = reason
-        self._precision = precision
-        self._side = classifier.spec.input_size
+        super().__init__(side=classifier.spec.input_size, precision=precision, reason=reason)
         self._classifier: FusedClassifier | None = classifier.eval().to(memory_format=torch.channels_last)
-
-    @property
-    def precision(self) -> str:
-        """The number format that the network runs in."""
-        return self._precision
-
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size.
-
-        Raises:
-            ValueError: if a size is below one.
-        """
-        for size in batch_sizes:
-            self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
-
-    def infer(self, images: Pixels) -> Logits:
-        """Return the fused logits of a batch, float32 (N, classes).
-
-        Args:
-            images: uint8 (N, S, S, 3), RGB.
-
-        Raises:
-            ValueError: if the batch is empty or has another type or shape.
-            RuntimeError: if the engine was closed.
-        """
-        if self._classifier is None:
-            raise RuntimeError("the engine was closed")
-        check_images(images, self._side)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bf16"):
-            logits: Logits = self._classifier(torch.from_numpy(images)).float().numpy()
-        return logits
 
     def close(self) -> None:
         """Let go of the network."""
+        super().close()
         self._classifier = None
+
+    def _logits(self, images: Pixels) -> Logits:
+        assert self._classifier is not None
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bf16"):
+            logits: Logits = self._classifier(torch.from_numpy(images)).float().numpy()
+        return logits
 
 
 def load(weights: Weights, chosen: Choice, *, threads: int | None, store: Path | None) -> TorchBackend:
