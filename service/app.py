@@ -110,8 +110,8 @@ def create_app(
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
-    for route in (health, page, stream):
-        app.include_router(route.router)
+    for router in (v2.probes, health.router, page.router, stream.router):
+        app.include_router(router)
     return app
 
 
