@@ -43,14 +43,15 @@ class HeadBounds:
     lingering: float = 2.0
 
 
-def bounded(observer: RequestObserver, bounds: HeadBounds | None = None) -> Any:
-    """Return what uvicorn makes a connection's protocol with: its setting ``http``, which it asks nothing else of.
+def bounded(observer: RequestObserver, bounds: HeadBounds | None = None) -> type[asyncio.Protocol]:
+    """Return uvicorn's setting ``http``: what it makes a connection's protocol with.
 
     Args:
         observer: is told of every head that is refused, as of a request to no route.
         bounds: of every head.
     """
-    return partial(HeadProtocol, observer=observer, bounds=bounds or HeadBounds())
+    made = partial(HeadProtocol, observer=observer, bounds=bounds or HeadBounds())
+    return made  # type: ignore[return-value]  # no class, but uvicorn does nothing with it but call it
 
 
 class HeadProtocol(HttpToolsProtocol):
@@ -102,20 +103,16 @@ class HeadProtocol(HttpToolsProtocol):
         """Read on."""
         if self._refused:
             return
-        began = not self._unfinished
         self._unfinished += len(data)
         super().data_received(data)
-        if not self._unfinished or self._refused:
-            return
-        if fault := self._excess(self._unfinished):
+        if self._unfinished and not self._refused and (fault := self._excess(self._unfinished)):
             self._refuse(fault)
-        elif began and self._in_head:
-            self._since = self.loop.time()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
         self._in_head = True
+        self._since = self.loop.time()
 
     def on_headers_complete(self) -> None:
         """Take a whole head: a request begins."""
