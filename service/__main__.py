@@ -19,6 +19,7 @@ from uvicorn.config import LOGGING_CONFIG
 from manet.errors import ManetError
 from service.app import create_app
 from service.clock import SystemClock
+from service.heads import bounded
 from service.loading import load_recognizer
 from service.settings import Settings
 
@@ -65,6 +66,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
+        http=bounded(app.state.parts.metrics),
         ws="websockets-sansio",
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
         ws_per_message_deflate=False,  # frames are compressed pictures, and answers are small

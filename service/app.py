@@ -55,7 +55,8 @@ Send a picture, get each face and its apparent expression with named probabiliti
 "Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` tells the intended use
 and its limits. Pictures are held in memory for as long as their answer takes, and nothing of them is logged. Every
 error is `application/problem+json` (RFC 9457) with a stable `type`; besides what each operation names, an unknown path
-is answered with 404 and a known path's unknown method with 405.
+is answered with 404 and a known path's unknown method with 405, and a request whose head is too large or too slow with
+431, 414 or 408, on a connection that is then closed.
 
 """
 
@@ -108,8 +109,8 @@ def create_app(
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
         app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
-    for route in (health, page, stream):
-        app.include_router(route.router)
+    for router in (v2.probes, health.router, page.router, stream.router):
+        app.include_router(router)
     return app
 
 

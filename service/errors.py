@@ -11,13 +11,16 @@
     ├── UnknownModel            404  the model asked for, or its version, is not the one that is loaded
     ├── MethodNotAllowed        405  the path has no such method
     ├── UploadTimedOut          408  the body did not arrive in time
+    ├── HeadTimedOut            408  the head did not arrive in time
     ├── PayloadTooLarge         413  too many bytes or pixels
+    ├── TargetTooLong           414  the target of the request is longer than any here
     ├── UnsupportedPicture      415  no picture format that is read
     ├── UnsupportedEncoding     415  the body is compressed in a way that is not read
     ├── InvalidParameter        422  a parameter or a form field is missing or wrong
     ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
     ├── Overloaded              429  more work than can be answered in time; try again later
     ├── RateLimited             429  this client sends more than it may
+    ├── HeadTooLarge            431  the head has too many bytes or fields
     ├── DetectionFailed         500  the detector fails on this picture
     ├── FaceFailed              500  the network fails on one face of this picture
     ├── InternalError           500  a defect of the service
@@ -111,11 +114,23 @@ class UploadTimedOut(ServiceError):
     status, problem, title = HTTPStatus.REQUEST_TIMEOUT, "upload-timed-out", "The upload took too long"
 
 
+class HeadTimedOut(ServiceError):
+    """The head did not arrive in time."""
+
+    status, problem, title = HTTPStatus.REQUEST_TIMEOUT, "head-timed-out", "The head of the request took too long"
+
+
 class PayloadTooLarge(ServiceError):
     """Too many bytes or pixels."""
 
     status, problem = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large"
     title = "The upload is larger than the limits allow"
+
+
+class TargetTooLong(ServiceError):
+    """The target of the request is longer than any here."""
+
+    status, problem, title = HTTPStatus.REQUEST_URI_TOO_LONG, "target-too-long", "The target of the request is too long"
 
 
 class UnsupportedPicture(ServiceError):
@@ -157,6 +172,13 @@ class RateLimited(ServiceError):
 
     status, problem = HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"
     title = "Too many requests from one client"
+
+
+class HeadTooLarge(ServiceError):
+    """The head has too many bytes or fields."""
+
+    status, problem = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large"
+    title = "The head of the request is larger than the limits allow"
 
 
 class DetectionFailed(ServiceError):

@@ -63,8 +63,13 @@ Length = Annotated[
 WithParts = Annotated[Parts, Depends(parts)]
 
 
+def _open(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """Return what is answered where no key is asked for, and nobody's requests are counted."""
+    return documented(*possible, errors.InternalError, model=InferenceProblem)
+
+
 def _documented(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
-    return documented(*possible, errors.InternalError, errors.Unauthorized, errors.RateLimited, model=InferenceProblem)
+    return _open(*possible, errors.Unauthorized, errors.RateLimited)
 
 
 def _question() -> dict[str, Any]:
@@ -95,6 +100,7 @@ def _versioned(version: Annotated[str, Path(description="As the model's metadata
 
 
 router = APIRouter(prefix=INFERENCE, tags=["v2"], responses=_documented())
+probes = APIRouter(prefix=f"{INFERENCE}/health", tags=["v2"], responses=_open())
 
 
 @router.get("", operation_id="getInferenceServer", summary="What server is this?", responses=succeeded("What it is."))
@@ -103,8 +109,8 @@ async def server() -> ServerMetadata:
     return ServerMetadata(name="manet", version=manet.__version__, extensions=("binary_tensor_data",))
 
 
-@router.get(
-    "/health/live",
+@probes.get(
+    "/live",
     operation_id="getInferenceServerLive",
     summary="Does the process run?",
     responses=succeeded("It runs."),
@@ -114,11 +120,11 @@ async def live() -> ServerLive:
     return ServerLive()
 
 
-@router.get(
-    "/health/ready",
+@probes.get(
+    "/ready",
     operation_id="getInferenceServerReady",
     summary="Does it answer?",
-    responses=succeeded("It answers.") | _documented(errors.NotReady),
+    responses=succeeded("It answers.") | _open(errors.NotReady),
 )
 async def ready(parts: WithParts) -> ServerReady:
     """Answer 200 as long as the network has completed a batch lately, as `/health/ready` does."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
+from service.heads import HeadBounds, bounded
 from service.parts import Parts
 
 
@@ -45,9 +46,10 @@ class Live:
 
 
 @contextlib.contextmanager
-def live(app: FastAPI) -> Iterator[Live]:
+def live(app: FastAPI, heads: HeadBounds | None = None) -> Iterator[Live]:
     """Serve an application on a free port while inside."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
+    http = bounded(app.state.parts.metrics, heads)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

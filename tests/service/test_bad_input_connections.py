@@ -5,8 +5,9 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import httpx
 import pytest
@@ -94,116 +95,100 @@ def test_who_leaves_before_the_head_ends_is_nobody(hang_up: HangUp, path: str) -
         assert served.count(path, 499) == served.count(path, 400) == 0
 
 
+@dataclass(frozen=True)
+class Stage:
+    """How far a request comes before its client hangs up, and what is then left of it."""
+
+    name: str
+    reached: Callable[[Rig, Live], bool]
+    held: Callable[[Rig], GatedDetector | FakeBackend] | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    missing: int = 0  # bytes of its body that are never sent
+    before: int = 0  # requests that are held before it
+    looked_at: bool = True  # by the detector
+    inferred: bool = False  # by the network
+    answered: bool = False
+
+
+STAGES = [
+    Stage(
+        "while the body is sent",
+        lambda _, served: (
+            (served.parts.admission.uploads, served.parts.admission.pictures) == (1, 0)
+            and served.parts.admission.bytes > 0
+        ),
+        missing=10,
+        looked_at=False,
+    ),
+    Stage(
+        "in the line for a worker",
+        lambda _, served: served.parts.admission.pictures == 2,
+        held=lambda rig: rig.detector,
+        settings={"workers": 1},
+        before=1,
+        looked_at=False,
+    ),
+    Stage(
+        "while the picture is looked at",
+        lambda rig, served: rig.detector.entered.is_set() and served.parts.admission.pictures == 1,
+        held=lambda rig: rig.detector,
+        settings={"workers": 1},
+    ),
+    Stage(
+        "in the queue",  # one batch is in the network, and one is prepared ahead
+        lambda _, served: served.parts.admission.pictures == 3 and served.parts.scheduler.depth >= 1,
+        held=lambda rig: rig.backend,
+        settings={"max_batch_size": 1},
+        before=2,
+    ),
+    Stage(
+        "while the network works",
+        lambda rig, _: rig.backend.entered.is_set(),
+        held=lambda rig: rig.backend,
+        inferred=True,
+    ),
+    Stage(
+        "without reading the answer",
+        lambda _, served: served.count("/predict", 200) + served.count("/predict/batch", 200) == 1,
+        inferred=True,
+        answered=True,
+    ),
+]
+
+
 @hanging_up
 @anywhere
-def test_who_leaves_while_the_body_is_sent_gives_its_bytes_back(hang_up: HangUp, path: str) -> None:
-    head, body = request(path)
-    with Rig().serving() as served:
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind(
+    stage: Stage, path: str, hang_up: HangUp
+) -> None:
+    rig, (head, body) = Rig(**stage.settings), request(path)
+    held = stage.held and stage.held(rig)
+    if held:
+        held.gate.clear()
+    with rig.serving() as served, ThreadPoolExecutor(2) as clients:
+        admission, others = served.parts.admission, []
+        for number in range(stage.before):
+            others.append(clients.submit(upload, served))
+            until(lambda most=number: held.entered.is_set() and admission.pictures == most + 1)
         client = served.connect()
-        client.sendall(head + body[:-10])
-        until(lambda: served.parts.admission.bytes == len(body) - 10)
-        assert (served.parts.admission.uploads, served.parts.admission.pictures) == (1, 0)
+        client.sendall((head + body)[: len(head + body) - stage.missing])
+        until(lambda: stage.reached(rig, served))
         hang_up(client)
 
-        until(served.at_rest)
-        until(lambda: served.count(path, 499) == 1)
+        # Whatever holds it may still be busy, but nobody's place is held.
+        until(lambda: admission.pictures == stage.before and (stage.before > 0 or served.at_rest()))
+        until(lambda: served.count(path, 499) == (not stage.answered))
+        if held:
+            held.gate.set()
+        assert [other.result().status_code for other in others] == [200] * stage.before
         assert upload(served, path).status_code == 200
-
-
-@hanging_up
-@anywhere
-def test_who_leaves_while_the_picture_is_looked_at_never_reaches_the_network(hang_up: HangUp, path: str) -> None:
-    rig, (head, body) = Rig(workers=1), request(path)
-    rig.detector.gate.clear()
-    with rig.serving() as served:
-        client = served.connect()
-        client.sendall(head + body)
-        until(rig.detector.entered.is_set)
-        assert served.parts.admission.pictures == 1
-        hang_up(client)
-
-        until(served.at_rest)  # the thread is still busy, but nobody's place is held
-        rig.detector.gate.set()
-        assert upload(served, path).status_code == 200
-        assert rig.backend.batches == [1]
-        assert served.count(path, 499) == 1
-
-
-@hanging_up
-@anywhere
-def test_who_leaves_the_line_for_a_worker_is_never_looked_at(hang_up: HangUp, path: str) -> None:
-    rig, (head, body) = Rig(workers=1), request(path)
-    rig.detector.gate.clear()
-    with rig.serving() as served, ThreadPoolExecutor(1) as others:
-        other = others.submit(upload, served)
-        until(rig.detector.entered.is_set)
-        client = served.connect()
-        client.sendall(head + body)
-        until(lambda: served.parts.admission.pictures == 2)
-        hang_up(client)
-
-        until(lambda: served.parts.admission.pictures == 1)
-        rig.detector.gate.set()
-        assert other.result().status_code == 200
         until(served.at_rest)
-        assert rig.backend.batches == [1]
         found = served.parts.metrics.registry.get_sample_value("manet_find_seconds_count")
-        assert found == 1
-
-
-@hanging_up
-@anywhere
-def test_who_leaves_the_queue_costs_the_network_nothing(hang_up: HangUp, path: str) -> None:
-    rig, (head, body) = Rig(max_batch_size=1), request(path)
-    rig.backend.gate.clear()
-    with rig.serving() as served, ThreadPoolExecutor(2) as others:
-        running = others.submit(upload, served)
-        until(rig.backend.entered.is_set)
-        staged = others.submit(upload, served)  # one batch is prepared ahead
-        until(lambda: served.parts.admission.pictures == 2)
-        client = served.connect()
-        client.sendall(head + body)
-        until(lambda: served.parts.admission.pictures == 3)
-        until(lambda: served.parts.scheduler.depth >= 1)
-        hang_up(client)
-
-        until(lambda: served.parts.admission.pictures == 2)
-        rig.backend.gate.set()
-        assert {running.result().status_code, staged.result().status_code} == {200}
-        until(served.at_rest)
-        assert rig.backend.batches == [1, 1]
-
-
-@hanging_up
-@anywhere
-def test_who_leaves_while_the_network_works_is_answered_by_nobody(hang_up: HangUp, path: str) -> None:
-    rig, (head, body) = Rig(), request(path)
-    rig.backend.gate.clear()
-    with rig.serving() as served:
-        client = served.connect()
-        client.sendall(head + body)
-        until(rig.backend.entered.is_set)
-        hang_up(client)
-
-        until(served.at_rest)
-        rig.backend.gate.set()
-        assert upload(served, path).status_code == 200
-        assert served.count(path, 499) == 1
-        assert served.count(path, 200) == 1
-
-
-@hanging_up
-@anywhere
-def test_who_leaves_without_reading_the_answer_leaves_nothing_behind(hang_up: HangUp, path: str) -> None:
-    head, body = request(path)
-    with Rig().serving() as served:
-        client = served.connect()
-        client.sendall(head + body)
-        until(lambda: served.count(path, 200) == 1)
-        hang_up(client)
-
-        until(served.at_rest)
-        assert upload(served, path).status_code == 200
+        assert found == stage.before + stage.looked_at + 1
+        assert rig.backend.batches == [1] * (stage.before + stage.inferred + 1)
+        assert served.count(path, 200) == stage.before * (path == "/predict") + stage.answered + 1
+        assert served.count(path, 499) == (not stage.answered)
 
 
 def test_no_hang_up_is_logged_as_a_defect(caplog: pytest.LogCaptureFixture) -> None:

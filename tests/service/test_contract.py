@@ -10,6 +10,7 @@ import pytest
 import manet
 from service.contract import MEDIA_TYPE
 from service.errors import NAMESPACE
+from service.keys import is_open
 from tests.service.fakes import RED_FACE, make_app, post, running
 from tests.service.snapshot import SNAPSHOT, contract
 
@@ -76,6 +77,13 @@ def test_every_error_of_an_operation_is_the_shared_problem(operation: dict[str, 
         for example in response["content"][MEDIA_TYPE]["examples"].values():
             assert example["value"]["status"] == status
             assert example["value"]["type"] in response["description"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_needs_no_key_documents_no_refusal_of_a_client_and_all_else_does(operation: str) -> None:
+    refusals = {"401", "429"} & OPERATIONS[operation]["responses"].keys()
+
+    assert refusals == (set() if is_open(operation.partition(" ")[2]) else {"401", "429"})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

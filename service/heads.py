@@ -1,0 +1,214 @@
+"""Head: what stands before a request's body, bounded in size and time by the protocol that reads it.
+
+Uvicorn reads a head, whatever its size and however long it takes, before any of the application's code runs, and so
+before any key is looked at. Here a head that is over a bound is refused while it is still being sent.
+"""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service import problems
+from service.errors import HeadTimedOut, HeadTooLarge, MalformedRequest, ServiceError, TargetTooLong
+from service.headers import ALWAYS
+from service.middleware import REQUEST_ID, RequestObserver
+
+_AROUND = len(b": \r\n")
+"""Bytes of a header field beside its name and its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBounds:
+    """What a head may take.
+
+    Attributes:
+        size: bytes of the request's target and its fields together, trailers after the body among them.
+        target: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
+        fields: their number.
+        seconds: in which it must be whole. A connection that has nothing in work, and on which no head begins, is
+            closed after as many.
+        lingering: seconds in which what was refused may still come, and is thrown away, so that its sender gets to read
+            the answer: a connection that is closed at once takes the answer with it (RFC 9112, section 9.6).
+    """
+
+    size: int = 32 * 1024
+    target: int = 8 * 1024
+    fields: int = 100
+    seconds: float = 10.0
+    lingering: float = 2.0
+
+
+def bounded(observer: RequestObserver, bounds: HeadBounds | None = None) -> type[asyncio.Protocol]:
+    """Return uvicorn's setting ``http``: what it makes a connection's protocol with.
+
+    Args:
+        observer: is told of every head that is refused, as of a request to no route.
+        bounds: of every head.
+    """
+    made = partial(HeadProtocol, observer=observer, bounds=bounds or HeadBounds())
+    return made  # type: ignore[return-value]  # no class, but uvicorn does nothing with it but call it
+
+
+class HeadProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol with bounds for heads.
+
+    The parser holds back a field until it is whole, so bytes are counted on their way in: all those that have come
+    since a head, a piece of a body or a whole message last came out. What came out is counted when a head is whole, and
+    when it is not after all that could be read at once (256 KiB at most).
+
+    A head that has begun and is late is answered with 408. A connection on which nothing has begun is closed without a
+    word, as browsers open connections that they may never use, and would take a 408 for the answer to their first
+    request. So is one whose request was answered before its body had come, as a second answer would be another's.
+
+    Args:
+        observer: is told of every head that is refused.
+        bounds: of every head.
+        given: what uvicorn gives every protocol.
+    """
+
+    def __init__(self, *, observer: RequestObserver, bounds: HeadBounds, **given: Any) -> None:
+        super().__init__(**given)
+        self.url = b""  # as before every request; uvicorn has none before the first
+        self._observer = observer
+        self._bounds = bounds
+        self._unfinished = 0  # bytes that nothing has come of yet
+        self._fields = 0  # how many the head had, without trailers
+        self._in_head = False
+        self._since = 0.0  # when a head began, or the last request was answered
+        self._fault: ServiceError | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._watch = self.loop.call_later(self._bounds.seconds, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to another protocol."""
+        self._watch.cancel()
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        if self._refused:
+            return
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished and not self._refused and (fault := self._excess(self._unfinished)):
+            self._refuse(fault)
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._in_head = True
+        self._since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """Take a whole head: a request begins."""
+        self._check()
+        self._unfinished = 0
+        self._in_head = False
+        self._fields = len(self.headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._unfinished = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take the end of a request."""
+        if len(self.headers) > self._fields:
+            self._check()
+        self._unfinished = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next head."""
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser stopped at: something over a bound, or no HTTP at all."""
+        self._refuse(self._fault or MalformedRequest("this is no HTTP/1.1 request"))
+
+    @property
+    def _working(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _excess(self, unfinished: int = 0) -> ServiceError | None:
+        """Return what there is too much of, if anything, in what came out and what is still to."""
+        bounds = self._bounds
+        if self._in_head and len(self.url) > bounds.target:
+            return TargetTooLong(f"the target of the request has more than {bounds.target} bytes")
+        fields = self.headers or ()
+        if len(fields) <= bounds.fields and unfinished <= bounds.size:
+            size = len(self.url) + sum(map(len, chain.from_iterable(fields))) + _AROUND * len(fields)
+            if size <= bounds.size:
+                return None
+        return HeadTooLarge(f"the head has more than {bounds.size} bytes or {bounds.fields} fields")
+
+    def _check(self) -> None:
+        """Make the parser stop at what is over a bound: uvicorn then has the request refused.
+
+        Raises:
+            ServiceError: to the parser.
+        """
+        if fault := self._excess():
+            self._fault = fault
+            raise fault
+
+    def _look(self) -> None:
+        """See whether the client is late, and when to look again."""
+        if self._refused:
+            self.transport.close()
+            return
+        left = self._bounds.seconds
+        if not self._working:
+            left += self._since - self.loop.time()
+        if left > 0:
+            self._watch = self.loop.call_later(left, self._look)
+        elif self._in_head:
+            self._refuse(HeadTimedOut(f"the head did not arrive within {self._bounds.seconds:g} seconds"))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Read nothing more, and answer if it is this request's turn: no answer may stand where another's belongs."""
+        self._refused = True
+        if self._in_head and not self._working:
+            self._observer.answered("other", error.status, self.loop.time() - self._since)
+            self._answer(error)
+        elif self._in_head:
+            self.cycle.keep_alive = False  # it ends with the answer to the request before, and says nothing to this one
+        elif self._working and not self.pipeline and not self.cycle.response_started:
+            self.cycle.disconnected = True  # to whoever reads the rest of its body
+            self.cycle.message_event.set()
+            self._answer(error)
+        else:
+            self.transport.close()
+
+    def _answer(self, error: ServiceError) -> None:
+        """Write the answer, and linger."""
+        fields = {**ALWAYS, REQUEST_ID: secrets.token_hex(8), "Connection": "close"}
+        response = problems.answer(error, self.url.decode("latin-1"), fields)
+        raw = [*self.server_state.default_headers, *response.raw_headers]
+        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % field for field in raw), b"\r\n"]
+        self.transport.write(b"".join([*lines, response.body]))
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._watch.cancel()
+        self._watch = self.loop.call_later(self._bounds.lingering, self._look)
