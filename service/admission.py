@@ -60,14 +60,19 @@ class Bounds:
 class Ticket:
     """A picture that was let in.
 
-    Attributes:
+    Args:
         deadline: when its answer is worth nothing any more, in seconds of the clock.
-        queued: whether its faces stand in the network's own queue, which then counts them.
+        ahead: those pictures whose faces do not stand in the network's own queue yet; this becomes one of them.
     """
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, ahead: "set[Ticket]") -> None:
         self.deadline = deadline
-        self.queued = False
+        self._ahead = ahead
+        ahead.add(self)
+
+    def leave(self) -> None:
+        """Count no more: its faces stand in the network's queue, which counts them, or it is answered."""
+        self._ahead.discard(self)
 
 
 class Upload:
@@ -110,7 +115,8 @@ class Admission:
         self._engine = engine
         self._clock = clock
         self._observer = observer
-        self._tickets: set[Ticket] = set()
+        self._pictures = 0
+        self._ahead: set[Ticket] = set()
         self._arriving: set[Upload] = set()
         self._bytes = 0
 
@@ -122,7 +128,7 @@ class Admission:
     @property
     def pictures(self) -> int:
         """Pictures in work."""
-        return len(self._tickets)
+        return self._pictures
 
     @property
     def bytes(self) -> int:
@@ -191,12 +197,13 @@ class Admission:
         """
         self._arriving.discard(upload)
         self._refuse_picture()
-        ticket = Ticket(self._clock.now() + self._bounds.deadline)
-        self._tickets.add(ticket)
+        ticket = Ticket(self._clock.now() + self._bounds.deadline, self._ahead)
+        self._pictures += 1
         try:
             yield ticket
         finally:
-            self._tickets.discard(ticket)
+            self._pictures -= 1
+            ticket.leave()
 
     def _exceeds(self, size: int) -> bool:
         return self._bytes + size > self._bounds.bytes
@@ -206,10 +213,10 @@ class Admission:
             self._observer.shed("not_ready")
             raise NotReady(self._engine.reason)
         # A picture whose faces are not queued yet stands for one face: most pictures have one.
-        wait = self._engine.expected_wait(ahead=sum(not ticket.queued for ticket in self._tickets))
+        wait = self._engine.expected_wait(ahead=len(self._ahead))
         late = wait - self._bounds.deadline
         retry = max(RETRY_SECONDS, math.ceil(late))
-        self._refuse_if(pictures=len(self._tickets) >= self._bounds.pictures, deadline=late > 0, retry_after=retry)
+        self._refuse_if(pictures=self._pictures >= self._bounds.pictures, deadline=late > 0, retry_after=retry)
 
     def _refuse_if(self, *, retry_after: int = RETRY_SECONDS, **reached: bool) -> None:
         for reason, is_reached in reached.items():

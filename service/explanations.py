@@ -124,7 +124,7 @@ class Explanations:
             PictureError: if the bytes give no picture.
             DeadlineExceeded: if the deadline passes before the last face is begun.
         """
-        ticket.queued = True  # its faces never stand in the queue of the engine that serves
+        ticket.leave()  # its faces never stand in the queue of the engine that serves
         work = self._explaining(data, ticket, place, faces=faces, max_faces=max_faces, expression=expression)
         return await asyncio.wrap_future(self._worker.submit(work))
 

@@ -136,7 +136,7 @@ class Predictor:
         looked = self._clock.now() - began
         if not seen.faces:
             return Recognized(seen.width, seen.height, [], {"find": looked})
-        ticket.queued = True
+        ticket.leave()
         pixels = [face.pixels for face in seen.faces]
         answered = await self._scheduler.submit(pixels, deadline=ticket.deadline, lane=client)
         answers = list(map(self._recognizer.read, seen.faces, answered.logits))

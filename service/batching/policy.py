@@ -32,9 +32,11 @@ class BatchTimes:
 
     def __init__(self) -> None:
         self._buckets: dict[int, Smoothed] = {}
+        self._expected: dict[int, float] = {}  # by size, since the last batch: every request asks several times
 
     def add(self, size: int, seconds: float) -> None:
         """Take the time of one batch of ``size`` items into account."""
+        self._expected.clear()
         bucket = _bucket(size)
         if bucket in self._buckets:
             self._buckets[bucket].add(seconds)
@@ -47,8 +49,11 @@ class BatchTimes:
         A batch takes no longer than any measured batch that is larger, nor than the same items in smaller batches.
         The least of these bounds is the answer, so one old outlier in a seldom used bucket cannot keep work away.
         """
+        if (known := self._expected.get(size)) is not None:
+            return known
         bounds = [mean.value * ceil(size / bucket) for bucket, mean in self._buckets.items()]
-        return min(bounds, default=0.0)
+        expected = self._expected[size] = min(bounds, default=0.0)
+        return expected
 
     def known(self) -> Mapping[int, float]:
         """Return the smoothed seconds by the largest size of each measured bucket."""

@@ -178,7 +178,7 @@ async def infer(
         question = read_question(body, json_length, side=side, most=most)
         tickets = [places.enter_context(parts.admission.admit(upload)) for _ in question.images]
         for ticket in tickets:
-            ticket.queued = True
+            ticket.leave()
         work = parts.scheduler.submit(list(question.images), deadline=tickets[0].deadline)  # on a lane of its own
         answered = await while_connected(request, work)
     parts.metrics.recognized(len(question.images))

@@ -116,7 +116,7 @@ def test_pictures_on_their_way_to_the_queue_count_and_those_in_it_are_not_counte
     with picture(admission) as ticket:
         with pytest.raises(Overloaded, match="deadline"), admission.receive(1):
             pass
-        ticket.queued = True
+        ticket.leave()
         with picture(admission):
             pass
 
