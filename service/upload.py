@@ -38,9 +38,11 @@ class _Form(MultiPartParser):
 
     def on_headers_finished(self) -> None:
         """Begin a part."""
-        _, options = parse_options_header(self._current_part.content_disposition)
-        if options.get(b"name") == self._field and b"filename" not in options:
-            self._current_part.content_disposition = b'form-data; name="%b"; filename=""' % self._field
+        disposition = self._current_part.content_disposition or b""
+        if b"filename=" not in disposition.lower():  # parsing costs more than looking
+            _, options = parse_options_header(disposition)
+            if options.get(b"name") == self._field:
+                self._current_part.content_disposition = b'form-data; name="%b"; filename=""' % self._field
         super().on_headers_finished()
 
     def on_end(self) -> None:
