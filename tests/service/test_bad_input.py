@@ -146,14 +146,16 @@ async def test_what_is_no_form_with_one_picture(
     check(answer, status, problem, words)
 
 
-async def test_a_picture_without_a_file_name_is_a_picture() -> None:
+@pytest.mark.parametrize("name", [b"", b"; filename*=UTF-8''x.png", b"; FileName=x", b'; filename=""'])
+async def test_a_picture_without_a_file_name_or_with_one_of_another_form_is_a_picture(name: bytes) -> None:
+    other = b'Content-Disposition: form-data; name="image"' + name + b"\r\n\r\n" + RED_FACE
     async with running(make_app()) as client:
         kind = {"content-type": FORM}
-        nameless = await client.post("/predict", content=form(part("image", file=False)), headers=kind)
+        answer = await client.post("/predict", content=form(other), headers=kind)
         named = await client.post("/predict", content=GOOD, headers=kind)
 
-    assert nameless.status_code == 200
-    assert nameless.json() == named.json()
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == named.json()
 
 
 @pytest.mark.parametrize(
