@@ -19,7 +19,17 @@ class Live:
     """A served application."""
 
     app: FastAPI
-    port: int
+    server: uvicorn.Server
+
+    @property
+    def port(self) -> int:
+        number: int = self.server.servers[0].sockets[0].getsockname()[1]
+        return number
+
+    @property
+    def connected(self) -> int:
+        """Connections that are open."""
+        return len(self.server.server_state.connections)
 
     @property
     def address(self) -> str:
@@ -54,7 +64,7 @@ def live(app: FastAPI, heads: HeadBounds | None = None) -> Iterator[Live]:
     thread.start()
     try:
         until(lambda: server.started)
-        yield Live(app, server.servers[0].sockets[0].getsockname()[1])
+        yield Live(app, server)
     finally:
         server.should_exit = True
         thread.join(20)

@@ -231,6 +231,35 @@ def test_the_handshake_of_a_stream_is_bounded() -> None:
         assert answers(client) == [problem(431, "head-too-large")]
 
 
+def test_requests_that_wait_on_one_connection_are_bounded() -> None:
+    backend = FakeBackend()
+    backend.gate.clear()
+    with live(make_app(backend), HeadBounds(pipelined=3)) as served, served.connect() as client:
+        client.sendall(UPLOAD + FORM + (GET + b"\r\n") * 10)
+        assert backend.entered.wait(20)
+        backend.gate.set()
+        assert [status for status, _ in answers(client)] == [200] * 4
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
+def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    whole = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n" + last + b"\r\n"
+    with live(make_app(), HeadBounds(seconds=0.2, patience=0.2)) as served, socket.socket() as client:
+        # So that the kernel takes little in the client's place.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        served.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.connect(("127.0.0.1", served.port))
+        client.sendall(whole * 50)
+        until(lambda: served.count("other", 200) > 0)
+        until(lambda: not served.connected)
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while more := client.recv(65536):
+                taken += len(more)
+        assert taken < 50_000, "it was taken after all, by the kernel"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_the_server_reads_heads_so() -> None:
     made = server(make_app(), Settings()).config.http
     assert getattr(made, "func", None) is HeadProtocol
