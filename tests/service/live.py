@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
-from service.heads import HeadBounds, bounded
 from service.parts import Parts
+from service.wire import WireBounds, bounded
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Live:
 
 
 @contextlib.contextmanager
-def live(app: FastAPI, heads: HeadBounds | None = None) -> Iterator[Live]:
+def live(app: FastAPI, wire: WireBounds | None = None) -> Iterator[Live]:
     """Serve an application on a free port while inside."""
-    http = bounded(app.state.parts.metrics, heads)
+    http = bounded(app.state.parts.metrics, wire)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

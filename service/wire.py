@@ -1,7 +1,7 @@
-"""Head: what stands before a request's body, bounded in size and time by the protocol that reads it.
+"""Wire: uvicorn's protocol for HTTP/1.1, with bounds for what one connection may take of the process.
 
-Uvicorn reads a head, whatever its size and however long it takes, before any of the application's code runs, and so
-before any key is looked at. Here a head that is over a bound is refused while it is still being sent.
+Uvicorn reads the head of a request, whatever its size and however long it takes, before any of the application's code
+runs, and so before any key is looked at. Here a head that is over a bound is refused while it is still being sent.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ _AROUND = len(b": \r\n")
 
 
 @dataclass(frozen=True, slots=True)
-class HeadBounds:
-    """What a head may take.
+class WireBounds:
+    """What one connection may take.
 
     Attributes:
-        size: bytes of the request's target and its fields together, trailers after the body among them.
+        size: bytes of a head: the request's target and its fields together, trailers after the body among them.
         target: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
-        fields: their number.
-        seconds: in which it must be whole. A connection that has nothing in work, and on which no head begins, is
+        fields: the fields of a head, in number.
+        seconds: in which a head must be whole. A connection that has nothing in work, and on which no head begins, is
             closed after as many.
         lingering: seconds in which what was refused may still come, and is thrown away, so that its sender gets to read
             the answer: a connection that is closed at once takes the answer with it (RFC 9112, section 9.6).
@@ -48,19 +48,19 @@ class HeadBounds:
     patience: float = 60.0
 
 
-def bounded(observer: RequestObserver, bounds: HeadBounds | None = None) -> type[asyncio.Protocol]:
+def bounded(observer: RequestObserver, bounds: WireBounds | None = None) -> type[asyncio.Protocol]:
     """Return uvicorn's setting ``http``: what it makes a connection's protocol with.
 
     Args:
         observer: is told of every head that is refused, as of a request to no route.
-        bounds: of every head.
+        bounds: of every connection.
     """
-    made = partial(HeadProtocol, observer=observer, bounds=bounds or HeadBounds())
+    made = partial(WireProtocol, observer=observer, bounds=bounds or WireBounds())
     return made  # type: ignore[return-value]  # no class, but uvicorn does nothing with it but call it
 
 
-class HeadProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol with bounds for heads.
+class WireProtocol(HttpToolsProtocol):
+    """One connection, from its first byte to its last, or to the handshake of a websocket.
 
     The parser holds back a field until it is whole, so bytes are counted on their way in: all those that have come
     since a head, a piece of a body or a whole message last came out. What came out is counted when a head is whole, and
@@ -72,11 +72,11 @@ class HeadProtocol(HttpToolsProtocol):
 
     Args:
         observer: is told of every head that is refused.
-        bounds: of every head.
+        bounds: of this connection.
         given: what uvicorn gives every protocol.
     """
 
-    def __init__(self, *, observer: RequestObserver, bounds: HeadBounds, **given: Any) -> None:
+    def __init__(self, *, observer: RequestObserver, bounds: WireBounds, **given: Any) -> None:
         super().__init__(**given)
         self.url = b""  # as before every request; uvicorn has none before the first
         self._observer = observer
