@@ -88,7 +88,7 @@ class WireProtocol(HttpToolsProtocol):
         self._fault: ServiceError | None = None
         self._refused = False
         self._running: RequestResponseCycle | None = None
-        self._untaken = 0  # bytes of answers, when it was last looked
+        self._untaken = 0, 0.0  # bytes of answers, and ``_since``, when it was last looked
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -203,10 +203,11 @@ class WireProtocol(HttpToolsProtocol):
 
     def _wait_for_taking(self, untaken: int) -> None:
         """Cut the connection if nothing of its answers was taken since the last look, closed though it may be."""
-        if untaken == self._untaken:
+        state = untaken, self._since  # of two answers of one length, the second is progress
+        if state == self._untaken:
             self.transport.abort()
             return
-        self._untaken = untaken
+        self._untaken = state
         self._watch = self.loop.call_later(self._bounds.patience, self._look)
 
     def _refuse(self, error: ServiceError) -> None:
