@@ -19,9 +19,9 @@ from uvicorn.config import LOGGING_CONFIG
 from manet.errors import ManetError
 from service.app import create_app
 from service.clock import SystemClock
-from service.heads import bounded
 from service.loading import load_recognizer
 from service.settings import Settings
+from service.wire import bounded
 
 
 class Server(uvicorn.Server):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
-from service.heads import HeadBounds, bounded
 from service.parts import Parts
+from service.wire import WireBounds, bounded
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,17 @@ class Live:
     """A served application."""
 
     app: FastAPI
-    port: int
+    server: uvicorn.Server
+
+    @property
+    def port(self) -> int:
+        number: int = self.server.servers[0].sockets[0].getsockname()[1]
+        return number
+
+    @property
+    def connected(self) -> int:
+        """Connections that are open."""
+        return len(self.server.server_state.connections)
 
     @property
     def address(self) -> str:
@@ -46,15 +56,15 @@ class Live:
 
 
 @contextlib.contextmanager
-def live(app: FastAPI, heads: HeadBounds | None = None) -> Iterator[Live]:
+def live(app: FastAPI, wire: WireBounds | None = None) -> Iterator[Live]:
     """Serve an application on a free port while inside."""
-    http = bounded(app.state.parts.metrics, heads)
+    http = bounded(app.state.parts.metrics, wire)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         until(lambda: server.started)
-        yield Live(app, server.servers[0].sockets[0].getsockname()[1])
+        yield Live(app, server)
     finally:
         server.should_exit = True
         thread.join(20)

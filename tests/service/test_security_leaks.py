@@ -111,6 +111,10 @@ def _every_way(address: str) -> dict[str, str]:
         answers["boundary"] = http.post("/predict", content=EXIF.encode(), headers=broken)
         answers["part"] = http.post("/predict", content=f"--{FIELD}\r\n{EXIF}".encode(), headers=broken)
         answers["id"] = http.get("/model", headers={"X-Request-ID": f"{KEY} {KEY}"})
+        answers["head"] = http.get("/model", headers={"X-Long": KEY * 2000})
+        assert answers["head"].status_code == 431
+        answers["target"] = http.get(f"/model?{KEY * 500}")
+        assert answers["target"].status_code == 414
         answers["metrics"] = http.get("/metrics")
     return {name: f"{answer.headers}\n{answer.text}" for name, answer in answers.items()}
 

@@ -1,7 +1,7 @@
-"""Head: what stands before a request's body, bounded in size and time by the protocol that reads it.
+"""Wire: uvicorn's protocol for HTTP/1.1, with bounds for what one connection may take of the process.
 
-Uvicorn reads a head, whatever its size and however long it takes, before any of the application's code runs, and so
-before any key is looked at. Here a head that is over a bound is refused while it is still being sent.
+Uvicorn reads the head of a request, whatever its size and however long it takes, before any of the application's code
+runs, and so before any key is looked at. Here a head that is over a bound is refused while it is still being sent.
 """
 
 import asyncio
@@ -9,12 +9,13 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service import problems
-from service.errors import HeadTimedOut, HeadTooLarge, MalformedRequest, ServiceError, TargetTooLong
+from service.errors import HeadTimedOut, HeadTooLarge, MalformedRequest, RateLimited, ServiceError, TargetTooLong
 from service.headers import ALWAYS
 from service.middleware import REQUEST_ID, RequestObserver
 
@@ -23,17 +24,19 @@ _AROUND = len(b": \r\n")
 
 
 @dataclass(frozen=True, slots=True)
-class HeadBounds:
-    """What a head may take.
+class WireBounds:
+    """What one connection may take.
 
     Attributes:
-        size: bytes of the request's target and its fields together, trailers after the body among them.
+        size: bytes of a head: the request's target and its fields together, trailers after the body among them.
         target: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
-        fields: their number.
-        seconds: in which it must be whole. A connection that has nothing in work, and on which no head begins, is
+        fields: the fields of a head, in number.
+        seconds: in which a head must be whole. A connection that has nothing in work, and on which no head begins, is
             closed after as many.
         lingering: seconds in which what was refused may still come, and is thrown away, so that its sender gets to read
             the answer: a connection that is closed at once takes the answer with it (RFC 9112, section 9.6).
+        pipelined: requests that wait on one connection for those before them; with more, it is closed after these.
+        patience: seconds in which some of an answer must be taken, or the connection is cut.
     """
 
     size: int = 32 * 1024
@@ -41,21 +44,23 @@ class HeadBounds:
     fields: int = 100
     seconds: float = 10.0
     lingering: float = 2.0
+    pipelined: int = 100
+    patience: float = 60.0
 
 
-def bounded(observer: RequestObserver, bounds: HeadBounds | None = None) -> type[asyncio.Protocol]:
+def bounded(observer: RequestObserver, bounds: WireBounds | None = None) -> type[asyncio.Protocol]:
     """Return uvicorn's setting ``http``: what it makes a connection's protocol with.
 
     Args:
         observer: is told of every head that is refused, as of a request to no route.
-        bounds: of every head.
+        bounds: of every connection.
     """
-    made = partial(HeadProtocol, observer=observer, bounds=bounds or HeadBounds())
+    made = partial(WireProtocol, observer=observer, bounds=bounds or WireBounds())
     return made  # type: ignore[return-value]  # no class, but uvicorn does nothing with it but call it
 
 
-class HeadProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol with bounds for heads.
+class WireProtocol(HttpToolsProtocol):
+    """One connection, from its first byte to its last, or to the handshake of a websocket.
 
     The parser holds back a field until it is whole, so bytes are counted on their way in: all those that have come
     since a head, a piece of a body or a whole message last came out. What came out is counted when a head is whole, and
@@ -67,11 +72,11 @@ class HeadProtocol(HttpToolsProtocol):
 
     Args:
         observer: is told of every head that is refused.
-        bounds: of every head.
+        bounds: of this connection.
         given: what uvicorn gives every protocol.
     """
 
-    def __init__(self, *, observer: RequestObserver, bounds: HeadBounds, **given: Any) -> None:
+    def __init__(self, *, observer: RequestObserver, bounds: WireBounds, **given: Any) -> None:
         super().__init__(**given)
         self.url = b""  # as before every request; uvicorn has none before the first
         self._observer = observer
@@ -82,6 +87,8 @@ class HeadProtocol(HttpToolsProtocol):
         self._since = 0.0  # when a head began, or the last request was answered
         self._fault: ServiceError | None = None
         self._refused = False
+        self._running: RequestResponseCycle | None = None
+        self._untaken = 0, 0.0  # bytes of answers, and ``_since``, when it was last looked
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -90,8 +97,11 @@ class HeadProtocol(HttpToolsProtocol):
         self._watch = self.loop.call_later(self._bounds.seconds, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End, for whichever request is in work; uvicorn knows the one that came last."""
         self._watch.cancel()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
@@ -116,7 +126,10 @@ class HeadProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Take a whole head: a request begins."""
-        self._check()
+        if len(self.pipeline) >= self._bounds.pipelined:
+            self._stop(RateLimited("too many requests wait on one connection"))
+        if fault := self._excess():
+            self._stop(fault)
         self._unfinished = 0
         self._in_head = False
         self._fields = len(self.headers)
@@ -129,10 +142,14 @@ class HeadProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take the end of a request."""
-        if len(self.headers) > self._fields:
-            self._check()
+        if len(self.headers) > self._fields and (fault := self._excess()):
+            self._stop(fault)
         self._unfinished = 0
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Wait for the next head."""
@@ -159,30 +176,39 @@ class HeadProtocol(HttpToolsProtocol):
                 return None
         return HeadTooLarge(f"the head has more than {bounds.size} bytes or {bounds.fields} fields")
 
-    def _check(self) -> None:
-        """Make the parser stop at what is over a bound: uvicorn then has the request refused.
+    def _stop(self, fault: ServiceError) -> NoReturn:
+        """Make the parser stop: uvicorn then has the request refused.
 
         Raises:
-            ServiceError: to the parser.
+            ServiceError: the fault, to the parser.
         """
-        if fault := self._excess():
-            self._fault = fault
-            raise fault
+        self._fault = fault
+        raise fault
 
     def _look(self) -> None:
         """See whether the client is late, and when to look again."""
-        if self._refused:
-            self.transport.close()
-            return
         left = self._bounds.seconds
         if not self._working:
             left += self._since - self.loop.time()
-        if left > 0:
+        if untaken := self.transport.get_write_buffer_size():
+            self._wait_for_taking(untaken)
+        elif self._refused or self.transport.is_closing():
+            self.transport.close()
+        elif left > 0:
             self._watch = self.loop.call_later(left, self._look)
         elif self._in_head:
             self._refuse(HeadTimedOut(f"the head did not arrive within {self._bounds.seconds:g} seconds"))
         else:
             self.transport.close()
+
+    def _wait_for_taking(self, untaken: int) -> None:
+        """Cut the connection if nothing of its answers was taken since the last look, closed though it may be."""
+        state = untaken, self._since  # of two answers of one length, the second is progress
+        if state == self._untaken:
+            self.transport.abort()
+            return
+        self._untaken = state
+        self._watch = self.loop.call_later(self._bounds.patience, self._look)
 
     def _refuse(self, error: ServiceError) -> None:
         """Read nothing more, and answer if it is this request's turn: no answer may stand where another's belongs."""

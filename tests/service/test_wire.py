@@ -1,4 +1,4 @@
-"""Heads: what one may take, told over a real socket by those who take more."""
+"""The wire: what one connection may take, told over a real socket by those who take more."""
 
 import contextlib
 import json
@@ -12,8 +12,8 @@ from websockets.sync.client import connect
 
 from service.__main__ import server
 from service.headers import ALWAYS
-from service.heads import HeadBounds, HeadProtocol
 from service.settings import Settings
+from service.wire import WireBounds, WireProtocol
 from tests.service.fakes import RED_FACE, FakeBackend, make_app
 from tests.service.live import Live, live, until
 
@@ -22,7 +22,7 @@ POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data;
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n' + RED_FACE + b"\r\n--x--\r\n"
 UPLOAD = POST + b"Content-Length: %d\r\n\r\n" % len(FORM)
-SOON = HeadBounds(seconds=0.4, lingering=0.2)
+SOON = WireBounds(seconds=0.4, lingering=0.2)
 KIB = b"a" * 1024
 FIELD = b"X-Long: %b\r\n"
 
@@ -102,7 +102,7 @@ def test_a_head_within_the_bounds_is_read_whatever_it_comes_in() -> None:
     fields = [FIELD % (b"%d" % number + b"a" * 300) for number in range(90)]
     with live(make_app()) as served, served.connect() as client:
         whole = GET.replace(b"live", b"live?" + b"a" * 4000) + b"".join(fields)
-        assert 30_000 < len(whole) < HeadBounds().size
+        assert 30_000 < len(whole) < WireBounds().size
         for byte in range(0, len(whole), 997):
             client.sendall(whole[byte : byte + 997])
         client.sendall(b"\r\n")
@@ -231,6 +231,35 @@ def test_the_handshake_of_a_stream_is_bounded() -> None:
         assert answers(client) == [problem(431, "head-too-large")]
 
 
-def test_the_server_reads_heads_so() -> None:
+def test_requests_that_wait_on_one_connection_are_bounded() -> None:
+    backend = FakeBackend()
+    backend.gate.clear()
+    with live(make_app(backend), WireBounds(pipelined=3)) as served, served.connect() as client:
+        client.sendall(UPLOAD + FORM + (GET + b"\r\n") * 10)
+        assert backend.entered.wait(20)
+        backend.gate.set()
+        assert [status for status, _ in answers(client)] == [200] * 4
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
+def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    whole = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n" + last + b"\r\n"
+    with live(make_app(), WireBounds(seconds=0.2, patience=0.2)) as served, socket.socket() as client:
+        # So that the kernel takes little in the client's place.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        served.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.connect(("127.0.0.1", served.port))
+        client.sendall(whole * 50)
+        until(lambda: served.count("other", 200) > 0)
+        until(lambda: not served.connected)
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while more := client.recv(65536):
+                taken += len(more)
+        assert taken < 50_000, "it was taken after all, by the kernel"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_the_server_is_bounded_so() -> None:
     made = server(make_app(), Settings()).config.http
-    assert getattr(made, "func", None) is HeadProtocol
+    assert getattr(made, "func", None) is WireProtocol
