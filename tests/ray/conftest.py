@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from manet.recognizer import Recognizer
+
 # Ray reads these when it is imported, which the modules beside this one do.
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
@@ -42,6 +44,12 @@ def ray_cluster() -> Iterator[str]:
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def one_process() -> Recognizer:
+    """What all answers are held to; it has exported the network, which every other process would do for itself."""
+    return Recognizer.from_weights("ferplus", precision="float32")
 
 
 @pytest.fixture(scope="session")
