@@ -14,8 +14,6 @@ from manet.recognizer import Recognizer
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on any system: 127.0.0.1 stays 127.0.0.1
-    RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.2",
-    RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.2",
 )
 
 _NODE = {
@@ -49,7 +47,7 @@ def ray_cluster() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def one_process() -> Recognizer:
     """What all answers are held to; it has exported the network, which every other process would do for itself."""
-    return Recognizer.from_weights("ferplus", precision="float32")
+    return Recognizer.from_weights("ferplus")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from manet.errors import OfflineRunError
 from manet.offline import pipeline
 from manet.offline.attempt import MOST_BEGUN
 from manet.offline.pipeline import predict_at_scale
+from manet.offline.plan import Plan
 from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
 from tests.ray import networks
@@ -70,11 +71,13 @@ def test_every_picture_has_the_answer_of_one_process_whoever_is_killed_meanwhile
     run = partial(predict_at_scale, loaders=networks.Killed(tmp_path).loaders())
     monkeypatch.setattr(pipeline, "predict_at_scale", run)
 
-    done = _predict(portraits, "--part-pictures", 2, "--max-faces", 3, "--precision", "float32", "--out", out)
+    done = _predict(portraits, "--part-pictures", 2, "--max-faces", 3, "--out", out)
 
     assert done.exit_code == 0, done.output
     assert (tmp_path / "finder").exists(), "no process that finds faces was killed"
     assert (tmp_path / "network").exists(), "no process with the network was killed"
+    decided, backend = Plan(out).job, one_process.backend
+    assert (decided.backend, decided.precision) == (backend.name, backend.precision)
     rows = _rows(out)
     assert sorted(row["file"] for row in rows) == _expected(portraits)
     errors = {Path(row["file"]).name: row["error"] for row in rows if row["error"]}
@@ -88,7 +91,7 @@ def test_every_picture_has_the_answer_of_one_process_whoever_is_killed_meanwhile
             assert (row["image_height"], row["image_width"]) == image.shape[:2]
             assert row["expression"] == face.expression
             found = [row[f"probability_{name}"] for name in one_process.weights.classes]
-            assert found == pytest.approx(list(face.probabilities.values()), abs=1e-4)
+            assert found == pytest.approx(list(face.probabilities.values()), abs=2e-2)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def _numbers(value: object) -> list[float]:
 
 @pytest.mark.usefixtures("one_process")
 def test_serve_run_on_two_nodes_answers_as_one_process_does(ray_cluster: str, serve_port: int) -> None:
-    choices = {"precision": "float32", "min_replicas": 2, "max_replicas": 2, **ONE_A_NODE}
+    choices = {"min_replicas": 2, "max_replicas": 2, **ONE_A_NODE}
     portrait = Image.fromarray(skimage.data.astronaut())
     pictures = [encode(portrait.resize((side, side)), "JPEG", quality=90) for side in (512, 400, 300, 220)]
     own = ClusterSettings(**choices).of_replica()
@@ -65,7 +65,7 @@ def test_serve_run_on_two_nodes_answers_as_one_process_does(ray_cluster: str, se
     for answer, wanted in zip(answers, expected * 4, strict=True):
         found = answer.json()
         assert found["faces"][0]["expression"] == wanted["faces"][0]["expression"]
-        assert _numbers(found) == pytest.approx(_numbers(wanted), abs=1e-4)
+        assert _numbers(found) == pytest.approx(_numbers(wanted), abs=2e-2)
 
 
 class Load:
@@ -147,11 +147,10 @@ def _until(happened: Callable[[], bool], looks: int = 3000) -> None:
     raise AssertionError("it did not happen")
 
 
-# Ray Serve would have the window longer than the ten seconds between two of its counts; here it counts far more often.
-@pytest.mark.filterwarnings("ignore:.look_back_period_s. .2.0. must be greater:FutureWarning")
 def test_replicas_follow_the_load_up_and_down_and_no_request_is_lost(serve_port: int, tmp_path: Path) -> None:
-    choices = ClusterSettings(max_replicas=2, ongoing_requests=2, upscale_delay=0, downscale_delay=1, **ONE_A_NODE)
-    settings = choices.model_copy(update={"look_back": 2.0})
+    settings = ClusterSettings(
+        max_replicas=2, ongoing_requests=2, look_back=10.5, upscale_delay=0, downscale_delay=1, **ONE_A_NODE
+    )
     with serving("scaled", serve_port, settings, Fakes(tmp_path, 0.1)) as application:
         application.wait_for(1)
         load = Load(application.post, clients=8)
