@@ -24,7 +24,8 @@ import ray
 import skimage.data
 from PIL import Image, ImageEnhance
 
-from manet.offline.pipeline import Progress, Resources, predict_at_scale
+from manet.offline.loading import Resources
+from manet.offline.pipeline import Progress, predict_at_scale
 from manet.offline.plan import Job
 from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -46,6 +47,16 @@ class PictureLimits:
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 40_000_000
+
+
+def picture_bytes(path: Path, limits: PictureLimits) -> bytes:
+    """Return a file's bytes; of one that is too large as many as ``read_picture`` needs to refuse it: one too many.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(limits.max_bytes + 1)
 
 
 def read_picture(data: bytes, *, limits: PictureLimits) -> Pixels:

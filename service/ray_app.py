@@ -103,7 +103,7 @@ class Replica:
             raise NotReady("the network does not answer")
 
 
-def application(settings: ClusterSettings, load: Loader) -> serve.Application:
+def application(settings: ClusterSettings, load: Loader, replica: type[Replica] = Replica) -> serve.Application:
     """Return the deployment, bound, for ``serve.run``.
 
     Admission says no in the service's own words (429 as problem+json), so a replica is sent twice the pictures that
@@ -112,6 +112,7 @@ def application(settings: ClusterSettings, load: Loader) -> serve.Application:
     Args:
         settings: all choices.
         load: loads each replica's recognizer.
+        replica: what is deployed.
     """
     deploy = serve.deployment(
         name="manet",
@@ -132,7 +133,7 @@ def application(settings: ClusterSettings, load: Loader) -> serve.Application:
         graceful_shutdown_timeout_s=max(settings.drain, settings.deadline) + _CLOSING,
         health_check_period_s=settings.health_period,
     )
-    return deploy(Replica).bind(settings, load)
+    return deploy(replica).bind(settings, load)
 
 
 def app(settings: ClusterSettings) -> serve.Application:

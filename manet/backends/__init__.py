@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from manet.backends.choice import Int8State, Machine, choose
+from manet.backends.choice import Choice, Int8State, Machine, choose
 from manet.preprocess import Pixels
 from manet.weights import Weights, locate_calibration
 
@@ -79,6 +79,25 @@ def check_images(images: Pixels, side: int) -> None:
         raise ValueError(f"expected uint8 (N, {', '.join(map(str, expected))}), found {images.dtype} {images.shape}")
 
 
+def choice_for(
+    weights: Weights,
+    *,
+    engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
+    device: Device = "auto",
+    store: Path | None = None,
+) -> Choice:
+    """Return what ``load_backend`` would load on this machine, without loading it.
+
+    Raises:
+        CheckpointError: if the weights' calibration is not what the registry says.
+        ValueError: if what is asked for is not there.
+    """
+    calibration = locate_calibration(weights, store)
+    int8: Int8State = "absent" if calibration is None else "close" if weights.int8_is_close else "unmeasured"
+    return choose(Machine.this(), engine=engine, precision=precision, device=device, int8=int8)
+
+
 def load_backend(
     weights: Weights,
     *,
@@ -108,9 +127,7 @@ def load_backend(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    calibration = locate_calibration(weights, store)
-    int8: Int8State = "absent" if calibration is None else "close" if weights.int8_is_close else "unmeasured"
-    chosen = choose(Machine.this(), engine=engine, precision=precision, device=device, int8=int8)
+    chosen = choice_for(weights, engine=engine, precision=precision, device=device, store=store)
     # Imported late, so that a process which serves with one engine never loads another.
     if chosen.engine == "openvino":
         from manet.backends import openvino  # noqa: PLC0415

@@ -4,17 +4,17 @@ What is held at any time is bounded: a few files in the threads, and a group tha
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
 from manet.bulk.walk import Found
 from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_picture
+from manet.pictures import PictureLimits, picture_bytes, read_picture
 from manet.preprocess import Pixels
 from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
 
@@ -76,8 +76,16 @@ Outcome = Answer | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """A picture whose faces wait for the network."""
+class Looked:
+    """A picture whose faces wait for the network.
+
+    Attributes:
+        file: which.
+        width: of the upright picture, in pixels; ``height`` likewise.
+        height: see ``width``.
+        inputs: its faces, the largest first.
+        image: RGB, uint8 (height, width, 3), where it was to be kept.
+    """
 
     file: Found
     width: int
@@ -98,9 +106,9 @@ def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, worke
     # Pictures are large and their faces are not: without the pictures the threads may run a whole batch ahead.
     ahead = 2 * workers if look.keep_image else max(2 * workers, BATCH)
     with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
-        looked = _in_order(pool, lambda file: _look_at(file, recognizer, look), files, ahead)
-        for group in _groups(looked):
-            yield from _classified(group, recognizer)
+        seen = _in_order(pool, lambda file: _look_at(file, recognizer, look), files, ahead)
+        for group in _groups(seen):
+            yield from classified(group, recognizer)
 
 
 def _in_order(
@@ -120,22 +128,25 @@ def _in_order(
             future.cancel()
 
 
-def _look_at(file: Found, recognizer: Recognizer, look: Look) -> _Looked | Failure:
+def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failure:
     if file.error is not None:
         return Failure(file, reason(file.error))
     try:
-        image = read_picture(_read(file.path, look.limits.max_bytes), limits=look.limits)
-    except (PictureError, OSError) as error:
+        data = picture_bytes(file.path, look.limits)
+    except OSError as error:
+        return Failure(file, reason(error))
+    return looked(file, data, recognizer, look)
+
+
+def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Looked | Failure:
+    """Return what a picture's bytes show, or why they show nothing."""
+    try:
+        image = read_picture(data, limits=look.limits)
+    except PictureError as error:
         return Failure(file, reason(error))
     height, width = image.shape[:2]
     inputs = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return _Looked(file, width, height, inputs, image if look.keep_image else None)
-
-
-def _read(path: Path, most: int) -> bytes:
-    """Return a file's bytes, or one more than are allowed, which is enough to refuse it."""
-    with path.open("rb") as file:
-        return file.read(most + 1)
+    return Looked(file, width, height, inputs, image if look.keep_image else None)
 
 
 def reason(error: PictureError | OSError) -> str:
@@ -143,13 +154,13 @@ def reason(error: PictureError | OSError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _groups(looked: Iterable[_Looked | Failure]) -> Iterator[list[_Looked | Failure]]:
+def _groups(seen: Iterable[Looked | Failure]) -> Iterator[list[Looked | Failure]]:
     """Yield what came in, in groups that fill a batch or are as large as may be held."""
-    group: list[_Looked | Failure] = []
+    group: list[Looked | Failure] = []
     faces = size = 0
-    for one in looked:
+    for one in seen:
         group.append(one)
-        if isinstance(one, _Looked):
+        if isinstance(one, Looked):
             faces += len(one.inputs)
             size += 0 if one.image is None else one.image.nbytes
         if faces >= BATCH or len(group) >= _GROUP_PICTURES or size >= _GROUP_BYTES:
@@ -159,19 +170,17 @@ def _groups(looked: Iterable[_Looked | Failure]) -> Iterator[list[_Looked | Fail
         yield group
 
 
-def _classified(group: list[_Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
-    inputs = [face for one in group if isinstance(one, _Looked) for face in one.inputs]
+def classified(group: Sequence[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
+    """Yield what became of each, in order; the network is given the faces of all of them, a batch at a time."""
+    inputs = [face for one in group if isinstance(one, Looked) for face in one.inputs]
     batches = (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH))
-    read = [
+    read = (
         recognizer.read(face, logits)
         for batch in batches
         for face, logits in zip(batch, recognizer.classify(np.stack([face.pixels for face in batch])), strict=True)
-    ]
-    taken = 0
+    )
     for one in group:
         if isinstance(one, Failure):
             yield one
-            continue
-        faces = read[taken : taken + len(one.inputs)]
-        taken += len(faces)
-        yield Answer(one.file, one.width, one.height, faces, one.image)
+        else:
+            yield Answer(one.file, one.width, one.height, list(islice(read, len(one.inputs))), one.image)

@@ -102,8 +102,9 @@ class ParquetFile:
         import pyarrow  # noqa: PLC0415 - an extra
         from pyarrow import parquet  # noqa: PLC0415
 
-        kinds = {str: pyarrow.string(), int: pyarrow.int32(), float: pyarrow.float64()}
-        self._schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns(weights.classes).items()])
+        from manet.bulk.arrow import schema  # noqa: PLC0415
+
+        self._schema = schema(weights.classes)
         self._table = pyarrow.Table
         self._path = path
         self._model = weights.id

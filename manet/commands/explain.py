@@ -17,7 +17,7 @@ from manet.errors import PictureError
 from manet.explanation import Explanation, record
 from manet.files import write_whole
 from manet.labels import Expression
-from manet.pictures import PictureLimits, read_picture
+from manet.pictures import PictureLimits, picture_bytes, read_picture
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 
 
@@ -48,8 +48,9 @@ def explain(
     recognizer = Recognizer.from_weights(weights, engine="torch", store=store)
     if expression is not None and expression not in recognizer.weights.classes:
         raise typer.BadParameter(f"these weights tell {', '.join(recognizer.weights.classes)} apart")
+    limits = PictureLimits()
     try:
-        image = read_picture(file.read_bytes(), limits=PictureLimits())
+        image = read_picture(picture_bytes(file, limits), limits=limits)
     except (PictureError, OSError) as error:
         typer.secho(f"{file}: {reason(error)}", fg="red", err=True)
         raise typer.Exit(1) from None

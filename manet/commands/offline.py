@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from manet.backends import Device
+from manet.backends import Device, EngineName, PrecisionName
 from manet.recognizer import FaceMode
 from manet.weights import resolve
 
@@ -22,6 +22,8 @@ def predict_on_ray(
     faces: FaceMode,
     max_faces: int,
     device: Device,
+    backend: EngineName,
+    precision: PrecisionName,
     store: Path | None,
     part_pictures: int,
     column: str,
@@ -39,7 +41,8 @@ def predict_on_ray(
         raise typer.BadParameter("--engine ray needs Ray, which is not installed: pip install 'manet[ray]'")
     if out is None or out.suffix:
         raise typer.BadParameter("--engine ray writes a folder of Parquet files: name it with --out")
-    from manet.offline.pipeline import Progress, Resources, predict_at_scale  # noqa: PLC0415 -- an extra
+    from manet.offline.loading import Resources  # noqa: PLC0415
+    from manet.offline.pipeline import Progress, predict_at_scale  # noqa: PLC0415 -- an extra
     from manet.offline.plan import Job  # noqa: PLC0415
 
     job = Job(
@@ -51,6 +54,8 @@ def predict_on_ray(
         part_pictures=part_pictures,
         column=column,
         name_column=name_column,
+        backend=backend,
+        precision=precision,
     )
     console = Console(stderr=True)
     columns = (TextColumn("parts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

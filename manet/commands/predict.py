@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manet.backends import Device
+from manet.backends import Device, EngineName, PrecisionName
 from manet.bulk.drawings import Drawings
 from manet.bulk.pipeline import Failure, Look, Outcome, answers
 from manet.bulk.records import name_of
@@ -56,6 +56,8 @@ def predict(
     faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each picture as one.")] = "detect",
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to answer in a picture.")] = MAX_FACES,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
+    backend: Annotated[EngineName, typer.Option(help="What runs it.")] = "auto",
+    precision: Annotated[PrecisionName, typer.Option(help="The number format that it runs in.")] = "auto",
     store: Store = None,
     engine: Annotated[
         Literal["local", "ray"],
@@ -85,6 +87,8 @@ def predict(
             faces=faces,
             max_faces=max_faces,
             device=device,
+            backend=backend,
+            precision=precision,
             store=store,
             part_pictures=part_pictures,
             column=column,
@@ -103,7 +107,7 @@ def predict(
             pictures.append(Drawings(paths, draw))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    recognizer = Recognizer.from_weights(weights, store=store, device=device)
+    recognizer = _recognizer(weights, backend, precision, device, store)
     look = Look(faces=faces, max_faces=max_faces, keep_image=bool(pictures), limits=PictureLimits())
     stop, tally = Stop(), _Tally()
 
@@ -125,6 +129,15 @@ def predict(
         raise typer.Exit(INTERRUPTED)
     if tally.failed or not tally.pictures:
         raise typer.Exit(1)
+
+
+def _recognizer(
+    weights: str, backend: EngineName, precision: PrecisionName, device: Device, store: Path | None
+) -> Recognizer:
+    try:
+        return Recognizer.from_weights(weights, engine=backend, precision=precision, device=device, store=store)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink]:

@@ -1,28 +1,39 @@
-"""Attempt: which picture ends the process that reads it, found by trying again with notes.
+"""Attempt: which picture ends the process that reads it, and whether any process outlives a part: told by notes.
 
 A decoder that crashes, or a kernel that ends a process for its memory, takes the whole part along. The part is begun
 again, now with a note before each picture; a picture that was the last one noted in two attempts of the same run is
-left out, and has an error like any other bad picture.
+left out, and has an error like any other bad picture. Ray begins a part again without end, so an end is set here: a
+part whose processes ended too often without a picture to blame is given up.
 """
 
 from collections import Counter
 from pathlib import Path
 
+from manet.errors import OfflineRunError
+
 _DEATHS = 2
 """Once may be a machine that went away."""
+
+MOST_BEGUN = 4
+"""Attempts that may end without a picture to blame."""
 
 
 class Attempt:
     """One attempt at a part.
 
     Args:
-        path: of the notes; kept until the part's pictures have all been read.
+        path: of the notes; kept until the part has been dealt with.
         run: what tells runs apart: who ends a whole run says nothing of its pictures.
+
+    Raises:
+        OfflineRunError: if ``MOST_BEGUN`` attempts of this run ended, and it was not for a picture.
     """
 
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
         earlier = _earlier(path, run)
+        if sum(not notes for notes in earlier) >= MOST_BEGUN:
+            raise OfflineRunError(f"the process ended {MOST_BEGUN} times over one part: out of memory, or it crashed")
         self._careful = bool(earlier)
         deaths = Counter(notes[-1] for notes in earlier if notes)
         self._left_out = {number for number, count in deaths.items() if count >= _DEATHS}
@@ -39,7 +50,7 @@ class Attempt:
         return True
 
     def ended(self) -> None:
-        """Forget the notes: every picture was read."""
+        """Forget the notes: nothing of the part can end this process any more."""
         self._path.unlink(missing_ok=True)
 
     def _note(self, line: str) -> None:

@@ -12,54 +12,34 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from manet.bulk.pipeline import BATCH, Answer, Failure, Outcome, reason
-from manet.bulk.records import columns, flat
+from manet.bulk.arrow import schema
+from manet.bulk.pipeline import Failure, Look, Looked, classified, looked, reason
+from manet.bulk.records import flat
 from manet.bulk.walk import Found
-from manet.errors import PictureError
 from manet.files import write_whole
-from manet.labels import Expression
 from manet.offline.attempt import Attempt
 from manet.offline.plan import Files, Job, Part, Rows
-from manet.pictures import PictureLimits, read_picture
-from manet.recognizer import FaceInput, Recognizer
+from manet.pictures import PictureLimits, picture_bytes
+from manet.recognizer import Recognizer
 
 _READ = 16
 """Rows of a Parquet file in memory at once, pictures and all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """A picture whose faces wait for the network.
+class Seen:
+    """A picture whose faces wait for the network, or that could not be read.
 
     Attributes:
-        file: where it is.
         name: what it is called where that is not the file's path.
-        width: of the upright picture, in pixels; ``height`` likewise.
-        height: see ``width``.
-        inputs: its faces, the largest first.
+        what: what was seen in it, without the picture itself.
     """
 
-    file: Found
     name: str | None
-    width: int
-    height: int
-    inputs: list[FaceInput]
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A picture that could not be read, and why in a few words."""
-
-    file: Found
-    name: str | None
-    reason: str
-
-
-Seen = Looked | Unread
+    what: Looked | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +66,16 @@ def place(folder: Path, number: int) -> Path:
 
 def find(part: Part, job: Job, recognizer: Recognizer, limits: PictureLimits, attempt: Attempt) -> list[Seen]:
     """Return what every picture of a part shows, in order; only the faces are held, not the pictures."""
+    look = Look(faces=job.faces, max_faces=job.max_faces, keep_image=False, limits=limits)
     seen: list[Seen] = []
     for number, one in enumerate(_read(part, job, limits)):
-        if attempt.begins(number):
-            seen.append(_look(one, job, recognizer, limits))
+        if not attempt.begins(number):
+            what: Looked | Failure = Failure(one.file, "the picture ends the process that reads it")
+        elif isinstance(one.data, Failure):
+            what = one.data
         else:
-            seen.append(Unread(one.file, one.name, "the picture ends the process that reads it"))
+            what = looked(one.file, one.data, recognizer, look)
+        seen.append(Seen(one.name, what))
     attempt.ended()
     return seen
 
@@ -103,75 +87,55 @@ def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Pa
         OSError: if the file cannot be written.
     """
     rows: list[dict[str, Any]] = []
-    for one, outcome in zip(seen, _answered(seen, recognizer), strict=True):
+    for one, outcome in zip(seen, classified([one.what for one in seen], recognizer), strict=True):
         name = {} if one.name is None else {"file": one.name}
         rows += [{**row, **name} for row in flat(outcome, recognizer.weights.id)]
     table = pyarrow.Table.from_pylist(rows, schema=schema(recognizer.weights.classes))
     write_whole(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
-    unread = sum(isinstance(one, Unread) for one in seen)
-    faces = sum(len(one.inputs) for one in seen if isinstance(one, Looked))
+    unread = sum(isinstance(one.what, Failure) for one in seen)
+    faces = sum(len(one.what.inputs) for one in seen if isinstance(one.what, Looked))
     return Done(number, len(seen), unread, faces)
 
 
-def schema(classes: Sequence[Expression]) -> pyarrow.Schema:
-    """Return the columns of the answers, as ``manet.bulk.records.columns`` names them."""
-    kinds = {str: pyarrow.string(), int: pyarrow.int32(), float: pyarrow.float64()}
-    return pyarrow.schema([(name, kinds[kind]) for name, kind in columns(classes).items()])
-
-
 @dataclass(frozen=True, slots=True)
-class _Bytes:
-    """A picture's file in memory; None where there is none, and why."""
+class _Given:
+    """A picture's file in memory, or why there is none."""
 
     file: Found
     name: str | None
-    data: bytes | None
-    reason: str = ""
+    data: bytes | Failure
 
 
-def _look(one: _Bytes, job: Job, recognizer: Recognizer, limits: PictureLimits) -> Seen:
-    if one.data is None:
-        return Unread(one.file, one.name, one.reason)
-    try:
-        image = read_picture(one.data, limits=limits)
-    except PictureError as error:
-        return Unread(one.file, one.name, reason(error))
-    height, width = image.shape[:2]
-    inputs = recognizer.find(image, faces=job.faces, max_faces=job.max_faces)
-    return Looked(one.file, one.name, width, height, inputs)
-
-
-def _read(part: Part, job: Job, limits: PictureLimits) -> Iterator[_Bytes]:
+def _read(part: Part, job: Job, limits: PictureLimits) -> Iterator[_Given]:
     if isinstance(part, Rows):
         return _read_rows(part, job)
     return _read_files(part, limits)
 
 
-def _read_files(part: Files, limits: PictureLimits) -> Iterator[_Bytes]:
+def _read_files(part: Files, limits: PictureLimits) -> Iterator[_Given]:
     for path in part.paths:
         found = Found(path)
         try:
-            with path.open("rb") as file:
-                data = file.read(limits.max_bytes + 1)  # one more than are allowed is enough to refuse it
+            data: bytes | Failure = picture_bytes(path, limits)
         except OSError as error:
-            yield _Bytes(found, None, None, reason(error))
-        else:
-            yield _Bytes(found, None, data)
+            data = Failure(found, reason(error))
+        yield _Given(found, None, data)
 
 
-def _read_rows(part: Rows, job: Job) -> Iterator[_Bytes]:
+def _read_rows(part: Rows, job: Job) -> Iterator[_Given]:
     """Yield a part's rows; those behind a place where the file is damaged cannot be read, and are yielded, too."""
     row, last = part.row, part.row + part.count
     try:
         for picture, name in islice(_values(part, job), part.first, part.first + part.count):
             data = picture.get("bytes") if isinstance(picture, dict) else picture
-            text = None if name is None else str(name)
-            sound = data if isinstance(data, bytes) else None
-            yield _Bytes(_numbered(part, row), text, sound, "the row holds no picture")
+            found = _numbered(part, row)
+            sound = data if isinstance(data, bytes) else Failure(found, "the row holds no picture")
+            yield _Given(found, None if name is None else str(name), sound)
             row += 1
     except (OSError, pyarrow.ArrowException):
         for missing in range(row, last):
-            yield _Bytes(_numbered(part, missing), None, None, "the Parquet file is damaged or gone")
+            found = _numbered(part, missing)
+            yield _Given(found, None, Failure(found, "the Parquet file is damaged or gone"))
 
 
 def _values(part: Rows, job: Job) -> Iterator[tuple[Any, Any]]:
@@ -185,18 +149,3 @@ def _values(part: Rows, job: Job) -> Iterator[tuple[Any, Any]]:
 
 def _numbered(part: Rows, row: int) -> Found:
     return Found(Path(f"{os.fspath(part.table)}#{row}"))
-
-
-def _answered(seen: Sequence[Seen], recognizer: Recognizer) -> Iterator[Outcome]:
-    inputs = [face for one in seen if isinstance(one, Looked) for face in one.inputs]
-    batches = (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH))
-    read = (
-        recognizer.read(face, logits)
-        for batch in batches
-        for face, logits in zip(batch, recognizer.classify(np.stack([face.pixels for face in batch])), strict=True)
-    )
-    for one in seen:
-        if isinstance(one, Unread):
-            yield Failure(one.file, one.reason)
-        else:
-            yield Answer(one.file, one.width, one.height, list(islice(read, len(one.inputs))), None)

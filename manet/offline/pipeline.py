@@ -10,120 +10,95 @@ import pickle
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from math import ceil
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError, RayTaskError
 
-from manet.backends import Device, Logits, load_backend
 from manet.errors import OfflineRunError
 from manet.offline.attempt import Attempt
+from manet.offline.loading import REAL, Loaders, Resources
 from manet.offline.part import Done, answer, find, place
-from manet.offline.plan import Job, Plan, planned
+from manet.offline.plan import NAME, Job, Plan, planned
 from manet.pictures import PictureLimits
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import resolve
 
-_MOST_BLOCKS = 10_000
-"""Ray Data keeps a note of every block in the driver; beyond so many parts, some share a block."""
+_WAVE = 10_000
+"""Parts given to Ray Data at once, each a block of its own: it keeps a note of every block in the driver."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What the actors reserve.
-
-    Attributes:
-        find_cpus: CPUs of one that reads pictures and finds faces.
-        network_cpus: CPUs of one that runs the network, and, rounded up, its threads.
-        network_gpus: GPUs of one that runs the network.
-        device: where the network runs.
-        store: folder of imported weights, on every machine; None means the default one.
-        cache: folder of exported networks, on every machine; None means the platform's place.
-    """
-
-    find_cpus: float = 0.6
-    network_cpus: float = 0.4
-    network_gpus: float = 0.0
-    device: Device = "auto"
-    store: Path | None = None
-    cache: Path | None = None
-
-
-class _Elsewhere:
-    """The network of a process that only finds faces."""
-
-    name = precision = device = reason = "elsewhere"
-
-    def warmup(self, batch_sizes: object) -> None:
-        raise AssertionError("the network is in another process")
-
-    def infer(self, images: Pixels) -> Logits:
-        raise AssertionError("the network is in another process")
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
+_MOST_FAILED = 20
+"""Parts of a wave that may fail while the others are finished; with one more the run is given up."""
 
 
 class Finder:
     """Reads a part's pictures and finds their faces; an actor.
 
+    It loads nothing until it has begun a part: a process that ends while its actor is made is begun again without
+    end, and an actor whose constructor raises is never replaced (https://github.com/ray-project/ray/issues/62746).
+
     Args:
         folder: of the answers.
         resources: tell where imported weights are.
+        loaders: tell what it loads.
         run: what tells this run from others.
     """
 
-    def __init__(self, folder: Path, resources: Resources, run: str) -> None:
+    def __init__(self, folder: Path, resources: Resources, loaders: Loaders, run: str) -> None:
         self._folder = folder
+        self._resources = resources
+        self._loaders = loaders
         self._run = run
-        self._plan = Plan(folder)
-        self._job = self._plan.job
-        weights = resolve(self._job.weights, resources.store)
-        self._recognizer = Recognizer(weights, _Elsewhere(), RetinaFaceDetector())
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return Plan(self._folder)
+
+    @cached_property
+    def _recognizer(self) -> Recognizer:
+        return self._loaders.finder(self._plan.job, self._resources)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield each part that is not done yet, with what was seen in it."""
+        """Yield each part with what was seen in it."""
         for number in batch["part"].tolist():
-            if not place(self._folder, number).exists():
-                attempt = Attempt(self._folder / f".part-{number:09d}.notes", self._run)
-                seen = find(self._plan.part(number), self._job, self._recognizer, PictureLimits(), attempt)
-                yield {"part": np.array([number]), "seen": np.array([pickle.dumps(seen)], dtype=object)}
+            attempt = Attempt(self._folder / f".part-{number:09d}.notes", self._run)
+            part, job = self._plan.part(number), self._plan.job
+            seen = find(part, job, self._recognizer, PictureLimits(), attempt)
+            yield {"part": np.array([number]), "seen": np.array([pickle.dumps(seen)], dtype=object)}
 
 
 class Network:
-    """Runs the network on a part's faces and writes its answers; an actor.
+    """Runs the network on a part's faces and writes its answers; an actor that loads it late, as ``Finder`` does.
 
     Args:
         folder: of the answers.
         resources: tell what it may use.
+        loaders: tell what it loads.
+        run: what tells this run from others.
     """
 
-    def __init__(self, folder: Path, resources: Resources) -> None:
+    def __init__(self, folder: Path, resources: Resources, loaders: Loaders, run: str) -> None:
         self._folder = folder
-        job = Plan(folder).job
-        weights = resolve(job.weights, resources.store)
-        if weights.sha256 != job.sha256:
-            raise OfflineRunError(f"the weights {job.weights} on this machine are not those that the run began with")
-        backend = load_backend(
-            weights,
-            device=resources.device,
-            threads=ceil(resources.network_cpus),
-            store=resources.store,
-            cache=resources.cache,
-        )
-        self._recognizer = Recognizer(weights, backend, RetinaFaceDetector())
+        self._resources = resources
+        self._loaders = loaders
+        self._run = run
+
+    @cached_property
+    def _recognizer(self) -> Recognizer:
+        return self._loaders.network(Plan(self._folder).job, self._resources)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what each part's file holds."""
         for number, seen in zip(batch["part"].tolist(), batch["seen"], strict=True):
+            attempt = Attempt(self._folder / f".part-{number:09d}.network.notes", self._run)
             done = answer(number, pickle.loads(seen), self._recognizer, self._folder)
+            attempt.ended()
             yield {name: np.array([value]) for name, value in asdict(done).items()}
 
 
@@ -143,11 +118,19 @@ class Progress:
 
 
 def predict_at_scale(
-    job: Job, out: Path, *, resources: Resources, address: str | None, report: Callable[[Progress], None]
+    job: Job,
+    out: Path,
+    *,
+    resources: Resources,
+    address: str | None,
+    report: Callable[[Progress], None],
+    loaders: Loaders = REAL,
 ) -> None:
     """Answer every picture of a job into a folder of Parquet files; go on where an earlier run of it was ended.
 
-    All machines of the cluster must see the sources and the folder under the same paths.
+    All machines of the cluster must see the sources and the folder under the same paths. What the job leaves open of
+    the network is decided once, by one machine of the cluster, and stands in the plan: all answers are of one engine
+    and one number format.
 
     Args:
         job: which pictures, and what is asked of them.
@@ -155,20 +138,28 @@ def predict_at_scale(
         resources: what the actors reserve.
         address: of the Ray cluster; None takes the one that RAY_ADDRESS names or that runs here, or starts one here.
         report: is told at the beginning and after each part.
+        loaders: what the actors load.
 
     Raises:
-        OfflineRunError: if the folder holds answers to something else, there is no picture at all, or parts failed.
+        OfflineRunError: if the folder holds answers to something else, there is no picture at all, the network asked
+            for is not to be had, or parts failed.
         OSError: if a source cannot be read, or the plan not be written.
     """
-    plan = planned(job, out)
-    missing = _missing(plan, out)
-    finished = len(plan) - len(missing)
-    report(Progress(len(plan), finished, None))
-    if missing:
-        with _connected(address):
-            for done in _answers(missing, out, resources):
-                finished += 1
-                report(Progress(len(plan), finished, done))
+    with ExitStack() as cluster:
+        if (out / NAME).exists():
+            job = job.as_in(Plan(out).job)
+        else:
+            cluster.enter_context(_connected(address))
+            job = _settled(job, resources, loaders)
+        plan = planned(job, out)
+        missing = _missing(plan, out)
+        finished = len(plan) - len(missing)
+        report(Progress(len(plan), finished, None))
+        if missing:
+            cluster.enter_context(_connected(address))
+        for done in _answers(missing, out, resources, loaders):
+            finished += 1
+            report(Progress(len(plan), finished, done))
     if missing := _missing(plan, out):
         raise OfflineRunError(f"{len(missing)} of {len(plan)} parts failed, such as number {missing[0]}; run it again")
     for left in out.glob(".part-*"):  # by runs that were killed
@@ -193,27 +184,50 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _answers(numbers: Sequence[int], out: Path, resources: Resources) -> Iterator[Done]:
+def _settled(job: Job, resources: Resources, loaders: Loaders) -> Job:
+    """Return the job as a machine decides it on which the network may run."""
+    decide = ray.remote(num_cpus=resources.network_cpus, num_gpus=resources.network_gpus)(loaders.settled)
+    try:
+        settled: Job = ray.get(decide.remote(job, resources))
+    except RayError as error:
+        raise OfflineRunError(f"no machine has such a network: {_why(error)}") from error
+    return settled
+
+
+def _answers(numbers: Sequence[int], out: Path, resources: Resources, loaders: Loaders) -> Iterator[Done]:
+    run = uuid.uuid4().hex
+    for first in range(0, len(numbers), _WAVE):
+        yield from _wave(numbers[first : first + _WAVE], out, resources, loaders, run)
+
+
+def _wave(numbers: Sequence[int], out: Path, resources: Resources, loaders: Loaders, run: str) -> Iterator[Done]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a part that fails ends itself alone
-    parts = ray.data.from_items(
-        [{"part": number} for number in numbers], override_num_blocks=min(len(numbers), _MOST_BLOCKS)
-    )
+    context.max_errored_blocks = min(_MOST_FAILED, len(numbers) - 1)  # where all of them fail, the reason is told
+    parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
     seen = parts.map_batches(
         Finder,
         batch_size=1,
         compute=ActorPoolStrategy(min_size=1),
-        fn_constructor_args=(out, resources, uuid.uuid4().hex),
+        fn_constructor_args=(out, resources, loaders, run),
         num_cpus=resources.find_cpus,
     )
     done = seen.map_batches(
         Network,
         batch_size=1,
         compute=ActorPoolStrategy(min_size=1),
-        fn_constructor_args=(out, resources),
+        fn_constructor_args=(out, resources, loaders, run),
         num_cpus=resources.network_cpus,
         num_gpus=resources.network_gpus,
     )
-    for row in done.iter_rows():
-        yield Done(**row)
+    try:
+        for row in done.iter_rows():
+            yield Done(**row)
+    except (RayError, ExecutionTimeoutError) as error:
+        raise OfflineRunError(f"the run was given up, for too many parts failed, the last: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return what happened in one line; Ray's own text has the whole traceback of another process."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return next(iter(str(cause).splitlines()), type(cause).__name__)

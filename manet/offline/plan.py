@@ -8,14 +8,15 @@ pictures by the same number. Pictures that come into a folder later are not in i
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import pyarrow
 from pyarrow import parquet
 
+from manet.backends import EngineName, PrecisionName
 from manet.bulk.walk import Found, walk
 from manet.errors import OfflineRunError
 from manet.files import write_whole
@@ -50,6 +51,8 @@ class Job:
         sources: absolute paths of pictures, of Parquet files, and of folders of both.
         weights: id of the weights.
         sha256: of the weights' file.
+        backend: what runs the network; ``auto`` is left open, and decided once for the whole run.
+        precision: the number format that it runs in; likewise.
         faces: whether to look for faces, or to take each picture as one.
         max_faces: the most faces to answer in a picture.
         part_pictures: the most pictures in a part: what a killed run does again, for each that was in work.
@@ -65,6 +68,16 @@ class Job:
     part_pictures: int
     column: str
     name_column: str | None
+    backend: EngineName = "auto"
+    precision: PrecisionName = "auto"
+
+    def as_in(self, other: "Job") -> Self:
+        """Return it with what it leaves open as another job has it."""
+        return replace(
+            self,
+            backend=other.backend if self.backend == "auto" else self.backend,
+            precision=other.precision if self.precision == "auto" else self.precision,
+        )
 
 
 @dataclass(frozen=True, slots=True)

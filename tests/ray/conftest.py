@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from manet.recognizer import Recognizer
+
 # Ray reads these when it is imported, which the modules beside this one do.
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on any system: 127.0.0.1 stays 127.0.0.1
-    RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.2",
-    RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S="0.2",
 )
 
 _NODE = {
@@ -42,6 +42,12 @@ def ray_cluster() -> Iterator[str]:
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def one_process() -> Recognizer:
+    """What all answers are held to; it has exported the network, which every other process would do for itself."""
+    return Recognizer.from_weights("ferplus")
 
 
 @pytest.fixture(scope="session")

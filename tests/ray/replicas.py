@@ -5,19 +5,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx
 from ray import serve
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from manet.backends import Logits
-from manet.faces import DetectedFace
 from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
-from service.ray_app import ClusterSettings, Loader, application
+from service.middleware import REQUEST_ID
+from service.ray_app import ClusterSettings, Replica, application
 from service.settings import Settings
-from tests.service.fakes import WEIGHTS, FakeBackend, FakeDetector, encode, paint
+from tests.service.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
 
 
 class Breakable(FakeBackend):
@@ -32,36 +33,41 @@ class Breakable(FakeBackend):
         return super().infer(images)
 
 
-class Noting(FakeDetector):
-    """A detector that notes which pictures its process has looked at: their number is in the first pixel."""
+class Noting:
+    """Notes the id of each request that this process is given, before anything else is done with it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._notes = (folder / f"{os.getpid()}.seen").open("a", buffering=1)
+    def __init__(self, app: ASGIApp, folder: Path) -> None:
+        self._app = app
+        self._notes = (folder / f"{os.getpid()}.given").open("a", buffering=1)
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
-        _, high, low = image[0, 0].tolist()
-        self._notes.write(f"{high * 256 + low}\n")
-        return super().detect(image)
-
-
-def load(folder: Path, seconds: float, settings: Settings) -> Recognizer:
-    """Return a replica's recognizer; each batch takes so many seconds."""
-    return Recognizer(WEIGHTS, Breakable(folder, seconds), Noting(folder))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._notes.write(f"{Headers(scope=scope)[REQUEST_ID]}\n")
+        await self._app(scope, receive, send)
 
 
-def loader(folder: Path, seconds: float) -> Loader:
-    """Return what a replica calls."""
-    return partial(load, folder, seconds)
+@dataclass(frozen=True)
+class Fakes:
+    """Loads a replica's recognizer; each batch takes so many seconds."""
+
+    folder: Path
+    seconds: float
+
+    def __call__(self, settings: Settings) -> Recognizer:
+        return Recognizer(WEIGHTS, Breakable(self.folder, self.seconds), FakeDetector())
 
 
-def picture(number: int) -> bytes:
-    """Return a picture with one red face whose first pixel tells the number."""
-    return encode(paint((255, number // 256, number % 256)))
+class NotedReplica(Replica):
+    """A replica whose process notes its requests in the folder of its fakes."""
+
+    async def __init__(self, settings: ClusterSettings, load: Fakes) -> None:
+        await super().__init__(settings, load)
+        self._application.add_middleware(Noting, folder=load.folder)
 
 
-def seen(folder: Path) -> dict[int, set[int]]:
-    """Return the pictures that each process has looked at."""
-    return {int(path.stem): set(map(int, path.read_text().split())) for path in folder.glob("*.seen")}
+def given(folder: Path) -> dict[int, set[str]]:
+    """Return the ids of the requests that each process was given."""
+    return {int(path.stem): set(path.read_text().split()) for path in folder.glob("*.given")}
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Application:
     """A running application."""
 
     name: str
-    address: str
+    client: httpx.Client
 
     def wait_for(self, replicas: int, seconds: float = 60.0) -> None:
         """Return when exactly so many replicas run and none is coming or going."""
@@ -82,16 +88,25 @@ class Application:
         [deployment] = serve.status().applications[self.name].deployments.values()
         return {str(state): count for state, count in deployment.replica_states.items() if count}
 
-    def post(self, data: bytes, **query: object) -> httpx.Response:
-        """Upload one picture."""
-        return httpx.post(f"{self.address}/predict", params=query, files={"image": data}, timeout=60)
+    def post(self, data: bytes = RED_FACE, name: str = "one") -> httpx.Response:
+        """Upload one picture in a request of that id."""
+        headers = {REQUEST_ID: name}
+        return self.client.post("predict", headers=headers, files={"image": data})
 
 
 @contextmanager
-def serving(name: str, port: int, settings: ClusterSettings, load: Loader) -> Iterator[Application]:
-    """Run an application until the end of the block."""
+def running(name: str, port: int) -> Iterator[Application]:
+    """Yield an application that was started, and delete it in the end."""
     try:
-        serve.run(application(settings, load), name=name, route_prefix=f"/{name}")
-        yield Application(name, f"http://127.0.0.1:{port}/{name}")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/{name}/", timeout=60) as client:
+            yield Application(name, client)
     finally:
         serve.delete(name)
+
+
+@contextmanager
+def serving(name: str, port: int, settings: ClusterSettings, fakes: Fakes) -> Iterator[Application]:
+    """Run an application of fakes until the end of the block."""
+    serve.run(application(settings, fakes, NotedReplica), name=name, route_prefix=f"/{name}")
+    with running(name, port) as one:
+        yield one

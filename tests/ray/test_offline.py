@@ -1,11 +1,11 @@
 """Offline on two nodes: every picture once, whatever is broken and whoever is killed."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +14,37 @@ import pytest
 import skimage.data
 from PIL import Image
 from pyarrow import parquet
-from typer import BadParameter
+from typer.testing import CliRunner, Result
 
-from manet.commands.offline import predict_on_ray
+from manet.__main__ import app
+from manet.errors import OfflineRunError
+from manet.offline import pipeline
+from manet.offline.attempt import MOST_BEGUN
+from manet.offline.pipeline import predict_at_scale
+from manet.offline.plan import Plan
 from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
-from tests.service.fakes import encode
+from tests.ray import networks
+from tests.service.fakes import RED, RED_FACE, encode
 
 ROOT = Path(__file__).parents[2]
 
-PROGRAM = """
-import sys
-from pathlib import Path
-
-from manet.commands.offline import predict_on_ray
-
-predict_on_ray(
-    [Path(sys.argv[1])], Path(sys.argv[2]), weights="ferplus", faces="detect", max_faces=3, device="auto", store=None,
-    part_pictures=4, column="image", name_column=None, address=sys.argv[3], gpus=0,
-)
-"""
-
-CHOICES: Mapping[str, Any] = {
-    "weights": "ferplus",
-    "faces": "detect",
-    "max_faces": 3,
-    "device": "auto",
-    "store": None,
-    "part_pictures": 4,
-    "column": "image",
-    "name_column": None,
-    "address": None,
-    "gpus": 0,
-}
-
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of forty portraits, two files that are no pictures, and a table of six more pictures."""
+def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty portraits in two folders, two files that are no pictures, and a table of four more rows."""
     folder = tmp_path_factory.mktemp("pictures")
     portrait = Image.fromarray(skimage.data.astronaut())
-    for number in range(40):
-        below = folder / f"{number % 3}"
+    for number in range(20):
+        below = folder / f"{number % 2}"
         below.mkdir(exist_ok=True)
-        side = 300 + 5 * number
+        side = 200 + 5 * number
         (below / f"{number:02}.jpg").write_bytes(encode(portrait.resize((side, side)), "JPEG"))
     (folder / "broken.jpg").write_bytes((folder / "0" / "00.jpg").read_bytes()[:2000])
     (folder / "text.png").write_text("no picture")
-    images = [encode(portrait.resize((side, side)), "JPEG") for side in (310, 320, 330, 340)]
+    images = [encode(portrait.resize((side, side)), "JPEG") for side in (310, 320)]
     table = pyarrow.table({"image": [*images, None, b"no picture"]})
-    parquet.write_table(table, folder / "more.parquet", row_group_size=5)
+    parquet.write_table(table, folder / "more.parquet", row_group_size=3)
     return folder
 
 
@@ -74,55 +55,112 @@ def _rows(out: Path) -> list[dict[str, Any]]:
 
 def _expected(folder: Path) -> list[str]:
     files = [str(path) for path in folder.rglob("*") if path.suffix in {".jpg", ".png"}]
-    return sorted([*files, *(f"{folder / 'more.parquet'}#{row}" for row in range(6))])
+    return sorted([*files, *(f"{folder / 'more.parquet'}#{row}" for row in range(4))])
+
+
+def _predict(*arguments: object) -> Result:
+    command = ["predict", *map(str, arguments), "--engine", "ray"]
+    return CliRunner(env={"COLUMNS": "300"}).invoke(app, command)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_every_picture_has_the_answer_of_one_process_or_an_error(pictures: Path, tmp_path: Path) -> None:
-    predict_on_ray([pictures], tmp_path / "out", **CHOICES)
-
-    rows = _rows(tmp_path / "out")
-    assert sorted(row["file"] for row in rows) == _expected(pictures)
-    errors = {Path(row["file"]).name: row["error"] for row in rows if row["error"]}
-    assert set(errors) == {"broken.jpg", "text.png", "more.parquet#4", "more.parquet#5"}
-    assert errors["more.parquet#4"] == "the row holds no picture"
-    recognizer = Recognizer.from_weights("ferplus")
-    sound = [row for row in rows if row["error"] is None and ".parquet" not in row["file"]]
-    assert len(sound) == 40
-    for row in sound[::8]:
-        image = read_picture(Path(row["file"]).read_bytes(), limits=PictureLimits())
-        [face] = recognizer.recognize(image, max_faces=3)
-        assert row["expression"] == face.expression
-        assert (row["image_height"], row["image_width"]) == image.shape[:2]
-        found = [row[f"probability_{name}"] for name in recognizer.weights.classes]
-        assert found == pytest.approx(list(face.probabilities.values()), abs=2e-2)
-
-
-def test_a_run_that_was_killed_goes_on_without_doing_a_part_again(
-    pictures: Path, tmp_path: Path, ray_cluster: str
+def test_every_picture_has_the_answer_of_one_process_whoever_is_killed_meanwhile(
+    one_process: Recognizer, portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", PROGRAM, str(pictures), str(out), ray_cluster]
-    with subprocess.Popen(command, cwd=ROOT) as run:
-        end = time.monotonic() + 100
-        while len(list(out.glob("part-*.parquet"))) < 3:
-            assert time.monotonic() < end, "no parts were finished"
-            assert run.poll() is None, "the run ended by itself"
-            time.sleep(0.01)
-        os.kill(run.pid, signal.SIGKILL)
-    time.sleep(3)  # the cluster ends the actors of the dead driver
-    done = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+    run = partial(predict_at_scale, loaders=networks.Killed(tmp_path).loaders())
+    monkeypatch.setattr(pipeline, "predict_at_scale", run)
 
-    predict_on_ray([pictures], out, **CHOICES)
+    done = _predict(portraits, "--part-pictures", 2, "--max-faces", 3, "--out", out)
 
-    after = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
-    assert 3 <= len(done) < len(after), "it was killed too late to show anything"
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "finder").exists(), "no process that finds faces was killed"
+    assert (tmp_path / "network").exists(), "no process with the network was killed"
+    decided, backend = Plan(out).job, one_process.backend
+    assert (decided.backend, decided.precision) == (backend.name, backend.precision)
+    rows = _rows(out)
+    assert sorted(row["file"] for row in rows) == _expected(portraits)
+    errors = {Path(row["file"]).name: row["error"] for row in rows if row["error"]}
+    assert set(errors) == {"broken.jpg", "text.png", "more.parquet#2", "more.parquet#3"}
+    assert errors["more.parquet#2"] == "the row holds no picture"
+    assert "26 pictures in this run, 4 of them unreadable, 22 faces" in done.stderr
+    for row in rows:
+        if row["error"] is None and ".parquet" not in row["file"]:
+            image = read_picture(Path(row["file"]).read_bytes(), limits=PictureLimits())
+            [face] = one_process.recognize(image, max_faces=3)
+            assert (row["image_height"], row["image_width"]) == image.shape[:2]
+            assert row["expression"] == face.expression
+            found = [row[f"probability_{name}"] for name in one_process.weights.classes]
+            assert found == pytest.approx(list(face.probabilities.values()), abs=2e-2)
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """A folder of twelve faces."""
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number:02}.png").write_bytes(RED_FACE)
+    return folder
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_network_that_cannot_be_kept_alive_ends_the_run_and_says_so(drawn: Path, tmp_path: Path) -> None:
+    one = networks.job(drawn / "00.png")
+
+    with pytest.raises(OfflineRunError, match=f"given up.* the process ended {MOST_BEGUN} times over one part"):
+        networks.run(one, tmp_path / "out", networks.ILL)
+
+    notes = (tmp_path / "out" / ".part-000000000.network.notes").read_text().split()
+    assert notes[1:] == ["begun"] * MOST_BEGUN
+
+
+def test_a_run_that_was_killed_goes_on_with_what_is_left_and_with_the_network_that_it_had(
+    drawn: Path, tmp_path: Path, ray_cluster: str
+) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-m", "tests.ray.networks", drawn, out, ray_cluster], cwd=ROOT) as run:
+        _until(lambda: len(_parts(out)) > 2 or run.poll() is not None)
+        run.kill()
+    done = _parts(out)
+
+    reports = networks.run(networks.job(drawn), out, networks.SLOW)
+
+    after = _parts(out)
+    assert 3 <= len(done) < len(after) == 12, "it was killed too late to show anything"
     assert {name: after[name] for name in done} == done
-    assert sorted(row["file"] for row in _rows(out)) == _expected(pictures)
+    assert reports[0].parts == 12
+    assert reports[0].finished >= len(done)
+    assert sorted(row["file"] for row in _rows(out)) == sorted(map(str, drawn.iterdir()))
+    assert {row["expression"] for row in _rows(out)} == {RED}
     assert not list(out.glob(".part-*"))
+    with pytest.raises(OfflineRunError, match="precision float32 instead of bf16; choose another folder"):
+        networks.run(replace(networks.job(drawn), precision="bf16"), out, networks.SLOW)
 
 
-def test_a_place_for_the_answers_must_be_named(pictures: Path) -> None:
-    for out in (None, Path("answers.csv")):
-        with pytest.raises(BadParameter, match="--out"):
-            predict_on_ray([pictures], out, **CHOICES)
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_network_that_no_machine_has_is_told_before_anything_is_planned(drawn: Path, tmp_path: Path) -> None:
+    done = _predict(drawn, "--precision", "float16", "--device", "cpu", "--out", tmp_path / "out")
+
+    assert isinstance(done.exception, OfflineRunError)
+    assert "on cpu does not run in float16" in str(done.exception)
+    assert "\n" not in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_for_the_answers_must_be_named(drawn: Path) -> None:
+    for arguments in ([], ["--out", "answers.csv"]):
+        done = _predict(drawn, *arguments)
+        assert done.exit_code == 2
+        assert "--out" in done.stderr
+
+
+def _parts(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+
+
+def _until(happened: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)

@@ -12,7 +12,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from manet.errors import OfflineRunError
-from manet.offline.attempt import Attempt
+from manet.offline.attempt import MOST_BEGUN, Attempt
+from manet.offline.loading import Resources, network, settled
 from manet.offline.part import answer, find, place
 from manet.offline.plan import Files, Job, Plan, Rows, planned
 from manet.pictures import PictureLimits
@@ -85,6 +86,30 @@ def test_answers_to_something_else_are_not_mixed(folder: Path, tmp_path: Path) -
 
     with pytest.raises(OfflineRunError, match="max_faces 2 instead of 1; choose another folder"):
         planned(_job(folder, max_faces=1), tmp_path / "out")
+
+
+def test_what_a_job_leaves_open_is_what_the_folder_has(folder: Path, tmp_path: Path) -> None:
+    decided = settled(_job(folder, backend="openvino"), Resources())
+    assert "auto" not in (decided.backend, decided.precision)
+    earlier = planned(decided, tmp_path / "out").job
+    assert earlier == decided
+
+    assert _job(folder).as_in(earlier) == decided
+    other = "float32" if decided.precision != "float32" else "bf16"
+    with pytest.raises(OfflineRunError, match=f"precision {decided.precision} instead of {other}"):
+        planned(_job(folder, precision=other).as_in(earlier), tmp_path / "out")
+    with pytest.raises(OfflineRunError, match="sha256 None instead of abc"):
+        planned(_job(folder, sha256="abc").as_in(earlier), tmp_path / "out")
+
+
+def test_a_network_that_is_not_to_be_had_is_told(folder: Path) -> None:
+    with pytest.raises(OfflineRunError, match="on cpu does not run in float16"):
+        settled(_job(folder, precision="float16"), Resources(device="cpu"))
+
+
+def test_a_network_of_other_weights_is_refused(folder: Path) -> None:
+    with pytest.raises(OfflineRunError, match="not those that the run began with"):
+        network(_job(folder, sha256="abc"), Resources())
 
 
 def test_what_cannot_be_planned_leaves_no_plan(folder: Path, tmp_path: Path) -> None:
@@ -176,3 +201,22 @@ def test_a_picture_that_ends_its_process_twice_is_left_out(tmp_path: Path) -> No
     assert attempt("b") == [0, 1, 2, 3], "another run's deaths do not count"
     assert [attempt("b") for _ in range(3)] == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 4]]
     assert not (tmp_path / "notes").exists()
+
+
+def test_a_part_that_no_process_outlives_is_given_up(tmp_path: Path) -> None:
+    for _ in range(MOST_BEGUN):
+        Attempt(tmp_path / "notes", "a")
+
+    with pytest.raises(OfflineRunError, match=f"ended {MOST_BEGUN} times over one part"):
+        Attempt(tmp_path / "notes", "a")
+    Attempt(tmp_path / "notes", "b")
+
+
+def test_pictures_that_end_their_process_are_no_reason_to_give_up(tmp_path: Path) -> None:
+    pictures = range(MOST_BEGUN + 1)
+    for _ in range(2 * len(pictures) + 1):
+        one = Attempt(tmp_path / "notes", "a")
+        next((number for number in pictures if one.begins(number)), None)
+
+    last = Attempt(tmp_path / "notes", "a")
+    assert not any(last.begins(number) for number in pictures)

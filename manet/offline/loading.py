@@ -1,0 +1,111 @@
+"""Loading: what an actor of an offline run has in its process, and on which machine it may be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+from manet.backends import Device, Logits, choice_for, load_backend
+from manet.errors import OfflineRunError
+from manet.offline.plan import Job
+from manet.preprocess import Pixels
+from manet.recognizer import Recognizer
+from manet.retinaface import RetinaFaceDetector
+from manet.weights import resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the actors reserve.
+
+    Attributes:
+        find_cpus: CPUs of one that reads pictures and finds faces.
+        network_cpus: CPUs of one that runs the network, and, rounded up, its threads.
+        network_gpus: GPUs of one that runs the network.
+        device: where the network runs.
+        store: folder of imported weights, on every machine; None means the default one.
+        cache: folder of exported networks, on every machine; None means the platform's place.
+    """
+
+    find_cpus: float = 0.6
+    network_cpus: float = 0.4
+    network_gpus: float = 0.0
+    device: Device = "auto"
+    store: Path | None = None
+    cache: Path | None = None
+
+
+class _Elsewhere:
+    """The network of a process that only finds faces."""
+
+    name = precision = device = reason = "elsewhere"
+
+    def warmup(self, batch_sizes: object) -> None:
+        raise AssertionError("the network is in another process")
+
+    def infer(self, images: Pixels) -> Logits:
+        raise AssertionError("the network is in another process")
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+def settled(job: Job, resources: Resources) -> Job:
+    """Return the job with the engine and the number format that suit this machine where it leaves them open.
+
+    Raises:
+        ManetError: if the weights are not there, or what is asked for is not to be had.
+    """
+    weights = resolve(job.weights, resources.store)
+    try:
+        chosen = choice_for(
+            weights, engine=job.backend, precision=job.precision, device=resources.device, store=resources.store
+        )
+    except ValueError as error:
+        raise OfflineRunError(str(error)) from error
+    return replace(job, backend=chosen.engine, precision=chosen.precision)
+
+
+def finder(job: Job, resources: Resources) -> Recognizer:
+    """Return what finds faces; it has no network."""
+    return Recognizer(resolve(job.weights, resources.store), _Elsewhere(), RetinaFaceDetector())
+
+
+def network(job: Job, resources: Resources) -> Recognizer:
+    """Return what runs the network.
+
+    Raises:
+        ManetError: if the weights are not there, or not those that the run began with.
+        ValueError: if the engine or the number format of the run is not to be had on this machine.
+    """
+    weights = resolve(job.weights, resources.store)
+    if weights.sha256 != job.sha256:
+        raise OfflineRunError(f"the weights {job.weights} on this machine are not those that the run began with")
+    backend = load_backend(
+        weights,
+        engine=job.backend,
+        precision=job.precision,
+        device=resources.device,
+        threads=ceil(resources.network_cpus),
+        store=resources.store,
+        cache=resources.cache,
+    )
+    return Recognizer(weights, backend, RetinaFaceDetector())
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """What loads each of them, in its own process.
+
+    Attributes:
+        settled: decides once what the job leaves open.
+        finder: of faces.
+        network: the network.
+    """
+
+    settled: Callable[[Job, Resources], Job] = settled
+    finder: Callable[[Job, Resources], Recognizer] = finder
+    network: Callable[[Job, Resources], Recognizer] = network
+
+
+REAL = Loaders()
