@@ -1,7 +1,6 @@
 """``manet predict``: apparent expressions of the faces in picture files and folders of them."""
 
 import itertools
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from manet.backends import Device
 from manet.bulk.drawings import Drawings
+from manet.bulk.flow import workers
 from manet.bulk.pipeline import Failure, Look, Outcome, answers
-from manet.bulk.records import name_of
+from manet.bulk.records import name_of, picture_form
 from manet.bulk.sheet import ContactSheet
 from manet.bulk.sinks import JsonLines, Sink, check_table, table
 from manet.bulk.terminal import TerminalTable, printable
@@ -26,15 +26,11 @@ from manet.commands.offline import predict_on_ray
 from manet.commands.weights import Store
 from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.stop import Stop
+from manet.stop import INTERRUPTED, Stop
 from manet.weights import Weights
 
-_MOST_WORKERS = 8
 _MOST_LISTED = 1000
 """Files that could not be read are listed one by one up to this many, and counted beyond."""
-
-INTERRUPTED = 130
-"""Exit status of work that was asked to end, as shells give it to SIGINT."""
 
 
 def predict(
@@ -111,11 +107,11 @@ def predict(
         return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in pictures))
 
     with stop.on_signals(), ExitStack() as closing:
-        sinks: list[Sink] = [*pictures, *_written(out, as_json, recognizer.weights)]
+        sinks: list[Sink[Outcome]] = [*pictures, *_written(out, as_json, recognizer.weights)]
         for sink in sinks:
             closing.callback(sink.close)
         files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=_workers())
+        outcomes = answers(files, recognizer, look, workers=workers())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
             for sink in sinks:
@@ -127,11 +123,12 @@ def predict(
         raise typer.Exit(1)
 
 
-def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink]:
+def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink[Outcome]]:
     """Return what writes the answers: a file, lines on standard output, or a table where neither is asked for."""
-    sinks: list[Sink] = [] if out is None else [table(out, weights)]
+    form = picture_form(weights)
+    sinks: list[Sink[Outcome]] = [] if out is None else [table(out, form)]
     if as_json:
-        return [*sinks, JsonLines(sys.stdout, weights.id)]
+        return [*sinks, JsonLines(sys.stdout, form)]
     return sinks or [TerminalTable(Console())]
 
 
@@ -183,9 +180,3 @@ def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> 
         unread = f", {tally.failed:,} files that could not be read" if tally.failed else ""
         shares = ", ".join(f"{expression} {number:,}" for expression, number in tally.faces.most_common())
         say(f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{shares and f': {shares}'}")
-
-
-def _workers() -> int:
-    """Return how many threads look at pictures: as many as the CPUs that the process may use, up to eight."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, allowed)

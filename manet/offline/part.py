@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from manet.bulk.pipeline import BATCH, Answer, Failure, Outcome, reason
+from manet.bulk.flow import read_faces
+from manet.bulk.pipeline import Answer, Failure, Outcome, reason
 from manet.bulk.records import columns, flat
 from manet.bulk.walk import Found
 from manet.errors import PictureError
@@ -189,12 +189,7 @@ def _numbered(part: Rows, row: int) -> Found:
 
 def _answered(seen: Sequence[Seen], recognizer: Recognizer) -> Iterator[Outcome]:
     inputs = [face for one in seen if isinstance(one, Looked) for face in one.inputs]
-    batches = (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH))
-    read = (
-        recognizer.read(face, logits)
-        for batch in batches
-        for face, logits in zip(batch, recognizer.classify(np.stack([face.pixels for face in batch])), strict=True)
-    )
+    read = iter(read_faces(inputs, recognizer))
     for one in seen:
         if isinstance(one, Unread):
             yield Failure(one.file, one.reason)
