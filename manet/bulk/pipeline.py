@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from manet.bulk.flow import BATCH, classified, in_order
 from manet.bulk.walk import Found
-from manet.errors import PictureError
+from manet.errors import PictureError, VideoError
 from manet.pictures import PictureLimits, read_picture
 from manet.preprocess import Pixels
 from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
@@ -109,6 +109,6 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def reason(error: PictureError | OSError) -> str:
+def reason(error: PictureError | VideoError | OSError) -> str:
     """Return why a file could not be read, without its name."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -23,10 +23,12 @@ from manet.bulk.sinks import JsonLines, Sink, check_table, table
 from manet.bulk.terminal import TerminalTable, printable
 from manet.bulk.walk import Found, walk
 from manet.commands.offline import predict_on_ray
+from manet.commands.video import Targets, predict_on_clip
 from manet.commands.weights import Store
 from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
+from manet.video.names import is_clip
 from manet.weights import Weights
 
 _MOST_LISTED = 1000
@@ -35,9 +37,10 @@ _MOST_LISTED = 1000
 
 def predict(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="JPEG, PNG, WebP or BMP pictures, and folders of them.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="JPEG, PNG, WebP or BMP pictures, and folders of them; or one clip."),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file, or frame.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers as .csv, .jsonl or .parquet.")
     ] = None,
@@ -46,7 +49,9 @@ def predict(
     ] = None,
     draw: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write the picture with boxes and names; a folder for several pictures."),
+        typer.Option(
+            metavar="OUT", help="Write the picture, or the clip, with boxes and names; a folder for several pictures."
+        ),
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
     faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each picture as one.")] = "detect",
@@ -72,7 +77,19 @@ def predict(
     Folders are searched to the bottom; hidden files, and files whose names do not end like a picture's, are passed
     over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no picture at
     all, and 130 after Ctrl-C, which finishes the pictures in work and leaves whole files.
+
+    Of a clip, such as an .mp4, each frame is answered: --out has a row for each face of each frame, --draw is a copy
+    that keeps the sound. Where neither they nor --json are given, both are made beside the clip: CLIP-faces.csv and
+    CLIP-faces.mp4.
     """
+    if any(is_clip(path) for path in paths):
+        if len(paths) > 1 or sheet is not None or engine == "ray":
+            raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --engine ray")
+        targets = Targets(as_json=as_json, out=out, draw=draw)
+        predict_on_clip(
+            paths[0], targets, weights=weights, faces=faces, max_faces=max_faces, device=device, store=store
+        )
+        return
     if engine == "ray":
         predict_on_ray(
             paths,
