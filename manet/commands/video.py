@@ -84,7 +84,7 @@ def predict_on_clip(
     Raises:
         typer.BadParameter: if the targets cannot be made.
         typer.Exit: with 1 if the clip cannot be read to its end, with 130 if the work was asked to end.
-        VideoError: if the copy cannot hold the clip's sound.
+        VideoError: if the copy cannot be written.
         OSError: if something cannot be written.
     """
     try:
@@ -117,11 +117,10 @@ def predict_on_clip(
 
 
 def _beside(path: Path, clip: "Clip") -> Targets:
-    """Return rows and a copy next to the clip; the copy in the first format that can hold its sound."""
-    from manet.video.annotated import can_hold  # noqa: PLC0415 - an extra
+    """Return rows and a copy next to the clip."""
+    from manet.video.annotated import best_suffix  # noqa: PLC0415 - an extra
 
-    suffix = next((one for one in COPIES if can_hold(one, clip.sound)), COPIES[0])
-    return Targets(as_json=False, out=beside(path, ".csv"), draw=beside(path, suffix))
+    return Targets(as_json=False, out=beside(path, ".csv"), draw=beside(path, best_suffix(clip.sound)))
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ def write_clip(
             video.set_display_rotation(turned[0], hflip=turned[1], vflip=turned[2])
         tones = [container.add_stream(codec, rate=RATE, layout="mono") for codec in sounds]
         for number, tone in enumerate(tones):
-            tone.metadata["language"] = ("eng", "deu")[number]
+            tone.metadata["language"] = ("eng", "ita")[number]
         container.start_encoding()
         written = [0] * len(tones)
         for frame, time in zip(frames, times, strict=True):
@@ -87,8 +87,8 @@ def packets(path: Path) -> list[tuple[str, list[bytes]]]:
         found: dict[int, tuple[str, list[bytes]]] = {
             stream.index: (stream.language or "", []) for stream in container.streams.audio
         }
-        for packet in container.demux(container.streams.audio):
-            if packet.size:
+        for packet in container.demux():
+            if packet.size and packet.stream_index in found:
                 found[packet.stream_index][1].append(bytes(packet))
     return list(found.values())
 
