@@ -1,7 +1,7 @@
 """Annotated clip: a copy with the faces marked in every frame, encoded anew, and the clip's own sound beside it."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -47,12 +47,13 @@ class AnnotatedClip:
         clip: what it is a copy of.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if it cannot be written; so do ``add`` and ``close``.
+        VideoError: if FFmpeg does not write it, for another reason; likewise.
     """
 
     def __init__(self, path: Path, clip: Clip) -> None:
         self._frames, self._failed = 0, False
-        with ExitStack() as opening:
+        with self._told(), ExitStack() as opening:
             self._draft = opening.enter_context(Draft(path))
             opening.push(self._put)
             file = opening.enter_context(self._draft.part.open("wb"))
@@ -66,26 +67,32 @@ class AnnotatedClip:
 
     def add(self, item: FrameAnswer | Sound) -> None:
         """Draw and encode a frame, or take a packet of sound."""
-        try:
+        with self._told():
             if isinstance(item, Sound):
                 self._sound[item.stream].add(item.packet)
             else:
                 self._container.mux(self._video.encode(self._drawn(item)))
                 self._frames += 1
-        except (av.FFmpegError, OSError) as error:
-            self._failed = True
-            raise _told(error) from error
 
     def close(self) -> None:
         """Write what the encoder still holds, and put the copy in its place, unless it could not be written."""
+        with self._told(), self._writing:
+            if self._frames and not self._failed:
+                self._container.mux(self._video.encode())
+                for track in self._sound:
+                    track.end()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Keep in mind that something could not be written, and tell it."""
         try:
-            with self._writing:
-                if self._frames and not self._failed:
-                    self._container.mux(self._video.encode())
-                    for track in self._sound:
-                        track.end()
+            yield
+        except OSError:  # of the system, which tells itself; some are FFmpeg's errors, too
+            self._failed = True
+            raise
         except av.FFmpegError as error:
-            raise _told(error) from error
+            self._failed = True
+            raise VideoError(f"the copy cannot be written: {error.strerror}") from error
 
     def _end(self) -> None:
         # Where something could not be written, and was told, the end cannot either.
@@ -119,8 +126,3 @@ def _encoder(container: OutputContainer, clip: Clip) -> VideoStream:
     stream.color_primaries, stream.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     stream.colorspace, stream.color_range = _BT709, ColorRange.MPEG
     return stream
-
-
-def _told(error: av.FFmpegError | OSError) -> VideoError | OSError:
-    """Return what to tell of it: what the system cannot do, or what FFmpeg cannot."""
-    return error if isinstance(error, OSError) else VideoError(f"the copy cannot be written: {error.strerror}")

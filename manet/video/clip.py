@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import av
 import numpy as np
@@ -46,24 +46,44 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """How the frames of a clip are meant to be seen.
+
+    Attributes:
+        aspect: width of a pixel over its height.
+        matrix: a, b, c and d of the display matrix (ISO/IEC 14496-12, section 6.2.2), which sends (x, y) to
+            (a x + c y, b x + d y).
+    """
+
+    aspect: Fraction
+    matrix: tuple[int, int, int, int]
+
+    def upright(self, pixels: Pixels) -> Pixels:
+        """Return a frame turned and mirrored as the matrix asks for, in steps of 90 degrees."""
+        a, b, c, d = self.matrix
+        if abs(a) + abs(d) < abs(b) + abs(c):
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A picture of a clip, not yet converted.
 
     Attributes:
         moment: when it is shown.
         decoded: what the decoder made of it.
-        aspect: width of one of its pixels over the height.
+        shape: how that is meant to be seen.
     """
 
     moment: Moment
     decoded: av.VideoFrame
-    aspect: Fraction
+    shape: "Shape"
 
     def pixels(self) -> Pixels:
         """Return it as it is meant to be seen: RGB, uint8 (height, width, 3), upright, with square pixels."""
-        width = max(1, round(self.decoded.width * self.aspect))
-        pixels = np.asarray(self.decoded.to_ndarray(format="rgb24", width=width), np.uint8)
-        return _upright(pixels, self.decoded.side_data)
+        width = max(1, round(self.decoded.width * self.shape.aspect))
+        return self.shape.upright(np.asarray(self.decoded.to_ndarray(format="rgb24", width=width), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +133,9 @@ class Clip:
     """
 
     def __init__(self, path: Path, *, max_pixels: int) -> None:
-        self.height, self.width = _first_frame(path, max_pixels).pixels().shape[:2]
+        first = _first_frame(path, max_pixels)
+        self.height, self.width = first.pixels().shape[:2]
+        self._shape = first.shape
         with ExitStack() as opening:
             self._container, self._video = opening.enter_context(_opened(path, max_pixels))
             self._closing = opening.pop_all()
@@ -189,8 +211,7 @@ class Clip:
         paced = self._container.format.name == "avi"
         for picture in decoded:
             tick = timeline.place(None if paced else picture.pts)
-            aspect = self._video.sample_aspect_ratio or Fraction(1)
-            yield Frame(Moment(self._course.frames, tick, float(tick * self.time_base)), picture, aspect)
+            yield Frame(Moment(self._course.frames, tick, float(tick * self.time_base)), picture, self._shape)
             self._course.frames += 1
 
 
@@ -219,8 +240,16 @@ def _first_frame(path: Path, max_pixels: int) -> Frame:
     with _opened(path, max_pixels) as (container, stream), suppress(av.FFmpegError):  # told by the next line
         for packet in container.demux(stream):
             for picture in _decoded(stream, packet) or ():
-                return Frame(Moment(0, 0, 0.0), picture, stream.sample_aspect_ratio or Fraction(1))
+                return Frame(Moment(0, 0, 0.0), picture, _shape(stream, picture))
     raise VideoError("there is no frame in it that can be decoded")
+
+
+def _shape(stream: VideoStream, picture: av.VideoFrame) -> Shape:
+    # Asked of one frame only: PyAV ties a frame whose side data was looked at into a ring, and thousands of them would
+    # wait in memory for the garbage collector.
+    matrix = cast(Mapping[str, Any], picture.side_data).get("DISPLAYMATRIX")
+    a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return Shape(stream.sample_aspect_ratio or Fraction(1), (a, b, c, d))
 
 
 def _decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> list[av.VideoFrame] | None:
@@ -237,17 +266,3 @@ def _timed(packet: "Packet[AudioStream]", number: int, timeline: Timeline) -> So
     packet.dts = timeline.place(packet.dts)
     packet.pts = packet.dts + lead
     return Sound(number, packet)
-
-
-def _upright(pixels: Pixels, side_data: Mapping[str, Any]) -> Pixels:
-    """Return a frame turned and mirrored as its display matrix asks for, in steps of 90 degrees.
-
-    The matrix (ISO/IEC 14496-12, section 6.2.2; row vectors, 16.16 fixed point) sends (x, y) to (a x + c y, b x + d y).
-    """
-    matrix = side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return pixels
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

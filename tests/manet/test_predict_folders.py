@@ -10,21 +10,14 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from manet.__main__ import app
 from manet.bulk.walk import Found
 from manet.commands import predict
 from manet.recognizer import FaceInput, Recognizer
-from tests.service.fakes import BLUE, RED, FakeBackend, paint, recognizer
+from tests.manet.predicting import run
+from tests.service.fakes import BLUE, RED, FakeBackend, paint
 
-
-@pytest.fixture(autouse=True)
-def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
-    """The network that the command runs, in the place of the real one."""
-    backend = FakeBackend()
-    monkeypatch.setattr(Recognizer, "from_weights", lambda *_args, **_options: recognizer(backend))
-    return backend
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @pytest.fixture
@@ -37,10 +30,6 @@ def album(tmp_path: Path) -> Path:
     (folder / "broken.jpg").write_text("no picture")
     paint((255, 0, 0)).save(folder / "below/a.png")
     return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(app, ["predict", *map(str, arguments)])
 
 
 def test_a_folder_as_a_file_of_rows(album: Path, tmp_path: Path) -> None:

@@ -9,22 +9,15 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from manet.__main__ import app
 from manet.commands import video
 from manet.recognizer import FaceInput, Recognizer
 from manet.stop import INTERRUPTED
+from tests.manet.predicting import run
 from tests.manet.video.clips import packets, shown, wandering, write_clip
-from tests.service.fakes import BLUE, RED, FakeBackend, recognizer
+from tests.service.fakes import BLUE, RED, FakeBackend
 
-
-@pytest.fixture(autouse=True)
-def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
-    """The network that the command runs, in the place of the real one."""
-    backend = FakeBackend()
-    monkeypatch.setattr(Recognizer, "from_weights", lambda *_args, **_options: recognizer(backend))
-    return backend
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @pytest.fixture
@@ -32,10 +25,6 @@ def clip(tmp_path: Path) -> Path:
     """Ten frames at uneven times: a red face throughout, a blue one from the sixth on; and a tone."""
     times = [0, 40, 80, 120, 300, 340, 380, 420, 460, 1000]
     return write_clip(tmp_path / "clip.mp4", wandering(10), times=times, sounds=("aac",))
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(app, ["predict", *map(str, arguments)])
 
 
 def rows(path: Path) -> list[dict[str, str]]:

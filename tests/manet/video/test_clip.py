@@ -1,5 +1,6 @@
 """Clips as cameras, phones and broken disks leave them."""
 
+import gc
 import os
 import re
 from fractions import Fraction
@@ -97,6 +98,22 @@ def test_sound_comes_between_the_frames_from_every_stream(tmp_path: Path) -> Non
 
 def test_without_sound(tmp_path: Path) -> None:
     assert read(write_clip(tmp_path / "a.mp4", wandering(3)))[2] == []
+
+
+def test_frames_are_let_go_without_the_garbage_collector(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", wandering(100), turned=(90, False, False))
+    with Clip(path, max_pixels=MOST) as clip:
+        gc.collect()
+        gc.disable()
+        try:
+            for piece in clip.pieces():
+                assert isinstance(piece, Frame)
+                piece.pixels()
+            held = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+        finally:
+            gc.enable()
+
+    assert held < 10
 
 
 def test_a_clip_that_begins_late_begins_at_nought(tmp_path: Path) -> None:

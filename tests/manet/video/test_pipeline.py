@@ -12,12 +12,13 @@ from manet.bulk.flow import BATCH
 from manet.bulk.pipeline import Look
 from manet.pictures import PictureLimits
 from manet.tracking import Tracker
-from manet.video.clip import Clip, Frame, Moment, Sound
+from manet.video.clip import Clip, Frame, Moment, Shape, Sound
 from manet.video.pipeline import FrameAnswer, answers
 from manet.video.records import frame_form
 from tests.manet.video.clips import wandering, write_clip
 from tests.service.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
 
+UPRIGHT = Shape(Fraction(1), (1, 0, 0, 1))
 LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits())
 
 
@@ -57,7 +58,7 @@ def test_a_long_clip_is_not_held(left: tuple[int, int, int]) -> None:
     def endless() -> Iterator[Frame]:
         for number in taken:
             decoded = av.VideoFrame.from_image(paint(left))
-            yield Frame(Moment(number, number, number / 25), decoded, Fraction(1))
+            yield Frame(Moment(number, number, number / 25), decoded, UPRIGHT)
 
     answered = answers(endless(), recognizer(), LOOK, Tracker(), workers=2, frame_bytes=3 * 64 * 48)
     assert len(list(islice(answered, 500))) == 500
@@ -71,7 +72,7 @@ def test_of_large_frames_few_are_ahead() -> None:
 
     def endless() -> Iterator[Frame]:
         for number in taken:
-            yield Frame(Moment(number, number, number / 25), av.VideoFrame.from_image(paint((255, 0, 0))), Fraction(1))
+            yield Frame(Moment(number, number, number / 25), av.VideoFrame.from_image(paint((255, 0, 0))), UPRIGHT)
 
     answered = answers(endless(), recognizer(), LOOK, Tracker(), workers=2, frame_bytes=3 * 8000 * 5000)
     next(answered)
