@@ -136,9 +136,8 @@ class Clip:
         first = _first_frame(path, max_pixels)
         self.height, self.width = first.pixels().shape[:2]
         self._shape = first.shape
-        with ExitStack() as opening:
-            self._container, self._video = opening.enter_context(_opened(path, max_pixels))
-            self._closing = opening.pop_all()
+        self._closing = ExitStack()
+        self._container, self._video = self._closing.enter_context(_opened(path, max_pixels))
         self._video.thread_type = "AUTO"
         self.sound: tuple[AudioStream, ...] = self._container.streams.audio
         self.time_base = self._video.time_base or 1 / _USUAL_RATE
@@ -176,7 +175,7 @@ class Clip:
         for packet in self._packets():
             if packet.stream_index == self._video.index:
                 yield from self._frames(packet, video)
-            else:
+            elif packet.stream_index in sounds:
                 yield _timed(packet, *sounds[packet.stream_index])
         yield from self._frames(None, video)
 
@@ -187,7 +186,7 @@ class Clip:
     def _packets(self) -> "Iterator[Packet[Any]]":
         course = self._course
         try:
-            for packet in self._container.demux(self._video, *self.sound):
+            for packet in self._container.demux():  # subtitles, too: the clip may end with them
                 if not packet.size:  # how the end of each stream is marked
                     continue
                 stamp = packet.pts if packet.pts is not None else packet.dts
@@ -197,7 +196,7 @@ class Clip:
                 if packet.is_corrupt:
                     course.damaged += 1
                 yield packet
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OSError) as error:
             course.broken = error.strerror or str(error)
 
     def _frames(self, packet: "Packet[VideoStream] | None", timeline: Timeline) -> Iterator[Frame]:

@@ -1,6 +1,8 @@
 """Clips as cameras, phones and broken disks leave them."""
 
+import errno
 import gc
+import io
 import os
 import re
 from fractions import Fraction
@@ -198,6 +200,35 @@ def test_a_damaged_piece_spoils_no_more_than_it_must(tmp_path: Path) -> None:
 
     assert trouble == "1 pieces of it are damaged and were left out"
     assert times == pytest.approx([number / 25 for number in range(30) if number != 20], abs=0.001)
+
+
+def test_a_disk_that_fails_is_the_end_of_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mkv", wandering(100), sounds=("pcm_s16le",))
+    opened = Path.open
+
+    class Failing:
+        def __init__(self, file: io.BufferedReader) -> None:
+            self._file = file
+            self.fileno, self.seek, self.tell, self.close = file.fileno, file.seek, file.tell, file.close
+
+        def __enter__(self) -> "Failing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def read(self, size: int) -> bytes:
+            if self.tell() > 150_000:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return self._file.read(size)
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Failing(opened(self, mode)))
+
+    times, _, _, trouble = read(path)
+
+    assert 10 < len(times) < 90
+    assert trouble is not None
+    assert re.fullmatch(r"it cannot be read beyond \d\.\d s: Input/output error", trouble)
 
 
 def test_a_clip_may_begin_with_what_cannot_be_decoded(tmp_path: Path) -> None:
