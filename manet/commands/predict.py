@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +24,6 @@ from manet.bulk.sinks import JsonLines, Sink, check_table, table
 from manet.bulk.terminal import TerminalTable, printable
 from manet.bulk.walk import Found, walk
 from manet.commands.offline import predict_on_ray
-from manet.commands.video import Targets, predict_on_clip
 from manet.commands.weights import Store
 from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
@@ -83,8 +83,9 @@ def predict(
     CLIP-faces.mp4.
     """
     if any(is_clip(path) for path in paths):
-        if len(paths) > 1 or sheet is not None or engine == "ray":
-            raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --engine ray")
+        _check_clip(alone=len(paths) == 1 and sheet is None and engine == "local")
+        from manet.commands.video import Targets, predict_on_clip  # noqa: PLC0415 - an extra
+
         targets = Targets(as_json=as_json, out=out, draw=draw)
         predict_on_clip(
             paths[0], targets, weights=weights, faces=faces, max_faces=max_faces, device=device, store=store
@@ -138,6 +139,14 @@ def predict(
         raise typer.Exit(INTERRUPTED)
     if tally.failed or not tally.pictures:
         raise typer.Exit(1)
+
+
+def _check_clip(*, alone: bool) -> None:
+    """Make sure that a clip can be answered: nothing else is asked for, and what it needs is installed."""
+    if not alone:
+        raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --engine ray")
+    if find_spec("av") is None:
+        raise typer.BadParameter("clips need PyAV, which is not installed: pip install 'manet[video]'")
 
 
 def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink[Outcome]]:

@@ -1,4 +1,7 @@
-"""``manet predict CLIP``: apparent expressions in every frame of a video, as rows and drawn into a copy."""
+"""``manet predict CLIP``: apparent expressions in every frame of a video, as rows and drawn into a copy.
+
+It needs PyAV, the extra ``video``.
+"""
 
 import itertools
 import os
@@ -7,9 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -26,11 +27,11 @@ from manet.pictures import PictureLimits
 from manet.recognizer import FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
 from manet.tracking import Tracker
+from manet.video.annotated import AnnotatedClip, best_suffix
+from manet.video.clip import Clip, Sound
 from manet.video.names import COPIES, beside
-
-if TYPE_CHECKING:
-    from manet.video.clip import Clip, Sound
-    from manet.video.pipeline import FrameAnswer
+from manet.video.pipeline import FrameAnswer, answers
+from manet.video.records import frame_form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,6 @@ class Targets:
         Raises:
             ValueError: if not.
         """
-        if find_spec("av") is None:
-            raise ValueError("clips need PyAV, which is not installed: pip install 'manet[video]'")
         if self.out is not None:
             check_table(self.out)
         if self.draw is not None and self.draw.suffix.lower() not in COPIES:
@@ -91,8 +90,6 @@ def predict_on_clip(
         targets.check(path)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    from manet.video.clip import Clip  # noqa: PLC0415 - an extra
-
     console, limits = Console(stderr=True), PictureLimits()
     try:
         clip = Clip(path, max_pixels=limits.max_pixels)
@@ -116,10 +113,8 @@ def predict_on_clip(
         raise typer.Exit(1)
 
 
-def _beside(path: Path, clip: "Clip") -> Targets:
+def _beside(path: Path, clip: Clip) -> Targets:
     """Return rows and a copy next to the clip."""
-    from manet.video.annotated import best_suffix  # noqa: PLC0415 - an extra
-
     return Targets(as_json=False, out=beside(path, ".csv"), draw=beside(path, best_suffix(clip.sound)))
 
 
@@ -132,18 +127,14 @@ class _Tally:
     tracks: int = 0
     faces: Counter[str] = field(default_factory=Counter)
 
-    def add(self, answer: "FrameAnswer") -> None:
+    def add(self, answer: FrameAnswer) -> None:
         self.frames += 1
         self.seconds = answer.moment.time
         self.tracks = max([self.tracks, *(face.track for face in answer.faces)])
         self.faces.update(face.calm.expression for face in answer.faces)
 
 
-def _answer(path: Path, clip: "Clip", targets: Targets, recognizer: Recognizer, look: Look, stop: Stop) -> _Tally:
-    from manet.video.annotated import AnnotatedClip  # noqa: PLC0415 - an extra
-    from manet.video.pipeline import FrameAnswer, answers  # noqa: PLC0415
-    from manet.video.records import frame_form  # noqa: PLC0415
-
+def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, look: Look, stop: Stop) -> _Tally:
     tally, form = _Tally(), frame_form(path, recognizer.weights)
     with ExitStack() as closing:
         copy = None if targets.draw is None else AnnotatedClip(targets.draw, clip)
@@ -167,10 +158,8 @@ def _answer(path: Path, clip: "Clip", targets: Targets, recognizer: Recognizer, 
     return tally
 
 
-def _watched(answered: "Iterator[FrameAnswer | Sound]", duration: float | None) -> "Iterator[FrameAnswer | Sound]":
+def _watched(answered: Iterator[FrameAnswer | Sound], duration: float | None) -> Iterator[FrameAnswer | Sound]:
     """Yield what was answered, with a bar for a person who watches."""
-    from manet.video.pipeline import FrameAnswer  # noqa: PLC0415 - an extra
-
     console = Console(stderr=True)
     if not console.is_terminal:
         yield from answered

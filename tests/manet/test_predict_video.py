@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 from rich.console import Console
 
-from manet.commands import video
+from manet.commands import predict, video
 from manet.recognizer import FaceInput, Recognizer
 from manet.stop import INTERRUPTED
 from tests.manet.predicting import run
@@ -185,7 +185,7 @@ def test_a_failing_network_still_leaves_whole_files(clip: Path, backend: FakeBac
 
 
 def test_without_pyav_it_says_what_to_install(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "find_spec", lambda name: None)
+    monkeypatch.setattr(predict, "find_spec", lambda name: None)
 
     done = run(clip)
 
