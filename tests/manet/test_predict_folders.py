@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from rich.console import Console
 
 from manet.bulk.walk import Found
 from manet.commands import predict
-from manet.recognizer import FaceInput, Recognizer
-from tests.manet.predicting import run
+from tests.manet.predicting import run, stop_after
 from tests.service.fakes import BLUE, RED, FakeBackend, paint
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -114,15 +112,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_file(
     folder.mkdir()
     for count in range(300):
         paint((255, 0, 0)).save(folder / f"{count:03}.png")
-    read, faces = Recognizer.read, []
-
-    def read_and_stop(self: Recognizer, face: FaceInput, logits: object) -> object:
-        faces.append(face)
-        if len(faces) == 40:
-            os.kill(os.getpid(), number)
-        return read(self, face, logits)
-
-    monkeypatch.setattr(Recognizer, "read", read_and_stop)
+    stop_after(40, number, monkeypatch)
     done = run(folder, "--out", tmp_path / name)
 
     assert done.exit_code == predict.INTERRUPTED

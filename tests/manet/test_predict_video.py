@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from pyarrow import parquet
 from rich.console import Console
 
 from manet.commands import predict, video
-from manet.recognizer import FaceInput, Recognizer
 from manet.stop import INTERRUPTED
-from tests.manet.predicting import run
+from tests.manet.predicting import run, stop_after
 from tests.manet.video.clips import packets, shown, wandering, write_clip
 from tests.service.fakes import BLUE, RED, FakeBackend
 
@@ -113,15 +111,7 @@ def test_a_run_that_is_stopped_leaves_whole_rows_and_a_copy_that_plays(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "clip.mp4", wandering(400), sounds=("aac",))
-    read, faces = Recognizer.read, []
-
-    def read_and_stop(self: Recognizer, face: FaceInput, logits: object) -> object:
-        faces.append(face)
-        if len(faces) == 40:
-            os.kill(os.getpid(), number)
-        return read(self, face, logits)
-
-    monkeypatch.setattr(Recognizer, "read", read_and_stop)
+    stop_after(40, number, monkeypatch)
     done = run(clip)
 
     assert done.exit_code == INTERRUPTED
