@@ -16,19 +16,25 @@ _STRONGEST = 0.75
 """Share of the full colour in a blend; the face stays visible below it."""
 
 
-def draw_faces(image: Pixels, faces: Sequence[RecognizedFace]) -> Image.Image:
+def draw_faces(image: Pixels, faces: Sequence[RecognizedFace], tracks: Sequence[int] | None = None) -> Image.Image:
     """Return a copy of the picture, RGB, with boxes and names; line and letters grow with the picture.
 
     A face without a box, from a picture taken as a whole, gets the picture's own edge.
+
+    Args:
+        image: RGB, uint8 (height, width, 3).
+        faces: what to mark.
+        tracks: a number of each face that is written before its name, for moving pictures.
     """
     picture = Image.fromarray(image)
     canvas = ImageDraw.Draw(picture)
     line = max(2, round(min(picture.size) / 250))
     font = ImageFont.load_default(size=max(12, round(min(picture.size) / 28)))
-    for face in faces:
+    numbers = [""] * len(faces) if tracks is None else [f"{track}: " for track in tracks]
+    for face, number in zip(faces, numbers, strict=True):
         left, top, right, bottom = _edges(face, picture)
         canvas.rectangle((left, top, right, bottom), outline=_GROUND, width=line)
-        label = f"{face.expression} {face.confidence:.0%}"
+        label = f"{number}{face.expression} {face.confidence:.0%}"
         _, _, width, height = canvas.textbbox((0, 0), label, font=font)
         # Above the box where there is room, else inside it; never over the picture's edge where that can be helped.
         x = max(0.0, min(left, picture.width - width - 2 * line))

@@ -12,6 +12,7 @@
     │   ├── PictureFormatUnsupported    not one of the formats that are read
     │   └── PictureBroken           one of the formats, but truncated, corrupt or empty
     ├── UnknownWeightsError         no weights are registered under that name
+    ├── VideoError                  a file gives no frames to look at, or a copy of one cannot be written
     └── WeightsNotInstalledError    the weights are known, but their file is not here
 
 Every message is one line that names what was expected and what was found.
@@ -44,6 +45,10 @@ class ExportError(ManetError):
 
 class OfflineRunError(ManetError):
     """A folder holds answers to something else, an offline run has no pictures, or some of its parts failed."""
+
+
+class VideoError(ManetError):
+    """A file gives no frames to look at, or a copy of one cannot be written; the message does not name it."""
 
 
 class PictureError(ManetError):

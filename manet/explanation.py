@@ -1,19 +1,25 @@
 """Explanation: what the network went by in one face, as numbers.
 
-Both branches end alike: a map of features is averaged over its positions, and a linear layer makes the logits. So the
-score of an expression is a sum over positions, and how much each one adds can be told exactly. Two words are used:
+What a branch says is told as a sum over places in the face. Two words are used:
 
 *Score* of an expression: its logit less the mean of all the branch's logits. Softmax does not see what is added to all
 logits alike, so neither does the score.
 
 *Evidence* of a position: what it adds to the score of the explained expression, in logits; below zero where it speaks
-against it. All positions of a branch and its ``bias`` sum to the branch's score. This is Grad-CAM (Selvaraju et al.,
-ICCV 2017) at the branch's last map, without its last step, which drops what is below zero; for a network that ends
-like this one it equals the older CAM (Zhou et al., CVPR 2016).
+against it. All positions of a branch and its ``bias`` sum to the branch's score.
+
+The local branch averages a map over its positions, and a linear layer makes the logits, so what each position adds can
+be told exactly: this is Grad-CAM (Selvaraju et al., ICCV 2017) at the branch's last map, without its last step, which
+drops what is below zero; for a network that ends like this one it equals the older CAM (Zhou et al., CVPR 2016).
+
+The multi-scale branch ends in 3 x 3 positions (at 80 px) that all see most of the face: by their gradients, their
+middles lie within some 14 px of each other. They tell no place. So its evidence is that of the finer map that it begins
+with, by integrated gradients (Sundararajan et al., ICML 2017): what each position adds on the way from no features to
+those of the face. The sum is exact but for the steps of the integration, some hundredths of a logit.
 
 That the numbers add up does not say that a map points at what counts. Measured by covering (bench/results/explain.json,
-200 pictures of FER+ Valid, the shipped weights): the local map and the fused one do, against squares anywhere and
-against those of another face; the multi-scale map, of 3 x 3 positions that each see most of the face, does not.
+200 pictures of FER+ Valid, the shipped weights): all three do, against squares anywhere and against those of another
+face.
 """
 
 from collections.abc import Mapping
@@ -104,7 +110,8 @@ class Branch:
             fused probabilities are the two votes' weighted geometric mean, weighed with lambda, scaled to sum to 1.
         score: of the explained expression, in logits.
         evidence: what each position adds to it.
-        bias: what the linear layer adds to it wherever one looks.
+        bias: the rest of it: what the local branch's linear layer adds wherever one looks, and what the multi-scale
+            branch says where there are no features.
     """
 
     vote: RecognizedFace

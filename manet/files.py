@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from manet.errors import CheckpointError, ChecksumError
 
@@ -35,6 +36,43 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         _sync(part)
         os.replace(part, path)
     _sync(path.parent)
+
+
+class Draft:
+    """A file that is written piece by piece beside its place, and put there when it is whole.
+
+    A context: at its end whatever was not put in its place is gone.
+
+    Args:
+        path: where the file is to be; its folder is made where needed.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+
+    @property
+    def part(self) -> Path:
+        """Where it is written until then."""
+        return Path(self._folder.name) / self._path.name
+
+    def put(self) -> None:
+        """Put it in its place.
+
+        Raises:
+            OSError: if that fails.
+        """
+        write_whole(self._path, lambda place: os.replace(self.part, place))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
 
 
 def sha256_of(path: Path) -> str:

@@ -76,10 +76,11 @@ class MANet(nn.Module):
 
     def forward(self, images: Tensor) -> BranchLogits:
         """Return both branches' logits for images (N, 3, H, W), RGB, normalised as the weights want it."""
-        features = self._pre_extract(images)
-        return BranchLogits(self.fc_1(self._local(features)), self.fc_2(self._multi_scale(features)))
+        features = self.pre_extract(images)
+        return BranchLogits(self.fc_1(self._local(features)), self.fc_2(self.multi_scale(features)))
 
-    def _pre_extract(self, images: Tensor) -> Tensor:
+    def pre_extract(self, images: Tensor) -> Tensor:
+        """Return the features that both branches see, (N, 128, H / 8, W / 8)."""
         x = relu(self.bn1(self.conv1(images)))  # (N, 64, 112, 112) at 224
         x = max_pool2d(x, kernel_size=3, stride=2, padding=1)  # (N, 64, 56, 56)
         out: Tensor = self.layer2(self.layer1(x))  # (N, 128, 28, 28)
@@ -98,7 +99,8 @@ class MANet(nn.Module):
         out: Tensor = layer4(layer3(patch))  # (N, 128, 14, 14) -> (N, 256, 7, 7) -> (N, 512, 7, 7)
         return out
 
-    def _multi_scale(self, features: Tensor) -> Tensor:
+    def multi_scale(self, features: Tensor) -> Tensor:
+        """Return what the multi-scale module makes of the features, averaged over its positions, (N, 512)."""
         return _pool(self.layer4_2(self.layer3_2(features)))  # (N, 256, 14, 14) -> (N, 512, 7, 7) -> (N, 512)
 
     def _initialise(self) -> None:

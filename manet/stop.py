@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""Exit status of work that was asked to end, as shells give it to SIGINT."""
+
 
 class Stop:
     """Whether somebody asked the work to end; set by SIGTERM and SIGINT."""

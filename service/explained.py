@@ -26,7 +26,9 @@ class Vote(Answer):
     bias: float
     """What is added to the score wherever one looks; `evidence` and `bias` sum to it."""
     evidence: Grid
-    """What each position adds to the score, in logits; below zero where it speaks against the expression (Grad-CAM)."""
+    """What each position adds to the score, in logits; below zero where it speaks against the expression.
+
+    By Grad-CAM in the local branch, by integrated gradients in the multi-scale one."""
 
 
 class Patch(Answer):

@@ -23,6 +23,7 @@ from manet.checkpoint import save_weights
 from manet.labels import CLASS_ORDERS
 from manet.model import MANet
 from manet.weights import STORE_VARIABLE, get, names
+from tests.manet.video.clips import write_clip
 from tests.training.conftest import draw_ferplus
 from training import recipe as recipes
 from training.run import weights_header
@@ -46,8 +47,10 @@ def _shell(command: str, folder: Path, **settings: str) -> subprocess.CompletedP
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that holds the README's ``face.jpg``."""
-    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "face.jpg", quality=95)
+    """A folder that holds the README's ``face.jpg`` and ``clip.mp4``."""
+    portrait = Image.fromarray(skimage.data.astronaut())
+    portrait.save(tmp_path / "face.jpg", quality=95)
+    write_clip(tmp_path / "clip.mp4", [portrait.resize((320, 320))] * 5, sounds=("aac",))
     return tmp_path
 
 
@@ -171,6 +174,7 @@ def test_the_other_commands(command: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).strip()
     assert "--draw" not in command or (folder / "boxes.png").stat().st_size > 1000
+    assert "clip.mp4" not in command or "happiness 5" in done.stderr
 
 
 def test_the_python_block(folder: Path) -> None:

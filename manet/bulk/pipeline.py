@@ -1,31 +1,16 @@
-"""Pipeline: picture files through a recognizer: decoded and searched in threads, classified in batches across pictures.
+"""Pipeline: picture files through a recognizer, decoded and searched in threads, classified in batches across them."""
 
-What is held at any time is bounded: a few files in the threads, and a group that is about to be classified.
-"""
-
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
+from typing import ClassVar
 
-import numpy as np
-
+from manet.bulk.flow import BATCH, classified, in_order
 from manet.bulk.walk import Found
-from manet.errors import PictureError
+from manet.errors import PictureError, VideoError
 from manet.pictures import PictureLimits, picture_bytes, read_picture
 from manet.preprocess import Pixels
 from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
-
-BATCH = 32
-"""Faces that the network is given at once, at most."""
-
-_GROUP_PICTURES, _GROUP_BYTES = 64, 256 * 1024 * 1024
-"""A group is classified no later than this, even if its faces fill no batch: pictures without faces, large pictures."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +51,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file or a folder that could not be read, and why in a few words."""
+    """A file or a folder that could not be read, and why in a few words; without faces or a picture."""
 
     file: Found
     reason: str
+    inputs: ClassVar[Sequence[FaceInput]] = ()
+    image: ClassVar[None] = None
 
 
 Outcome = Answer | Failure
@@ -106,26 +93,14 @@ def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, worke
     # Pictures are large and their faces are not: without the pictures the threads may run a whole batch ahead.
     ahead = 2 * workers if look.keep_image else max(2 * workers, BATCH)
     with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
-        seen = _in_order(pool, lambda file: _look_at(file, recognizer, look), files, ahead)
-        for group in _groups(seen):
-            yield from classified(group, recognizer)
+        seen = in_order(pool, lambda file: _look_at(file, recognizer, look), files, ahead)
+        yield from outcomes(seen, recognizer)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """Yield each item's result, in order, with at most ``ahead`` of them begun or done and not taken."""
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+def outcomes(seen: Iterable[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
+    """Yield what became of each picture, in order, with its faces classified."""
+    for one, faces in classified(seen, recognizer):
+        yield one if isinstance(one, Failure) else Answer(one.file, one.width, one.height, faces, one.image)
 
 
 def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failure:
@@ -149,38 +124,6 @@ def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Look
     return Looked(file, width, height, inputs, image if look.keep_image else None)
 
 
-def reason(error: PictureError | OSError) -> str:
+def reason(error: PictureError | VideoError | OSError) -> str:
     """Return why a file could not be read, without its name."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-def _groups(seen: Iterable[Looked | Failure]) -> Iterator[list[Looked | Failure]]:
-    """Yield what came in, in groups that fill a batch or are as large as may be held."""
-    group: list[Looked | Failure] = []
-    faces = size = 0
-    for one in seen:
-        group.append(one)
-        if isinstance(one, Looked):
-            faces += len(one.inputs)
-            size += 0 if one.image is None else one.image.nbytes
-        if faces >= BATCH or len(group) >= _GROUP_PICTURES or size >= _GROUP_BYTES:
-            yield group
-            group, faces, size = [], 0, 0
-    if group:
-        yield group
-
-
-def classified(group: Sequence[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
-    """Yield what became of each, in order; the network is given the faces of all of them, a batch at a time."""
-    inputs = [face for one in group if isinstance(one, Looked) for face in one.inputs]
-    batches = (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH))
-    read = (
-        recognizer.read(face, logits)
-        for batch in batches
-        for face, logits in zip(batch, recognizer.classify(np.stack([face.pixels for face in batch])), strict=True)
-    )
-    for one in group:
-        if isinstance(one, Failure):
-            yield one
-        else:
-            yield Answer(one.file, one.width, one.height, list(islice(read, len(one.inputs))), one.image)

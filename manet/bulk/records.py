@@ -1,23 +1,52 @@
 """Record: an outcome as plain values: nested, as the service would answer it, or flat, one row a face."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from manet.bulk.pipeline import Failure, Outcome
 from manet.faces import Landmarks
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
+from manet.weights import Weights
+
+Item_contra = TypeVar("Item_contra", contravariant=True)
 
 _POINTS = tuple(field.name for field in fields(Landmarks))
-_TEXT = ("file", "error", "model", "expression")
 _WHOLE = ("image_width", "image_height", "faces", "face")
 
 
+@dataclass(frozen=True, slots=True)
+class Form(Generic[Item_contra]):
+    """How something that was answered is written down.
+
+    Attributes:
+        columns: of a flat row, by name, in their order, and what they hold.
+        flat: returns its rows, each with those of the columns that it has a value for.
+        nested: returns it as one object.
+    """
+
+    columns: Mapping[str, type]
+    flat: Callable[[Item_contra], list[dict[str, Any]]]
+    nested: Callable[[Item_contra], dict[str, Any]]
+
+
+def picture_form(weights: Weights) -> Form[Outcome]:
+    """Return how outcomes are written down."""
+    return Form(columns(weights.classes), partial(flat, model=weights.id), partial(nested, model=weights.id))
+
+
 def name_of(outcome: Outcome) -> str:
-    """Return the file's path as text; bytes in it that are no UTF-8 are written in hexadecimal."""
-    return os.fsencode(outcome.file.path).decode("utf-8", "backslashreplace")
+    """Return the file's path as text."""
+    return as_text(outcome.file.path)
+
+
+def as_text(path: Path) -> str:
+    """Return a path as text; bytes in it that are no UTF-8 are written in hexadecimal."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def nested(outcome: Outcome, model: str) -> dict[str, Any]:
@@ -52,10 +81,15 @@ def columns(classes: Sequence[Expression]) -> Mapping[str, type]:
     ``faces`` is how many the picture has and ``face`` which of them the row is, from 1; the places are pixels of the
     upright picture.
     """
+    kinds: dict[str, type] = {"file": str, "error": str, "model": str} | dict.fromkeys(_WHOLE, int)
+    return kinds | face_columns(classes)
+
+
+def face_columns(classes: Sequence[Expression]) -> dict[str, type]:
+    """Return those of the columns that are the face's own."""
     places = ("x", "y", "width", "height", "detection_confidence")
     points = (f"{point}_{axis}" for point in _POINTS for axis in "xy")
-    names = ("file", "error", "model", *_WHOLE, *places, *points, "expression", "confidence")
-    kinds: dict[str, type] = {name: str if name in _TEXT else int if name in _WHOLE else float for name in names}
+    kinds: dict[str, type] = dict.fromkeys((*places, *points), float) | {"expression": str, "confidence": float}
     return kinds | {probability_column(expression): float for expression in classes}
 
 
@@ -80,10 +114,11 @@ def flat(outcome: Outcome, model: str) -> list[dict[str, Any]]:
     }
     if not outcome.faces:
         return [picture]
-    return [{**picture, "face": number, **_flat_face(face)} for number, face in enumerate(outcome.faces, start=1)]
+    return [{**picture, "face": number, **flat_face(face)} for number, face in enumerate(outcome.faces, start=1)]
 
 
-def _flat_face(face: RecognizedFace) -> dict[str, Any]:
+def flat_face(face: RecognizedFace) -> dict[str, Any]:
+    """Return the values of ``face_columns``; a face without a place has none for it."""
     row: dict[str, Any] = {"expression": str(face.expression), "confidence": face.confidence}
     row |= {probability_column(expression): share for expression, share in face.probabilities.items()}
     if face.face is None:

@@ -1,12 +1,12 @@
 """``manet predict``: apparent expressions of the faces in picture files and folders of them."""
 
 import itertools
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from manet.backends import Device, EngineName, PrecisionName
 from manet.bulk.drawings import Drawings
+from manet.bulk.flow import workers
 from manet.bulk.pipeline import Failure, Look, Outcome, answers
-from manet.bulk.records import name_of
+from manet.bulk.records import name_of, picture_form
 from manet.bulk.sheet import ContactSheet
 from manet.bulk.sinks import JsonLines, Sink, check_table, table
 from manet.bulk.terminal import TerminalTable, printable
@@ -26,22 +27,20 @@ from manet.commands.offline import predict_on_ray
 from manet.commands.weights import Store
 from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.stop import Stop
+from manet.stop import INTERRUPTED, Stop
+from manet.video.names import is_clip
 from manet.weights import Weights
 
-_MOST_WORKERS = 8
 _MOST_LISTED = 1000
 """Files that could not be read are listed one by one up to this many, and counted beyond."""
-
-INTERRUPTED = 130
-"""Exit status of work that was asked to end, as shells give it to SIGINT."""
 
 
 def predict(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="JPEG, PNG, WebP or BMP pictures, and folders of them.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="JPEG, PNG, WebP or BMP pictures, and folders of them; or one clip."),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file, or frame.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers as .csv, .jsonl or .parquet.")
     ] = None,
@@ -50,7 +49,9 @@ def predict(
     ] = None,
     draw: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write the picture with boxes and names; a folder for several pictures."),
+        typer.Option(
+            metavar="OUT", help="Write the picture, or the clip, with boxes and names; a folder for several pictures."
+        ),
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
     faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each picture as one.")] = "detect",
@@ -78,7 +79,20 @@ def predict(
     Folders are searched to the bottom; hidden files, and files whose names do not end like a picture's, are passed
     over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no picture at
     all, and 130 after Ctrl-C, which finishes the pictures in work and leaves whole files.
+
+    Of a clip, such as an .mp4, each frame is answered: --out has a row for each face of each frame, --draw is a copy
+    that keeps the sound. Where neither they nor --json are given, both are made beside the clip: CLIP-faces.csv and
+    CLIP-faces.mp4.
     """
+    if any(is_clip(path) for path in paths):
+        _check_clip(alone=len(paths) == 1 and sheet is None and engine == "local")
+        from manet.commands.video import Targets, predict_on_clip  # noqa: PLC0415 - an extra
+
+        targets = Targets(as_json=as_json, out=out, draw=draw)
+        predict_on_clip(
+            paths[0], targets, weights=weights, faces=faces, max_faces=max_faces, device=device, store=store
+        )
+        return
     if engine == "ray":
         predict_on_ray(
             paths,
@@ -115,11 +129,11 @@ def predict(
         return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in pictures))
 
     with stop.on_signals(), ExitStack() as closing:
-        sinks: list[Sink] = [*pictures, *_written(out, as_json, recognizer.weights)]
+        sinks: list[Sink[Outcome]] = [*pictures, *_written(out, as_json, recognizer.weights)]
         for sink in sinks:
             closing.callback(sink.close)
         files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=_workers())
+        outcomes = answers(files, recognizer, look, workers=workers())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
             for sink in sinks:
@@ -140,11 +154,20 @@ def _recognizer(
         raise typer.BadParameter(str(error)) from None
 
 
-def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink]:
+def _check_clip(*, alone: bool) -> None:
+    """Make sure that a clip can be answered: nothing else is asked for, and what it needs is installed."""
+    if not alone:
+        raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --engine ray")
+    if find_spec("av") is None:
+        raise typer.BadParameter("clips need PyAV, which is not installed: pip install 'manet[video]'")
+
+
+def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink[Outcome]]:
     """Return what writes the answers: a file, lines on standard output, or a table where neither is asked for."""
-    sinks: list[Sink] = [] if out is None else [table(out, weights)]
+    form = picture_form(weights)
+    sinks: list[Sink[Outcome]] = [] if out is None else [table(out, form)]
     if as_json:
-        return [*sinks, JsonLines(sys.stdout, weights.id)]
+        return [*sinks, JsonLines(sys.stdout, form)]
     return sinks or [TerminalTable(Console())]
 
 
@@ -196,9 +219,3 @@ def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> 
         unread = f", {tally.failed:,} files that could not be read" if tally.failed else ""
         shares = ", ".join(f"{expression} {number:,}" for expression, number in tally.faces.most_common())
         say(f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{shares and f': {shares}'}")
-
-
-def _workers() -> int:
-    """Return how many threads look at pictures: as many as the CPUs that the process may use, up to eight."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, allowed)

@@ -16,8 +16,8 @@ import pyarrow
 from pyarrow import parquet
 
 from manet.bulk.arrow import schema
-from manet.bulk.pipeline import Failure, Look, Looked, classified, looked, reason
-from manet.bulk.records import flat
+from manet.bulk.pipeline import Failure, Look, Looked, looked, outcomes, reason
+from manet.bulk.records import columns, flat
 from manet.bulk.walk import Found
 from manet.files import write_whole
 from manet.offline.attempt import Attempt
@@ -87,10 +87,10 @@ def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Pa
         OSError: if the file cannot be written.
     """
     rows: list[dict[str, Any]] = []
-    for one, outcome in zip(seen, classified([one.what for one in seen], recognizer), strict=True):
+    for one, outcome in zip(seen, outcomes([one.what for one in seen], recognizer), strict=True):
         name = {} if one.name is None else {"file": one.name}
         rows += [{**row, **name} for row in flat(outcome, recognizer.weights.id)]
-    table = pyarrow.Table.from_pylist(rows, schema=schema(recognizer.weights.classes))
+    table = pyarrow.Table.from_pylist(rows, schema=schema(columns(recognizer.weights.classes)))
     write_whole(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
     unread = sum(isinstance(one.what, Failure) for one in seen)
     faces = sum(len(one.what.inputs) for one in seen if isinstance(one.what, Looked))

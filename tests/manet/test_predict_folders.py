@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -10,21 +9,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from manet.__main__ import app
 from manet.bulk.walk import Found
 from manet.commands import predict
-from manet.recognizer import FaceInput, Recognizer
-from tests.service.fakes import BLUE, RED, FakeBackend, paint, recognizer
+from tests.manet.predicting import run, stop_after
+from tests.service.fakes import BLUE, RED, FakeBackend, paint
 
-
-@pytest.fixture(autouse=True)
-def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
-    """The network that the command runs, in the place of the real one."""
-    backend = FakeBackend()
-    monkeypatch.setattr(Recognizer, "from_weights", lambda *_args, **_options: recognizer(backend))
-    return backend
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @pytest.fixture
@@ -37,10 +28,6 @@ def album(tmp_path: Path) -> Path:
     (folder / "broken.jpg").write_text("no picture")
     paint((255, 0, 0)).save(folder / "below/a.png")
     return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(app, ["predict", *map(str, arguments)])
 
 
 def test_a_folder_as_a_file_of_rows(album: Path, tmp_path: Path) -> None:
@@ -125,15 +112,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_file(
     folder.mkdir()
     for count in range(300):
         paint((255, 0, 0)).save(folder / f"{count:03}.png")
-    read, faces = Recognizer.read, []
-
-    def read_and_stop(self: Recognizer, face: FaceInput, logits: object) -> object:
-        faces.append(face)
-        if len(faces) == 40:
-            os.kill(os.getpid(), number)
-        return read(self, face, logits)
-
-    monkeypatch.setattr(Recognizer, "read", read_and_stop)
+    stop_after(40, number, monkeypatch)
     done = run(folder, "--out", tmp_path / name)
 
     assert done.exit_code == predict.INTERRUPTED

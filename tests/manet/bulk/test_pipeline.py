@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manet.bulk import pipeline
-from manet.bulk.pipeline import BATCH, Answer, Failure, Look, Outcome, answers
+from manet.bulk import flow
+from manet.bulk.flow import BATCH
+from manet.bulk.pipeline import Answer, Failure, Look, Outcome, answers
 from manet.bulk.walk import Found
 from manet.faces import DetectedFace
 from manet.pictures import PictureLimits
@@ -88,7 +89,7 @@ def test_pictures_without_faces_do_not_pile_up(tmp_path: Path) -> None:
 
 
 def test_large_pictures_that_are_kept_are_few(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_GROUP_BYTES", 5 * 64 * 48 * 3)
+    monkeypatch.setattr(flow, "_GROUP_BYTES", 5 * 64 * 48 * 3)
     backend = FakeBackend()
 
     _run(hundred[:20], backend, KEEPING)
@@ -118,7 +119,7 @@ def test_an_engine_that_fails_ends_the_work(hundred: list[Path]) -> None:
 
 
 def test_more_faces_than_a_batch_holds(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "BATCH", 3)
+    monkeypatch.setattr(flow, "BATCH", 3)
     backend = FakeBackend()
     for path in hundred[:2]:
         paint((255, 0, 0), (0, 0, 255)).save(path)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from manet.bulk import sinks
 from manet.bulk.pipeline import Answer, Failure, Outcome
-from manet.bulk.records import columns
+from manet.bulk.records import columns, picture_form
 from manet.bulk.sinks import ParquetFile, check_table, table
 from manet.bulk.terminal import TerminalTable
 from manet.bulk.walk import Found
@@ -23,6 +23,7 @@ from manet.recognizer import RecognizedFace
 from manet.weights import get
 
 WEIGHTS = get("ferplus")
+FORM = picture_form(WEIGHTS)
 
 
 def face(x: float, expression: Expression = Expression.FEAR) -> RecognizedFace:
@@ -38,7 +39,7 @@ OUTCOMES: list[Outcome] = [TWO, NONE, BAD]
 
 
 def _written(path: Path) -> Path:
-    sink = table(path, WEIGHTS)
+    sink = table(path, FORM)
     for outcome in OUTCOMES:
         sink.add(outcome)
     sink.close()
@@ -88,7 +89,7 @@ def test_json_lines_are_what_the_service_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
 def test_what_grows_by_lines_is_whole_after_each_picture(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    sink = table(path, WEIGHTS)
+    sink = table(path, FORM)
     sink.add(TWO)
 
     before = path.read_text()
@@ -102,7 +103,7 @@ def test_what_grows_by_lines_is_whole_after_each_picture(name: str, tmp_path: Pa
 def test_an_old_parquet_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     path.write_text("old")
-    sink = table(path, WEIGHTS)
+    sink = table(path, FORM)
     sink.add(TWO)
 
     assert path.read_text() == "old"
@@ -151,7 +152,7 @@ def test_the_probabilities_survive_to_the_last_bit(tmp_path: Path) -> None:
     answer = Answer(Found(Path("a.png")), 1, 1, [one], None)
     read = []
     for name in ("rows.csv", "rows.parquet"):
-        sink = table(tmp_path / name, WEIGHTS)
+        sink = table(tmp_path / name, FORM)
         sink.add(answer)
         sink.close()
     with (tmp_path / "rows.csv").open() as file:

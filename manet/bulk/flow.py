@@ -1,0 +1,99 @@
+"""Flow: items through threads and, in batches across them, through the network; in their order, and never many at once.
+
+What is held at any time is bounded: a few items in the threads, and a group that is about to be classified.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from manet.preprocess import Pixels
+from manet.recognizer import FaceInput, RecognizedFace, Recognizer
+
+BATCH = 32
+"""Faces that the network is given at once, at most."""
+
+_GROUP_ITEMS, _GROUP_BYTES = 64, 256 * 1024 * 1024
+"""A group is classified no later than this, even if its faces fill no batch: pictures without faces, large pictures."""
+
+_MOST_WORKERS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Held(Protocol):
+    """What waits for the network."""
+
+    @property
+    def inputs(self) -> Sequence[FaceInput]:
+        """Its faces, if it has any."""
+
+    @property
+    def image(self) -> Pixels | None:
+        """The picture itself, where it is kept."""
+
+
+Waiting = TypeVar("Waiting", bound=Held)
+
+
+def workers() -> int:
+    """Return how many threads look at pictures: as many as the CPUs that the process may use, up to eight."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, allowed)
+
+
+def in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield each item's result, in order, with at most ``ahead`` of them begun or done and not taken."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def classified(items: Iterable[Waiting], recognizer: Recognizer) -> Iterator[tuple[Waiting, list[RecognizedFace]]]:
+    """Yield each item with its faces read, in order; faces of several items share a batch."""
+    for group in _groups(items):
+        inputs = [face for item in group for face in item.inputs]
+        read = iter(read_faces(inputs, recognizer))
+        for item in group:
+            yield item, list(islice(read, len(item.inputs)))
+
+
+def _groups(items: Iterable[Waiting]) -> Iterator[list[Waiting]]:
+    """Yield what came in, in groups that fill a batch or are as large as may be held."""
+    group: list[Waiting] = []
+    faces = size = 0
+    for item in items:
+        group.append(item)
+        faces += len(item.inputs)
+        size += 0 if item.image is None else item.image.nbytes
+        if faces >= BATCH or len(group) >= _GROUP_ITEMS or size >= _GROUP_BYTES:
+            yield group
+            group, faces, size = [], 0, 0
+    if group:
+        yield group
+
+
+def read_faces(inputs: Sequence[FaceInput], recognizer: Recognizer) -> list[RecognizedFace]:
+    """Return what the network says of each face, in batches of at most ``BATCH``."""
+    batches = (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH))
+    return [
+        recognizer.read(face, logits)
+        for batch in batches
+        for face, logits in zip(batch, recognizer.classify(np.stack([face.pixels for face in batch])), strict=True)
+    ]

@@ -1,0 +1,98 @@
+"""Pipeline: a clip's frames through a recognizer: searched in threads, classified in batches across them, followed.
+
+What is held at any time is bounded, however long the clip is: some frames in the threads, and a group that is about to
+be classified.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
+
+from manet.bulk.flow import BATCH, classified, in_order
+from manet.bulk.pipeline import Look
+from manet.preprocess import Pixels
+from manet.recognizer import FaceInput, Recognizer
+from manet.tracking import FollowedFace, Tracker
+from manet.video.clip import Frame, Moment, Sound
+
+_AHEAD_BYTES = 128 * 1024 * 1024
+"""Of the frames that the threads may be ahead, at most; and so that no thread idles, at least two for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAnswer:
+    """What one frame of a clip shows.
+
+    Attributes:
+        moment: which frame, and when it is shown.
+        width: of the upright picture, in pixels; ``height`` likewise.
+        height: see ``width``.
+        faces: the largest first.
+        image: RGB, uint8 (height, width, 3), where it was to be kept.
+    """
+
+    moment: Moment
+    width: int
+    height: int
+    faces: list[FollowedFace]
+    image: Pixels | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A frame whose faces wait for the network."""
+
+    moment: Moment
+    width: int
+    height: int
+    inputs: list[FaceInput]
+    image: Pixels | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Sound, which passes between the frames so that the two stay beside each other."""
+
+    sound: Sound
+    inputs: ClassVar[Sequence[FaceInput]] = ()
+    image: ClassVar[None] = None
+
+
+def answers(
+    pieces: Iterable[Frame | Sound],
+    recognizer: Recognizer,
+    look: Look,
+    tracker: Tracker,
+    *,
+    workers: int,
+    frame_bytes: int,
+) -> Iterator[FrameAnswer | Sound]:
+    """Yield what each frame of a clip shows, and the sound between them as it is, in their order.
+
+    Args:
+        pieces: taken one by one, some ahead of the answers.
+        recognizer: finds the faces and classifies them.
+        look: how; its limits are the clip's own.
+        tracker: follows the faces.
+        workers: threads that find faces, at least 1.
+        frame_bytes: how large a frame is, in RGB.
+    """
+    ahead = max(2 * workers, min(2 * BATCH, _AHEAD_BYTES // frame_bytes))
+    with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
+        looked = in_order(pool, lambda piece: _look_at(piece, recognizer, look), pieces, ahead)
+        for one, faces in classified(looked, recognizer):
+            if isinstance(one, _Heard):
+                yield one.sound
+                continue
+            followed = tracker.follow(faces, one.moment.time)
+            yield FrameAnswer(one.moment, one.width, one.height, followed, one.image)
+
+
+def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: Look) -> _Looked | _Heard:
+    if isinstance(piece, Sound):
+        return _Heard(piece)
+    image = piece.pixels()
+    height, width = image.shape[:2]
+    inputs = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
+    return _Looked(piece.moment, width, height, inputs, image if look.keep_image else None)
