@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -89,9 +90,8 @@ def predict(
         from manet.commands.video import Targets, predict_on_clip  # noqa: PLC0415 - an extra
 
         targets = Targets(as_json=as_json, out=out, draw=draw)
-        predict_on_clip(
-            paths[0], targets, weights=weights, faces=faces, max_faces=max_faces, device=device, store=store
-        )
+        load = partial(_recognizer, weights, backend, precision, device, store)
+        predict_on_clip(paths[0], targets, load, faces=faces, max_faces=max_faces)
         return
     if engine == "ray":
         predict_on_ray(

@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from manet.backends import Device
 from manet.bulk.flow import workers
 from manet.bulk.pipeline import Look, reason
 from manet.bulk.records import as_text
@@ -71,14 +70,19 @@ def _same(one: Path, other: Path) -> bool:
 def predict_on_clip(
     path: Path,
     targets: Targets,
+    load: Callable[[], Recognizer],
     *,
-    weights: str,
     faces: FaceMode,
     max_faces: int,
-    device: Device,
-    store: Path | None,
 ) -> None:
     """Answer each frame of a clip, and tell how far it is on standard error; see ``manet.video``.
+
+    Args:
+        path: the clip.
+        targets: what is made of it.
+        load: returns the recognizer; it is not called before the clip and the targets were found to be right.
+        faces: whether to look for faces, or to take each frame as one.
+        max_faces: the most faces to answer in a frame.
 
     Raises:
         typer.BadParameter: if the targets cannot be made.
@@ -100,7 +104,7 @@ def predict_on_clip(
         if not (targets.as_json or targets.out or targets.draw):
             targets = _beside(path, clip)
             targets.check(path)
-        recognizer = Recognizer.from_weights(weights, store=store, device=device)
+        recognizer = load()
         look = Look(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
         stop = Stop()
         with stop.on_signals():
