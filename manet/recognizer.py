@@ -4,7 +4,7 @@ Its three steps can also be taken apart, as the service does: ``find`` before th
 ``read`` after it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,8 @@ FaceMode = Literal["detect", "whole"]
 MAX_FACES = 32
 """Faces answered in one picture where the caller names no other number: the largest ones."""
 
-_LARGEST_BATCH = 32
+BATCH = 32
+"""Faces that the network is given at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,16 @@ class Recognizer:
             faces: whether to look for faces, or to take the picture as one.
             max_faces: the most faces to return, at least 1.
         """
-        found = self.find(image, faces=faces, max_faces=max_faces)
-        answers: list[RecognizedFace] = []
-        for start in range(0, len(found), _LARGEST_BATCH):
-            batch = found[start : start + _LARGEST_BATCH]
-            logits = self.classify(np.stack([face.pixels for face in batch]))
-            answers += map(self.read, batch, logits)
-        return answers
+        return self.read_all(self.find(image, faces=faces, max_faces=max_faces))
+
+    def read_all(self, faces: Sequence[FaceInput]) -> list[RecognizedFace]:
+        """Return what the network says of each face, in batches of at most ``BATCH``."""
+        batches = (faces[start : start + BATCH] for start in range(0, len(faces), BATCH))
+        return [
+            self.read(face, logits)
+            for batch in batches
+            for face, logits in zip(batch, self.classify(np.stack([face.pixels for face in batch])), strict=True)
+        ]
 
     def _crop(self, image: Pixels, face: DetectedFace) -> Pixels:
         side = self.weights.preprocessing.input_size

@@ -10,13 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar
 
-import numpy as np
-
 from manet.preprocess import Pixels
-from manet.recognizer import FaceInput, RecognizedFace, Recognizer
-
-BATCH = 32
-"""Faces that the network is given at once, at most."""
+from manet.recognizer import BATCH, FaceInput, RecognizedFace, Recognizer
 
 _GROUP_ITEMS, _GROUP_BYTES = 64, 256 * 1024 * 1024
 """A group is classified no later than this, even if its faces fill no batch: pictures without faces, large pictures."""
@@ -69,7 +64,7 @@ def classified(items: Iterable[Waiting], recognizer: Recognizer) -> Iterator[tup
     """Yield each item with its faces read, in order; faces of several items share a batch."""
     for group in _groups(items):
         inputs = [face for item in group for face in item.inputs]
-        read = iter(read_faces(inputs, recognizer))
+        read = iter(recognizer.read_all(inputs))
         for item in group:
             yield item, list(islice(read, len(item.inputs)))
 
@@ -87,13 +82,3 @@ def _groups(items: Iterable[Waiting]) -> Iterator[list[Waiting]]:
             group, faces, size = [], 0, 0
     if group:
         yield group
-
-
-def read_faces(inputs: Sequence[FaceInput], recognizer: Recognizer) -> list[RecognizedFace]:
-    """Return what the network says of each face, in batches of at most ``BATCH``."""
-    batches = (inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH))
-    return [
-        recognizer.read(face, logits)
-        for batch in batches
-        for face, logits in zip(batch, recognizer.classify(np.stack([face.pixels for face in batch])), strict=True)
-    ]

@@ -1,5 +1,7 @@
 """Terminal: outcomes as a table that a person reads."""
 
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -10,6 +12,16 @@ from manet.recognizer import RecognizedFace
 
 _PAGE = 500
 """Rows of one table; the widths of its columns are only known when all its rows are."""
+
+
+def say(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it is, whatever stands in it and however long it is."""
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def shares(faces: Counter[str]) -> str:
+    """Return how often each expression was answered, the most frequent first; nothing where there was no face."""
+    return ", ".join(f"{expression} {number:,}" for expression, number in faces.most_common())
 
 
 class TerminalTable:

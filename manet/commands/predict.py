@@ -22,7 +22,7 @@ from manet.bulk.pipeline import Failure, Look, Outcome, answers
 from manet.bulk.records import name_of, picture_form
 from manet.bulk.sheet import ContactSheet
 from manet.bulk.sinks import JsonLines, Sink, check_table, table
-from manet.bulk.terminal import TerminalTable, printable
+from manet.bulk.terminal import TerminalTable, printable, say, shares
 from manet.bulk.walk import Found, walk
 from manet.commands.offline import predict_on_ray
 from manet.commands.weights import Store
@@ -204,18 +204,14 @@ def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[
 
 def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> None:
     """Tell what could not be read, and, where nothing else tells it, how much was done."""
-
-    def say(line: str, style: str | None = None) -> None:
-        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
     if listed:
         for name, reason in tally.failures:
-            say(f"{name}: {reason}", "red")
+            say(console, f"{name}: {reason}", "red")
         if tally.failed > len(tally.failures):
-            say(f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
+            say(console, f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
     if not tally.pictures and not tally.failed:
-        say("no pictures there", "red")
+        say(console, "no pictures there", "red")
     if counted:
         unread = f", {tally.failed:,} files that could not be read" if tally.failed else ""
-        shares = ", ".join(f"{expression} {number:,}" for expression, number in tally.faces.most_common())
-        say(f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{shares and f': {shares}'}")
+        named = shares(tally.faces)
+        say(console, f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{named and f': {named}'}")

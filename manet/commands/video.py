@@ -20,7 +20,7 @@ from manet.bulk.flow import workers
 from manet.bulk.pipeline import Look, reason
 from manet.bulk.records import as_text
 from manet.bulk.sinks import JsonLines, Sink, check_table, table
-from manet.bulk.terminal import printable
+from manet.bulk.terminal import printable, say, shares
 from manet.errors import VideoError
 from manet.pictures import PictureLimits
 from manet.recognizer import FaceMode, Recognizer
@@ -98,7 +98,7 @@ def predict_on_clip(
     try:
         clip = Clip(path, max_pixels=limits.max_pixels)
     except (VideoError, OSError) as error:
-        _say(console, f"{printable(as_text(path))}: {reason(error)}", "red")
+        say(console, f"{printable(as_text(path))}: {reason(error)}", "red")
         raise typer.Exit(1) from None
     with clip:
         if not (targets.as_json or targets.out or targets.draw):
@@ -183,14 +183,10 @@ def _report(tally: _Tally, path: Path, targets: Targets, trouble: str | None, co
     """Tell what was amiss, how much was done, and where it is."""
     name = printable(as_text(path))
     if trouble is not None:
-        _say(console, f"{name}: {trouble}", "red")
-    shares = ", ".join(f"{expression} {number:,}" for expression, number in tally.faces.most_common())
-    found = f"{tally.faces.total():,} faces on {tally.tracks:,} tracks{shares and f': {shares}'}"
-    _say(console, f"{name}: {tally.frames:,} frames, the last at {tally.seconds:.2f} s, {found}")
+        say(console, f"{name}: {trouble}", "red")
+    named = shares(tally.faces)
+    found = f"{tally.faces.total():,} faces on {tally.tracks:,} tracks{named and f': {named}'}"
+    say(console, f"{name}: {tally.frames:,} frames, the last at {tally.seconds:.2f} s, {found}")
     for target in (targets.out, targets.draw):
         if target is not None and tally.frames:
-            _say(console, f"written: {printable(as_text(target))}")
-
-
-def _say(console: Console, line: str, style: str | None = None) -> None:
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            say(console, f"written: {printable(as_text(target))}")

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-from manet.bulk.flow import BATCH, classified, in_order
+from manet.bulk.flow import classified, in_order
 from manet.bulk.pipeline import Look
 from manet.preprocess import Pixels
-from manet.recognizer import FaceInput, Recognizer
+from manet.recognizer import BATCH, FaceInput, Recognizer
 from manet.tracking import FollowedFace, Tracker
 from manet.video.clip import Frame, Moment, Sound
 

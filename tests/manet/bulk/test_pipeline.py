@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manet import recognizer
 from manet.bulk import flow
-from manet.bulk.flow import BATCH
 from manet.bulk.pipeline import Answer, Failure, Look, Outcome, answers
 from manet.bulk.walk import Found
 from manet.faces import DetectedFace
 from manet.pictures import PictureLimits
 from manet.preprocess import Pixels
-from manet.recognizer import Recognizer
+from manet.recognizer import BATCH, Recognizer
 from tests.service.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
 
 LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits(max_bytes=10_000))
@@ -119,7 +119,8 @@ def test_an_engine_that_fails_ends_the_work(hundred: list[Path]) -> None:
 
 
 def test_more_faces_than_a_batch_holds(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "BATCH", 3)
+    for room in (flow, recognizer):
+        monkeypatch.setattr(room, "BATCH", 3)
     backend = FakeBackend()
     for path in hundred[:2]:
         paint((255, 0, 0), (0, 0, 255)).save(path)

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import pytest
 
-from manet.bulk.flow import BATCH
 from manet.bulk.pipeline import Look
 from manet.pictures import PictureLimits
+from manet.recognizer import BATCH
 from manet.tracking import Tracker
 from manet.video.clip import Clip, Frame, Moment, Shape, Sound
 from manet.video.pipeline import FrameAnswer, answers
