@@ -22,7 +22,7 @@ from manet.weights import Weights
 _TYPES = {"bf16": torch.bfloat16, "float16": torch.float16}
 
 
-class CudaBackend(Engine):
+class CudaBackend(Engine[FusedClassifier]):
     """PyTorch on a CUDA device as an engine; see ``manet.backends.Backend``.
 
     Args:
@@ -36,24 +36,22 @@ class CudaBackend(Engine):
     device = "cuda"
 
     def __init__(self, classifier: FusedClassifier, device: torch.device, precision: Precision, reason: str) -> None:
-        super().__init__(side=classifier.spec.input_size, precision=precision, reason=reason)
+        ready = classifier.eval().to(device).to(memory_format=torch.channels_last)
+        super().__init__(ready, side=classifier.spec.input_size, precision=precision, reason=reason)
         self._device = device
-        self._classifier: FusedClassifier | None = classifier.eval().to(device).to(memory_format=torch.channels_last)
         self._copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._slot = torch.empty(0, dtype=torch.uint8)
 
     def close(self) -> None:
         """Let go of the network and of the device's memory."""
         super().close()
-        self._classifier = None
         self._slot = torch.empty(0, dtype=torch.uint8)
         torch.cuda.empty_cache()
 
     def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
         return sorted(batch_sizes, reverse=True)  # the largest first, so that the staging slot is made once
 
-    def _logits(self, images: Pixels) -> Logits:
-        assert self._classifier is not None
+    def _logits(self, network: FusedClassifier, images: Pixels) -> Logits:
         if self._slot.numel() < images.size:
             self._slot = torch.empty(images.size, dtype=torch.uint8, pin_memory=True)
         staged = self._slot[: images.size].view(images.shape)
@@ -65,7 +63,7 @@ class CudaBackend(Engine):
         batch.record_stream(computing)  # or its memory would be free as soon as the copying stream is done with it
         kind, narrow = _TYPES.get(self._precision, torch.float32), self._precision in _TYPES
         with torch.inference_mode(), torch.autocast("cuda", kind, enabled=narrow):
-            logits: Logits = self._classifier(batch).float().cpu().numpy()  # the only wait
+            logits: Logits = network(batch).float().cpu().numpy()  # the only wait
         return logits
 
 

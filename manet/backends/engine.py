@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -10,11 +10,15 @@ from manet.backends import Logits, check_images
 from manet.backends.choice import Precision
 from manet.preprocess import Pixels
 
+Network = TypeVar("Network")
+"""What runs, as the engine has it."""
 
-class Engine(ABC):
+
+class Engine(ABC, Generic[Network]):
     """The common part of engines; see ``manet.backends.Backend`` for what they promise.
 
     Args:
+        network: loaded.
         side: S of the network's input, in pixels.
         precision: the number format that the network runs in.
         reason: why this engine was chosen.
@@ -23,11 +27,11 @@ class Engine(ABC):
     name: ClassVar[str]
     device: ClassVar[str]
 
-    def __init__(self, *, side: int, precision: Precision, reason: str) -> None:
+    def __init__(self, network: Network, *, side: int, precision: Precision, reason: str) -> None:
         self.reason = reason
         self._side = side
         self._precision = precision
-        self._closed = False
+        self._network: Network | None = network
 
     @property
     def precision(self) -> str:
@@ -53,18 +57,18 @@ class Engine(ABC):
             ValueError: if the batch is empty or has another type or shape.
             RuntimeError: if the engine was closed, or fails.
         """
-        if self._closed:
+        if self._network is None:
             raise RuntimeError("the engine was closed")
         check_images(images, self._side)
-        return self._logits(images)
+        return self._logits(self._network, images)
 
     def close(self) -> None:
         """Let go of the network's memory."""
-        self._closed = True
+        self._network = None
 
     def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
         return batch_sizes
 
     @abstractmethod
-    def _logits(self, images: Pixels) -> Logits:
+    def _logits(self, network: Network, images: Pixels) -> Logits:
         """Return the fused logits of a batch that was found to be right, float32 (N, classes)."""

@@ -46,7 +46,7 @@ _HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """What OpenVINO calls the number formats; in an int8 network it is the format of what was not rounded."""
 
 
-class OpenVINOBackend(Engine):
+class OpenVINOBackend(Engine[openvino.InferRequest]):
     """OpenVINO as an engine; see ``manet.backends.Backend``.
 
     Args:
@@ -60,23 +60,16 @@ class OpenVINOBackend(Engine):
     device = "cpu"
 
     def __init__(self, network: openvino.CompiledModel, *, side: int, precision: Precision, reason: str) -> None:
-        super().__init__(side=side, precision=precision, reason=reason)
-        self._request: openvino.InferRequest | None = network.create_infer_request()
+        super().__init__(network.create_infer_request(), side=side, precision=precision, reason=reason)
         self._filled: Pixels = np.zeros((SIZES[-1], side, side, 3), dtype=np.uint8)
-
-    def close(self) -> None:
-        """Let go of the network."""
-        super().close()
-        self._request = None
 
     def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
         largest = padded(min(max(batch_sizes), SIZES[-1]))
         return sorted({*batch_sizes, *(size for size in SIZES if size <= largest)})
 
-    def _logits(self, images: Pixels) -> Logits:
-        assert self._request is not None
+    def _logits(self, network: openvino.InferRequest, images: Pixels) -> Logits:
         most = SIZES[-1]
-        return np.concatenate([self._run(self._request, images[k : k + most]) for k in range(0, len(images), most)])
+        return np.concatenate([self._run(network, images[k : k + most]) for k in range(0, len(images), most)])
 
     def _run(self, request: openvino.InferRequest, images: Pixels) -> Logits:
         count = len(images)

@@ -38,7 +38,7 @@ class FusedClassifier(nn.Module):
         return fuse(self.network(x), self.fusion_weight)
 
 
-class TorchBackend(Engine):
+class TorchBackend(Engine[FusedClassifier]):
     """PyTorch as an engine; see ``manet.backends.Backend``.
 
     Args:
@@ -53,18 +53,12 @@ class TorchBackend(Engine):
     def __init__(
         self, classifier: FusedClassifier, precision: Precision = "float32", reason: str = "asked for"
     ) -> None:
-        super().__init__(side=classifier.spec.input_size, precision=precision, reason=reason)
-        self._classifier: FusedClassifier | None = classifier.eval().to(memory_format=torch.channels_last)
+        ready = classifier.eval().to(memory_format=torch.channels_last)
+        super().__init__(ready, side=classifier.spec.input_size, precision=precision, reason=reason)
 
-    def close(self) -> None:
-        """Let go of the network."""
-        super().close()
-        self._classifier = None
-
-    def _logits(self, images: Pixels) -> Logits:
-        assert self._classifier is not None
+    def _logits(self, network: FusedClassifier, images: Pixels) -> Logits:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bf16"):
-            logits: Logits = self._classifier(torch.from_numpy(images)).float().numpy()
+            logits: Logits = network(torch.from_numpy(images)).float().numpy()
         return logits
 
 

@@ -283,14 +283,14 @@ os.kill(os.getpid(), signal.SIGTERM)
 def test_openvino_meets_few_batch_sizes_and_answers_as_many_faces_as_it_got(own_file: Path) -> None:
     engine = load_backend(resolve(str(own_file)), engine="openvino", precision="float32")
     assert isinstance(engine, OpenVINOBackend)
-    request, met = engine._request, []
+    request, met = engine._network, []
 
     class Watched:
         def infer(self, inputs: list[np.ndarray]) -> Any:
             met.append(len(inputs[0]))
             return request.infer(inputs)
 
-    engine._request = Watched()
+    engine._network = Watched()
     images = _images(70)
     whole = engine.infer(images)
     parts = np.concatenate([engine.infer(images[start : start + 7]) for start in range(0, 70, 7)])
