@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from manet.backends import Backend, Logits, load_backend
+from manet.cpus import available_cpus
 from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
 from manet.retinaface import RetinaFaceDetector
@@ -27,7 +28,6 @@ from manet.weights import resolve
 from service.__main__ import server
 from service.app import create_app
 from service.clock import SystemClock
-from service.cpus import available_cpus
 from service.settings import Settings
 
 BARE_SIZES = (1, 2, 4, 8, 16, 32)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bench.server import PORT, Program
-from service.cpus import available_cpus
+from manet.cpus import available_cpus
 
 PEERS = ("plain_fastapi", "litserve", "mosec")
 """With our backend inside; with PyTorch also ``tuned_fastapi``."""

@@ -104,7 +104,7 @@ class Recognizer:
             engine: what runs the network; ``auto`` here and below takes what suits the machine.
             precision: the number format that it runs in.
             device: where it runs.
-            threads: CPU threads of the network; None leaves the engine's own choice.
+            threads: CPU threads of the network; None means as many as the process may use.
             store: folder of weights that the user imported; None means the default one.
             cache: folder of exported networks; None means the platform's place for such files.
 

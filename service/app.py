@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 import manet
 from manet.backends import Backend
+from manet.cpus import available_cpus
 from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
 from service import contract, problems
@@ -23,7 +24,6 @@ from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.cpus import available_cpus
 from service.detection import DetectorGuard
 from service.detector import TimedDetector
 from service.door import Door

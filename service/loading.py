@@ -1,7 +1,7 @@
 """Loading: the recognizer that the settings ask for."""
 
+from manet.cpus import available_cpus
 from manet.recognizer import Recognizer
-from service.cpus import available_cpus
 from service.settings import Settings
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from manet.backends.exports import converted
 from manet.backends.int8 import calibrate
-from manet.backends.openvino import converted
 from manet.files import sha256_of, write_whole
 from manet.weights import Weights
 from training.datasets.expression_set import ExpressionSet

@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 
 from manet.backends import Logits, load_backend
+from manet.cpus import available_cpus
 from manet.faces import DetectedFace, align
 from manet.pictures import PictureLimits, read_picture
 from manet.preprocess import Pixels, Preprocessing, network_input
 from manet.weights import Weights, resolve
-from service.cpus import available_cpus
 
 VARIABLE = "BENCH_PEER"
 """Environment variable with a peer's settings, as JSON: ``engine``, ``weights``, ``cache``, and ``passes``: how many

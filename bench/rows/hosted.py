@@ -14,7 +14,7 @@ from bench import pictures, programs, sizes
 from bench.server import Server, spawned, wait_ready
 from bench.summary import ratio, raw
 from bench.workbench import CLIENTS, FORCED, Bench
-from service.cpus import available_cpus
+from manet.cpus import available_cpus
 
 
 class Hosted:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manet.backends.choice import Choice, Int8State, Machine, choose
+from manet.cpus import available_cpus
 from manet.preprocess import Pixels
 from manet.weights import Weights, locate_calibration
 
@@ -115,7 +116,7 @@ def load_backend(
         engine: what runs the network.
         precision: the number format that it runs in.
         device: ``auto`` takes a CUDA device where there is one, else the CPU.
-        threads: CPU threads for one batch; None leaves the engine's own choice.
+        threads: CPU threads for one batch; None means as many as the process may use.
         store: folder of weights that the user imported; None means the default one.
         cache: folder of exported networks, for OpenVINO; None means the platform's place for such files.
 
@@ -128,6 +129,7 @@ def load_backend(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     chosen = choice_for(weights, engine=engine, precision=precision, device=device, store=store)
+    threads = available_cpus() if threads is None else threads
     # Imported late, so that a process which serves with one engine never loads another.
     if chosen.engine == "openvino":
         from manet.backends import openvino  # noqa: PLC0415

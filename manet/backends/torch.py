@@ -62,9 +62,9 @@ class TorchBackend(Engine[FusedClassifier]):
         return logits
 
 
-def load(weights: Weights, chosen: Choice, *, threads: int | None, store: Path | None) -> TorchBackend:
+def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None) -> TorchBackend:
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
-    with _single_thread(threads or torch.get_num_threads()):
+    with _single_thread(threads):
         return TorchBackend(load_classifier(weights, store), chosen.precision, chosen.reason)
 
 

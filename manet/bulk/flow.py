@@ -3,13 +3,13 @@
 What is held at any time is bounded: a few items in the threads, and a group that is about to be classified.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from manet.cpus import available_cpus
 from manet.preprocess import Pixels
 from manet.recognizer import BATCH, FaceInput, RecognizedFace, Recognizer
 
@@ -39,8 +39,7 @@ Waiting = TypeVar("Waiting", bound=Held)
 
 def workers() -> int:
     """Return how many threads look at pictures: as many as the CPUs that the process may use, up to eight."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, allowed)
+    return min(_MOST_WORKERS, available_cpus())
 
 
 def in_order(

@@ -25,7 +25,7 @@ def export(
     """Export a network for OpenVINO in all its number formats; what the folder holds already is checked and left."""
     try:
         # Imported late: of all commands only this one needs OpenVINO.
-        from manet.backends import openvino  # noqa: PLC0415
+        from manet.backends import exports  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ExportError("OpenVINO is not installed: pip install openvino") from None
     chosen = resolve(weights, store)
@@ -33,6 +33,6 @@ def export(
     if locate_calibration(chosen, store) is None:
         del formats["int8"]
     for name, int8 in formats.items():
-        folder = openvino.exported(chosen, store, cache, int8=int8).parent
+        folder = exports.exported(chosen, store, cache, int8=int8).parent
         size = sum(file.stat().st_size for file in folder.iterdir())
         typer.echo(f"{chosen.id}  {name}  {folder}  {size / _MEGABYTE:.0f} MB")

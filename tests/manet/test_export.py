@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manet.backends.openvino import CACHE_VARIABLE, default_cache, exported
+from manet.backends.exports import CACHE_VARIABLE, default_cache, exported
 from manet.weights import get
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from manet.__main__ import main; sys.argv = {}; main()"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import available_cpus
+from manet.cpus import available_cpus
 
 
 @pytest.fixture(autouse=True)
