@@ -87,6 +87,10 @@ def _logging(level: str, access: bool) -> dict[str, Any]:
     }
 
 
+_SWITCH = 0.0005
+"""Seconds after which the interpreter goes from one thread to another that asks for it. A batch that is done asks, and
+the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
+
 _UNKNOWN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 """Statuses whose path may be anything that a client thought of."""
 
@@ -147,6 +151,7 @@ def main() -> None:
         app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
+    sys.setswitchinterval(_SWITCH)
     # What was made for the start stays to the end: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ import numpy as np
 import openvino
 
 from manet.backends import Logits
-from manet.backends.choice import Choice
+from manet.backends.choice import Choice, Precision
 from manet.backends.core import core
 from manet.backends.engine import Engine
 from manet.backends.exports import exported
@@ -69,9 +69,9 @@ class Request:
 class Network:
     """The network, compiled for a few images at once and for many.
 
-    Threads that share an image wait for each other at the end of every layer, and all of them wait whenever another
-    program takes a processor from one. Threads that have images of their own do not: two answer 1.15 to 1.25 times as
-    many, from the second image on (80 px, int8, 2026.4).
+    Threads that share an image wait for each other at the end of every layer, and all of them wait whenever something
+    else takes a processor from one. Threads that have images of their own do not: two answer about 1.2 times as many,
+    from the second image on (``bench/results/parts.json``). It is paid for with memory.
 
     Attributes:
         shared: all threads work on it.
@@ -81,9 +81,23 @@ class Network:
     shared: Request
     apart: Sequence[Request]
 
-    def requests(self, count: int) -> Sequence[Request]:
-        """Return those among which ``count`` images are divided: as even as can be, and none without any."""
-        return self.apart if count >= len(self.apart) else [self.shared]
+    @property
+    def most(self) -> int:
+        """Images that it answers at once."""
+        return SIZES[-1] * len(self.apart)
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the logits, (N, classes), of 1 to ``most`` images, (N, S, S, 3).
+
+        Raises:
+            RuntimeError: if OpenVINO fails.
+        """
+        requests = self.apart if len(images) >= len(self.apart) else [self.shared]
+        with ExitStack() as running:
+            for request, part in zip(requests, np.array_split(images, len(requests)), strict=True):
+                request.start(part)
+                running.callback(request.wait)  # for all, also if one fails: none may run on into the next batch
+        return np.concatenate([request.logits for request in requests])
 
 
 class OpenVINOBackend(Engine[Network]):
@@ -94,23 +108,14 @@ class OpenVINOBackend(Engine[Network]):
 
     def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
         assert self._network is not None
-        parts = len(self._network.apart)
+        parts, most = len(self._network.apart), self._network.most
+        largest = padded(ceil(min(max(batch_sizes), most) / parts))
         few = [size for size in SIZES if size < parts]
-        largest = padded(min(ceil(max(batch_sizes) / parts), SIZES[-1]))
         return sorted({*batch_sizes, *few, *(size * parts for size in SIZES if size <= largest)})
 
     def _logits(self, network: Network, images: Pixels) -> Logits:
-        most = SIZES[-1] * len(network.apart)
-        return np.concatenate([_answered(network, images[k : k + most]) for k in range(0, len(images), most)])
-
-
-def _answered(network: Network, images: Pixels) -> Logits:
-    requests = network.requests(len(images))
-    with ExitStack() as running:
-        for request, part in zip(requests, np.array_split(images, len(requests)), strict=True):
-            request.start(part)
-            running.callback(request.wait)  # for all, even if one fails: none may still run when the next batch comes
-    return np.concatenate([request.logits for request in requests])
+        most = network.most
+        return np.concatenate([network.infer(images[k : k + most]) for k in range(0, len(images), most)])
 
 
 def padded(count: int) -> int:
@@ -122,13 +127,29 @@ def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None, 
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
     side = weights.preprocessing.input_size
     graph = core().read_model(exported(weights, store, cache, int8=chosen.precision == "int8"))
-    options = {"INFERENCE_PRECISION_HINT": _HINTS[chosen.precision], "INFERENCE_NUM_THREADS": str(threads)}
+    network = compiled(graph, side=side, precision=chosen.precision, threads=threads)
+    return OpenVINOBackend(network, side=side, precision=chosen.precision, reason=chosen.reason)
 
-    def compiled(streams: int) -> openvino.CompiledModel:
-        return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(streams)})
 
-    with ThreadPoolExecutor() as pool:  # each takes one processor for a second
-        networks = dict(zip({1, threads}, pool.map(compiled, {1, threads}), strict=True))
-    apart = [Request(networks[threads], side) for _ in range(threads)]
-    shared = Request(networks[1], side) if threads > 1 else apart[0]
-    return OpenVINOBackend(Network(shared, apart), side=side, precision=chosen.precision, reason=chosen.reason)
+def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads: int) -> Network:
+    """Return a network that is ready to answer.
+
+    Args:
+        graph: as it was exported.
+        side: S of its input, in pixels.
+        precision: the number format of what is not in int8 already.
+        threads: of the CPU, at least 1.
+    """
+    options = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": str(threads),
+        "ENABLE_CPU_PINNING": "NO",  # a thread that is tied to a processor waits for whatever else runs there
+    }
+
+    def in_streams(count: int) -> openvino.CompiledModel:
+        return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(count)})
+
+    with ThreadPoolExecutor() as pool:  # each keeps one processor busy for a second
+        one, many = pool.map(in_streams, (1, threads)) if threads > 1 else [in_streams(1)] * 2
+    apart = [Request(many, side) for _ in range(threads)]
+    return Network(Request(one, side) if threads > 1 else apart[0], apart)

@@ -15,7 +15,7 @@ import torch
 
 from manet.backends import load_backend
 from manet.backends.choice import Machine, choose
-from manet.backends.openvino import OpenVINOBackend, padded
+from manet.backends.openvino import Network, Request, padded
 from manet.backends.torch import FusedClassifier, TorchBackend
 from manet.checkpoint import save_weights
 from manet.errors import CheckpointError, WeightsNotInstalledError
@@ -214,7 +214,7 @@ def test_every_engine_normalises_alike(own_file: Path, backend: TorchBackend) ->
 def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
     cache, weights = tmp_path / "cache", resolve(str(own_file))
     wanted = load_backend(weights, engine="openvino", precision="float32", cache=cache).infer(_images(2))
-    [folder] = cache.iterdir()
+    [folder] = cache.glob("[!.]*")
     program = f"""
 import sys
 from pathlib import Path
@@ -232,7 +232,7 @@ print("torch" in sys.modules)
     mended = load_backend(weights, engine="openvino", precision="float32", cache=cache)
 
     np.testing.assert_array_equal(mended.infer(_images(2)), wanted)
-    assert list(cache.iterdir()) == [folder]
+    assert list(cache.glob("[!.]*")) == [folder]
 
 
 def test_openvino_tells_nobody_that_it_is_used(own_file: Path, tmp_path: Path) -> None:
@@ -280,27 +280,89 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
-def test_openvino_meets_few_batch_sizes_and_answers_as_many_faces_as_it_got(own_file: Path) -> None:
-    engine = load_backend(resolve(str(own_file)), engine="openvino", precision="float32")
-    assert isinstance(engine, OpenVINOBackend)
-    request, met = engine._network, []
+class _Watched:
+    """A request that notes the sizes it is started with, and may be made to fail."""
 
-    class Watched:
-        def infer(self, inputs: list[np.ndarray]) -> Any:
-            met.append(len(inputs[0]))
-            return request.infer(inputs)
+    def __init__(self, request: Request, met: list[int]) -> None:
+        self.broken = False
+        self.running = 0
+        self._request = request
+        self._met = met
 
-    engine._network = Watched()
+    @property
+    def logits(self) -> np.ndarray:
+        return self._request.logits
+
+    def start(self, images: np.ndarray) -> None:
+        self._met.append(padded(len(images)))
+        self.running += 1
+        self._request.start(images)
+
+    def wait(self) -> None:
+        self._request.wait()
+        self.running -= 1
+        if self.broken:
+            raise RuntimeError("this part failed")
+
+
+def _watched(engine: Any, met: list[int]) -> list[_Watched]:
+    """Put watched requests in the place of an engine's own, and return them, the shared one first."""
+    network = engine._network
+    apart = [_Watched(request, met) for request in network.apart]
+    shared = apart[0] if len(apart) == 1 else _Watched(network.shared, met)
+    engine._network = Network(shared, apart)  # type: ignore[arg-type]
+    return [shared, *apart]
+
+
+@pytest.mark.parametrize(
+    ("threads", "met_by_70", "met_by_7", "met_by_1", "warmed"),
+    [
+        (1, [32, 32, 6], [8], [1], [1, 2, 3, 4, 6, 8, 12, 16, 16]),
+        (2, [32, 32, 3, 3], [4, 3], [1], [1, 1, 1, 2, 2, 3, 3, 4, 4, 6, 6, 8, 6, 8, 8]),
+        (3, [24, 24, 24], [3, 2, 2], [1], [1, 2, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 6, 4, 4, 6, 6, 6]),
+    ],
+)
+def test_openvino_gives_each_thread_its_part_in_one_of_few_sizes(
+    own_file: Path, *, threads: int, met_by_70: list[int], met_by_7: list[int], met_by_1: list[int], warmed: list[int]
+) -> None:
+    engine = load_backend(resolve(str(own_file)), engine="openvino", precision="float32", threads=threads)
+    met: list[int] = []
+    _watched(engine, met)
     images = _images(70)
-    whole = engine.infer(images)
-    parts = np.concatenate([engine.infer(images[start : start + 7]) for start in range(0, 70, 7)])
 
-    assert whole.shape == (70, 8)
-    np.testing.assert_allclose(parts, whole, atol=1e-4 * np.abs(whole).max())
-    assert met == [32, 32, 6, *[8] * 10]
+    whole = engine.infer(images)
+    assert met == met_by_70
+    met.clear()
+    sevens = np.concatenate([engine.infer(images[start : start + 7]) for start in range(0, 70, 7)])
+    assert met == met_by_7 * 10
+    met.clear()
+    ones = np.concatenate([engine.infer(images[place : place + 1]) for place in range(5)])
+    assert met == met_by_1 * 5
     met.clear()
     engine.warmup([1, 13])
-    assert met == [1, 2, 3, 4, 6, 8, 12, 16, 16]
+
+    assert whole.shape == (70, 8)
+    np.testing.assert_allclose(sevens, whole, atol=1e-4 * np.abs(whole).max())
+    np.testing.assert_allclose(ones, whole[:5], atol=1e-4 * np.abs(whole).max())
+    assert set(met) == set(warmed)
+
+
+def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
+    engine = load_backend(resolve(str(own_file)), engine="openvino", precision="float32", threads=2)
+    wanted = engine.infer(_images(6))
+    requests = _watched(engine, [])
+
+    for broken in requests[1:]:
+        broken.broken = True
+        with pytest.raises(RuntimeError, match="this part failed"):
+            engine.infer(_images(6))
+        assert [request.running for request in requests] == [0, 0, 0]
+        broken.broken = False
+
+    np.testing.assert_array_equal(engine.infer(_images(6)), wanted)
+
+
+def test_a_part_runs_in_the_next_size() -> None:
     assert [padded(count) for count in (1, 5, 9, 17, 32)] == [1, 6, 12, 24, 32]
 
 

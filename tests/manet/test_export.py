@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from manet.backends import exports
+from manet.backends.core import core
 from manet.backends.exports import CACHE_VARIABLE, default_cache, exported
 from manet.weights import get
 
@@ -34,7 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (done.returncode, done.stderr) == (0, "")
     told = [line.split("  ") for line in done.stdout.splitlines()]
     assert [line[:2] for line in told] == [["ferplus", "float32, bf16"], ["ferplus", "int8"]]
-    assert {line[2] for line in told} == {str(folder) for folder in cache.iterdir()}
+    assert {line[2] for line in told} == {str(folder) for folder in cache.glob("[!.]*")}
     return cache
 
 
@@ -53,6 +56,17 @@ def test_the_one_in_int8_takes_a_third_of_the_room(cache: Path) -> None:
     )
 
     assert rounded < whole / 3
+
+
+def test_of_several_that_find_none_one_makes_it(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, made = core().read_model(exported(get("ferplus"), None, cache, int8=False)), []
+    monkeypatch.setattr(exports, "_export", lambda *given: made.append(given) or graph)
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: exported(get("ferplus"), None, tmp_path, int8=False), range(3)))
+
+    assert len(made) == 1
+    assert set(found) == set(tmp_path.glob("*/network.xml"))
 
 
 def test_who_has_it_needs_no_pytorch(cache: Path) -> None:
