@@ -2,7 +2,7 @@
 
     python -m bench.engines --out bench/results/engines.json
 
-No service around it and no decoding: blank-free random inputs of the shipped weights' size, batch after batch, each way
+No service around it and no decoding: random inputs of the shipped weights' size, batch after batch, each way
 in turn within every round, so that a machine that changes its pace changes it for all.
 """
 
@@ -21,7 +21,7 @@ from bench.machine import heading
 from manet.backends import Logits, load_backend
 from manet.backends.core import core
 from manet.backends.exports import exported
-from manet.backends.openvino import Network, compiled
+from manet.backends.openvino import compiled
 from manet.backends.torch import load_classifier
 from manet.cpus import available_cpus
 from manet.preprocess import Pixels
@@ -38,9 +38,9 @@ def ways(weights: Weights, cache: Path, threads: int) -> Mapping[str, Infer]:
     side = weights.preprocessing.input_size
     for precision in ("float32", "bf16", "int8"):
         graph = core().read_model(exported(weights, None, cache, int8=precision == "int8"))
-        network = compiled(graph, side=side, precision=precision, threads=threads)
-        found[f"openvino {precision}, shared"] = Network(network.shared, [network.shared]).infer
-        found[f"openvino {precision}, apart"] = network.infer
+        for name, apart in {"shared": False, "apart": True}.items():
+            network = compiled(graph, side=side, precision=precision, threads=threads, apart=apart)
+            found[f"openvino {precision}, {name}"] = network.infer
     for precision in ("float32", "bf16"):
         backend = load_backend(weights, engine="torch", precision=precision, device="cpu", threads=threads)
         found[f"torch {precision}"] = backend.infer

@@ -25,7 +25,7 @@ from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
 from manet.retinaface import RetinaFaceDetector
 from manet.weights import resolve
-from service.__main__ import server
+from service.__main__ import server, settle
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
@@ -132,7 +132,9 @@ def main() -> None:
         report(before=bare(backend.infer, side, asked.seconds))
     signal.signal(signal.SIGUSR1, on_signal)
     recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector())
-    server(create_app(settings, recognizer, SystemClock()), settings).run()
+    app = create_app(settings, recognizer, SystemClock())
+    settle()
+    server(app, settings).run()
     if not asked.null:
         report(after=bare(backend.infer, side, asked.seconds))
 

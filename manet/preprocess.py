@@ -48,7 +48,7 @@ def network_input(crop: Pixels | Image.Image, spec: Preprocessing) -> Pixels:
     Resampling is Pillow's antialiased bilinear filter in every case.
     """
     picture = crop if isinstance(crop, Image.Image) else Image.fromarray(crop)
-    if spec.colour == "grey":
+    if spec.colour == "grey" and picture.mode != "L":
         picture = picture.convert("L")
     if spec.detail_size is not None:
         picture = _resize(picture, spec.detail_size)

@@ -87,7 +87,7 @@ def _logging(level: str, access: bool) -> dict[str, Any]:
     }
 
 
-_SWITCH = 0.0005
+SWITCH = 0.0005
 """Seconds after which the interpreter goes from one thread to another that asks for it. A batch that is done asks, and
 the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
 
@@ -151,11 +151,15 @@ def main() -> None:
         app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
-    sys.setswitchinterval(_SWITCH)
-    # What was made for the start stays to the end: the collector need not look through it again and again.
-    gc.collect()
-    gc.freeze()
+    settle()
     run(server(app, settings))
+
+
+def settle() -> None:
+    """Make the process ready to serve, when all that lasts as long as it does was made."""
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()  # the collector need not look through all that again and again
 
 
 def run(serving: Server) -> None:

@@ -76,13 +76,13 @@ class Face(Answer):
     @classmethod
     def of(cls, face: RecognizedFace) -> "Face":
         """Return the answer for one face."""
-        where = face.face
+        where, expression = face.face, face.expression
         return cls(
             box=None if where is None else Box.model_validate(where.box),
             detection_confidence=None if where is None else where.confidence,
             landmarks=None if where is None else FacePoints.model_validate(where.landmarks),
-            expression=face.expression,
-            confidence=face.confidence,
+            expression=expression,
+            confidence=face.probabilities[expression],
             probabilities=dict(face.probabilities),
         )
 

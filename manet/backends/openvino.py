@@ -70,8 +70,8 @@ class Network:
     """The network, compiled for a few images at once and for many.
 
     Threads that share an image wait for each other at the end of every layer, and all of them wait whenever something
-    else takes a processor from one. Threads that have images of their own do not: two answer about 1.2 times as many,
-    from the second image on (``bench/results/parts.json``). It is paid for with memory.
+    else takes a processor from one. Threads that have images of their own do not: in int8 two answer 1.15 to 1.25 times
+    as many, from the second image on, in float32 and bf16 as many (``bench/results/engines.json``).
 
     Attributes:
         shared: all threads work on it.
@@ -127,11 +127,12 @@ def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None, 
     """Return the engine for these weights; see ``manet.backends.load_backend``."""
     side = weights.preprocessing.input_size
     graph = core().read_model(exported(weights, store, cache, int8=chosen.precision == "int8"))
-    network = compiled(graph, side=side, precision=chosen.precision, threads=threads)
+    apart = chosen.precision == "int8"  # in the others it takes 250 MB, and gives nothing
+    network = compiled(graph, side=side, precision=chosen.precision, threads=threads, apart=apart)
     return OpenVINOBackend(network, side=side, precision=chosen.precision, reason=chosen.reason)
 
 
-def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads: int) -> Network:
+def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads: int, apart: bool) -> Network:
     """Return a network that is ready to answer.
 
     Args:
@@ -139,6 +140,7 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
         side: S of its input, in pixels.
         precision: the number format of what is not in int8 already.
         threads: of the CPU, at least 1.
+        apart: whether each is to have images of its own where there are enough.
     """
     options = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -149,7 +151,9 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
     def in_streams(count: int) -> openvino.CompiledModel:
         return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(count)})
 
+    counts = sorted({1, threads if apart else 1})
     with ThreadPoolExecutor() as pool:  # each keeps one processor busy for a second
-        one, many = pool.map(in_streams, (1, threads)) if threads > 1 else [in_streams(1)] * 2
-    apart = [Request(many, side) for _ in range(threads)]
-    return Network(Request(one, side) if threads > 1 else apart[0], apart)
+        networks = list(pool.map(in_streams, counts))
+    shared = Request(networks[0], side)
+    own = [shared] if len(networks) == 1 else [Request(networks[1], side) for _ in range(threads)]
+    return Network(shared, own)
