@@ -37,7 +37,15 @@ GOALS = (
         0.9,
     ),
     Goal(
-        "CPU time a request outside the network",
+        "CPU time a request outside the network, of the threads that do that",
+        "cpu_outside_network",
+        lambda r: r["cpu_ms_a_request"]["outside_by_threads"],
+        1.2,
+        le,
+        " ms",
+    ),
+    Goal(
+        "CPU time a request, of the whole process, beyond that of the bare loop",
         "cpu_outside_network",
         lambda r: r["cpu_ms_a_request"]["outside_the_network"],
         1.2,
