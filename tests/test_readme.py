@@ -296,6 +296,11 @@ def test_the_figures_of_speed_are_those_of_the_result_files() -> None:
     for row in measured:
         assert f"`{row['commit'][:7]}`" in README
         assert row["machine"]["cores"] == 2
+    engines = json.loads((results / "engines.json").read_text())
+    assert f"`{engines['commit'][:7]}`" in README
+    alone, full = ({row["way"]: row for row in engines["rows"] if row["batch"] == batch} for batch in (1, 32))
+    for way, row in full.items():
+        assert f"| {way} | {alone[way]['images_per_second']} | {row['images_per_second']} |" in README
     stream = json.loads((results / "stream.json").read_text())
     assert f"`{stream['commit'][:7]}`" in README
 
