@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys
+from threading import Thread
 
 from service.__main__ import server
 from service.app import create_app
@@ -29,8 +30,12 @@ from service.clock import SystemClock
 from service.settings import Settings
 from tests.service.fakes import FakeBackend, recognizer
 
+backend = FakeBackend()
+if sys.argv[1] == "held":
+    backend.gate.clear()
+    Thread(target=lambda: sys.stdin.readline() and backend.gate.set(), daemon=True).start()
 settings = Settings(port=0, drain=10, max_batch_size=1, max_upload_bytes=1_000_000)
-server(create_app(settings, recognizer(FakeBackend(seconds=float(sys.argv[1]))), SystemClock()), settings).run()
+server(create_app(settings, recognizer(backend), SystemClock()), settings).run()
 """
 
 
@@ -57,12 +62,23 @@ class Service:
             assert time.monotonic() < end, f"{name} is {found}, not {value}"
             time.sleep(0.01)
 
+    def let_go(self) -> None:
+        """Let the network, which was held, answer from here on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
 
 @contextlib.contextmanager
-def serving(seconds_a_face: float) -> Iterator[Service]:
-    """Run the service around fakes, each face taking the network so long."""
-    command = [sys.executable, "-c", PROGRAM, str(seconds_a_face)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+def serving(*, held: bool) -> Iterator[Service]:
+    """Run the service around fakes.
+
+    Args:
+        held: whether the network keeps its first batch until it is let go, however slow the machine is.
+    """
+    command = [sys.executable, "-c", PROGRAM, "held" if held else "free"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stderr=pipe, stdout=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stderr is not None
             for line in process.stderr:
@@ -76,18 +92,28 @@ def serving(seconds_a_face: float) -> Iterator[Service]:
 
 
 def test_sigterm_loses_nothing_that_was_accepted() -> None:
-    with serving(0.3) as service, ThreadPoolExecutor(12) as clients:
+    with serving(held=True) as service, ThreadPoolExecutor(12) as clients:
         answers = [
             clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
             for _ in range(12)
         ]
-        while service.metric("manet_faces_total") + service.metric("manet_pictures_in_work") < 12:
-            time.sleep(0.01)
-        assert service.metric("manet_pictures_in_work") > 2
+        service.wait_for("manet_pictures_in_work", 12)
         service.process.send_signal(signal.SIGTERM)
+        _wait_until_closed(service.port)
+        service.let_go()
 
         assert [answer.result().status_code for answer in answers] == [200] * 12
         assert service.process.wait(timeout=15) == 0
+
+
+def _wait_until_closed(port: int) -> None:
+    """Return when nothing listens any more."""
+    end = time.monotonic() + 20
+    with contextlib.suppress(ConnectionRefusedError):
+        while True:
+            socket.create_connection(("127.0.0.1", port)).close()
+            assert time.monotonic() < end, "the service does not stop listening"
+            time.sleep(0.01)
 
 
 def _upload(head: bytes, length: int) -> bytes:
@@ -100,7 +126,7 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r
 
 
 def test_who_hangs_up_costs_the_network_nothing() -> None:
-    with serving(3.0) as service, ThreadPoolExecutor(1) as clients:
+    with serving(held=True) as service, ThreadPoolExecutor(1) as clients:
         first = clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
         service.wait_for("manet_pictures_in_work", 1)
         with socket.create_connection(("127.0.0.1", service.port)) as leaving:
@@ -108,6 +134,7 @@ def test_who_hangs_up_costs_the_network_nothing() -> None:
             service.wait_for("manet_queue_depth", 1)
         service.wait_for("manet_queue_depth", 0)
         service.wait_for("manet_pictures_in_work", 1)
+        service.let_go()
 
         assert first.result().status_code == 200
         time.sleep(0.1)
@@ -116,7 +143,7 @@ def test_who_hangs_up_costs_the_network_nothing() -> None:
 
 
 def test_a_chunked_upload_over_the_limit_is_refused_while_it_is_still_being_sent() -> None:
-    with serving(0.0) as service, socket.create_connection(("127.0.0.1", service.port), timeout=20) as sender:
+    with serving(held=False) as service, socket.create_connection(("127.0.0.1", service.port), timeout=20) as sender:
         sender.sendall(_upload(b"Transfer-Encoding: chunked\r\n", 0) + b"\r\n")
         sent = 0
         with contextlib.suppress(ConnectionError):
