@@ -48,7 +48,7 @@ class CudaBackend(Engine[FusedClassifier]):
         self._slot = torch.empty(0, dtype=torch.uint8)
         torch.cuda.empty_cache()
 
-    def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
+    def _warmed(self, _network: FusedClassifier, batch_sizes: Sequence[int]) -> Iterable[int]:
         return sorted(batch_sizes, reverse=True)  # the largest first, so that the staging slot is made once
 
     def _logits(self, network: FusedClassifier, images: Pixels) -> Logits:

@@ -43,8 +43,9 @@ class Engine(ABC, Generic[Network]):
 
         Raises:
             ValueError: if a size is below one.
+            RuntimeError: if the engine was closed, or fails.
         """
-        for size in self._warmed(batch_sizes):
+        for size in self._warmed(self._open, batch_sizes):
             self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
 
     def infer(self, images: Pixels) -> Logits:
@@ -57,16 +58,22 @@ class Engine(ABC, Generic[Network]):
             ValueError: if the batch is empty or has another type or shape.
             RuntimeError: if the engine was closed, or fails.
         """
-        if self._network is None:
-            raise RuntimeError("the engine was closed")
+        network = self._open
         check_images(images, self._side)
-        return self._logits(self._network, images)
+        return self._logits(network, images)
 
     def close(self) -> None:
         """Let go of the network's memory."""
         self._network = None
 
-    def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
+    @property
+    def _open(self) -> Network:
+        if self._network is None:
+            raise RuntimeError("the engine was closed")
+        return self._network
+
+    def _warmed(self, _network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:
+        """Return the sizes of the blank batches."""
         return batch_sizes
 
     @abstractmethod

@@ -75,7 +75,7 @@ class Network:
 
     Attributes:
         shared: all threads work on it.
-        apart: as many as threads; each is one thread's own. Where there is but one, that is ``shared``.
+        apart: each is one thread's own, up to 32 of them. Where there is but one, that is ``shared``.
     """
 
     shared: Request
@@ -106,12 +106,12 @@ class OpenVINOBackend(Engine[Network]):
     name = "openvino"
     device = "cpu"
 
-    def _warmed(self, batch_sizes: Sequence[int]) -> Iterable[int]:
-        assert self._network is not None
-        parts, most = len(self._network.apart), self._network.most
-        largest = padded(ceil(min(max(batch_sizes), most) / parts))
-        few = [size for size in SIZES if size < parts]
-        return sorted({*batch_sizes, *few, *(size * parts for size in SIZES if size <= largest)})
+    def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:
+        parts = len(network.apart)
+        largest = padded(ceil(min(max(batch_sizes), network.most) / parts))
+        shared = {padded(count): count for count in range(1, parts)}
+        apart = [size * parts for size in SIZES if size <= largest]
+        return sorted({*batch_sizes, *shared.values(), *apart})
 
     def _logits(self, network: Network, images: Pixels) -> Logits:
         most = network.most
@@ -151,9 +151,10 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
     def in_streams(count: int) -> openvino.CompiledModel:
         return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(count)})
 
-    counts = sorted({1, threads if apart else 1})
+    most = min(threads, SIZES[-1]) if apart else 1
+    counts = sorted({1, most})
     with ThreadPoolExecutor() as pool:  # each keeps one processor busy for a second
         networks = list(pool.map(in_streams, counts))
     shared = Request(networks[0], side)
-    own = [shared] if len(networks) == 1 else [Request(networks[1], side) for _ in range(threads)]
+    own = [shared] if len(networks) == 1 else [Request(networks[1], side) for _ in range(most)]
     return Network(shared, own)
