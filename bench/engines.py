@@ -10,13 +10,13 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from bench.bare import SIZES, Infer, noise
 from bench.machine import heading
 from manet.backends import Logits, load_backend
 from manet.backends.core import core
@@ -27,12 +27,8 @@ from manet.cpus import available_cpus
 from manet.preprocess import Pixels
 from manet.weights import Weights, get
 
-BATCHES = (1, 2, 4, 8, 16, 32)
 
-Infer = Callable[[Pixels], Logits]
-
-
-def ways(weights: Weights, cache: Path, threads: int) -> Mapping[str, Infer]:
+def ways(weights: Weights, cache: Path | None, threads: int) -> Mapping[str, Infer]:
     """Return what is compared, by name."""
     found: dict[str, Infer] = {}
     side = weights.preprocessing.input_size
@@ -63,10 +59,9 @@ def _compiled(weights: Weights) -> Infer:
 
 def measure(found: Mapping[str, Infer], side: int, rounds: int, seconds: float) -> Sequence[dict[str, Any]]:
     """Return, for each way and batch size, the images a second of every round and their median."""
-    rng = np.random.default_rng(0)
     rows = []
-    for batch in BATCHES:
-        images: Pixels = rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+    for batch in SIZES:
+        images = noise(batch, side)
         rates: dict[str, list[float]] = {name: [] for name in found}
         first = {name: _seconds(infer, images) for name, infer in found.items()}
         for _ in range(rounds):

@@ -11,16 +11,15 @@ import argparse
 import json
 import signal
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from bench.bare import bare
 from manet.backends import Backend, Logits, load_backend
-from manet.cpus import available_cpus
 from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
 from manet.retinaface import RetinaFaceDetector
@@ -29,8 +28,6 @@ from service.__main__ import server, settle
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-
-BARE_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class NullBackend:
@@ -73,26 +70,6 @@ class KeptOpen:
         """Leave it open for the loop that follows."""
 
 
-def bare(infer: Callable[[Pixels], Logits], side: int, seconds: float) -> dict[int, dict[str, float]]:
-    """Return what batches of each size cost without a service around them."""
-    noise = np.random.default_rng(0).integers(0, 256, (max(BARE_SIZES), side, side, 3), dtype=np.uint8)
-    found = {}
-    for size in BARE_SIZES:
-        batch, took = noise[:size], []
-        infer(batch)
-        cpu, began = time.process_time(), time.perf_counter()
-        while (now := time.perf_counter()) - began < seconds:
-            infer(batch)
-            took.append(time.perf_counter() - now)
-        spent = time.process_time() - cpu
-        found[size] = {
-            "pictures_per_second": round(size * len(took) / sum(took), 2),
-            "cpu_ms_per_picture": round(1e3 * spent / (size * len(took)), 4),
-            "median_ms": round(1e3 * float(np.median(took)), 3),
-        }
-    return found
-
-
 def thread_seconds() -> Mapping[str, float]:
     """Return the CPU time of the process's threads so far, by kind (Linux, ``/proc/PID/task/TID/schedstat``)."""
     names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
@@ -124,9 +101,8 @@ def main() -> None:
     side = weights.preprocessing.input_size
     backend: Backend = NullBackend(len(weights.classes))
     if not asked.null:
-        threads = settings.threads or available_cpus()
         engine = {"engine": settings.backend, "precision": settings.precision, "cache": settings.cache_dir}
-        backend = load_backend(weights, threads=threads, **engine)
+        backend = load_backend(weights, threads=settings.threads, **engine)
     report(backend=[backend.name, backend.precision, backend.device], side=side)
     if not asked.null:
         report(before=bare(backend.infer, side, asked.seconds))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 
+_MOST_READERS = 8
+"""More threads than this would look at pictures faster than any network here answers them."""
+
 
 def available_cpus(cgroup: Path = CGROUP) -> int:
     """Return the CPUs that the process may use, at least 1: its affinity, and the quota of its control group.
@@ -20,6 +23,11 @@ def available_cpus(cgroup: Path = CGROUP) -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return cpus if quota is None else max(1, min(cpus, ceil(quota)))
+
+
+def picture_threads() -> int:
+    """Return how many threads should decode pictures and find faces: as many as there are CPUs, up to eight."""
+    return min(available_cpus(), _MOST_READERS)
 
 
 def _quota(cgroup: Path) -> float | None:

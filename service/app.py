@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 import manet
 from manet.backends import Backend
-from manet.cpus import available_cpus
+from manet.cpus import picture_threads
 from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
 from service import contract, problems
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from service.tracing import Tracing
 
 _log = logging.getLogger("manet.app")
-
-_MOST_WORKERS = 8
 
 _DESCRIPTION = """
 Send a picture, get each face and its apparent expression with named probabilities.
@@ -186,7 +184,7 @@ def _parts(
         scheduler,
         guard=guard,
         limits=readable,
-        workers=settings.workers or min(available_cpus(), _MOST_WORKERS),
+        workers=settings.workers or picture_threads(),
         clock=clock,
         observer=observer,
     )
@@ -194,16 +192,7 @@ def _parts(
         recognizer, limits=readable, most=settings.max_explanations, clock=clock, store=settings.weights_dir
     )
     streams = Streams(most=settings.max_streams, most_each=settings.max_client_requests)
-    observer.watch("manet_streams", "Streams that are open.", lambda: float(streams.open))
-    observer.watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
-    observer.watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
-    observer.watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
-    observer.watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
-    observer.watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
-    observer.watch("manet_engine_rebuilds", "Networks built anew.", lambda: float(scheduler.rebuilt))
-    observer.watch("manet_engines_hanging", "Networks that hang, left behind.", lambda: float(scheduler.abandoned))
-    observer.watch("manet_detector_ready", "1 while faces are looked for.", lambda: float(guard.alive))
-    observer.watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
+    _watch(observer, admission, scheduler, guard, streams)
     return Parts(
         settings=settings,
         clock=clock,
@@ -215,6 +204,23 @@ def _parts(
         streams=streams,
         metrics=observer,
     )
+
+
+def _watch(
+    observer: Metrics, admission: Admission, scheduler: Scheduler, guard: DetectorGuard, streams: Streams
+) -> None:
+    """Have the metrics look at what changes by itself."""
+    watch = observer.watch
+    watch("manet_streams", "Streams that are open.", lambda: float(streams.open))
+    watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
+    watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
+    watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
+    watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
+    watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
+    watch("manet_engine_rebuilds", "Networks built anew.", lambda: float(scheduler.rebuilt))
+    watch("manet_engines_hanging", "Networks that hang, left behind.", lambda: float(scheduler.abandoned))
+    watch("manet_detector_ready", "1 while faces are looked for.", lambda: float(guard.alive))
+    watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
 
 
 def _rebuild(

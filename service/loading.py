@@ -1,6 +1,5 @@
 """Loading: the recognizer that the settings ask for."""
 
-from manet.cpus import available_cpus
 from manet.recognizer import Recognizer
 from service.settings import Settings
 
@@ -23,5 +22,5 @@ def load_recognizer(settings: Settings) -> Recognizer:
         device=settings.device,
         store=settings.weights_dir,
         cache=settings.cache_dir,
-        threads=settings.threads or available_cpus(),
+        threads=settings.threads,
     )

@@ -9,14 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from manet.cpus import available_cpus
 from manet.preprocess import Pixels
 from manet.recognizer import BATCH, FaceInput, RecognizedFace, Recognizer
 
 _GROUP_ITEMS, _GROUP_BYTES = 64, 256 * 1024 * 1024
 """A group is classified no later than this, even if its faces fill no batch: pictures without faces, large pictures."""
-
-_MOST_WORKERS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,11 +32,6 @@ class Held(Protocol):
 
 
 Waiting = TypeVar("Waiting", bound=Held)
-
-
-def workers() -> int:
-    """Return how many threads look at pictures: as many as the CPUs that the process may use, up to eight."""
-    return min(_MOST_WORKERS, available_cpus())
 
 
 def in_order(

@@ -17,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from manet.backends import Device, EngineName, PrecisionName
 from manet.bulk.drawings import Drawings
-from manet.bulk.flow import workers
 from manet.bulk.pipeline import Failure, Look, Outcome, answers
 from manet.bulk.records import name_of, picture_form
 from manet.bulk.sheet import ContactSheet
@@ -26,6 +25,7 @@ from manet.bulk.terminal import TerminalTable, printable, say, shares
 from manet.bulk.walk import Found, walk
 from manet.commands.offline import predict_on_ray
 from manet.commands.weights import Store
+from manet.cpus import picture_threads
 from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
@@ -133,7 +133,7 @@ def predict(
         for sink in sinks:
             closing.callback(sink.close)
         files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=workers())
+        outcomes = answers(files, recognizer, look, workers=picture_threads())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
             for sink in sinks:

@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from manet.bulk.flow import workers
 from manet.bulk.pipeline import Look, reason
 from manet.bulk.records import as_text
 from manet.bulk.sinks import JsonLines, Sink, check_table, table
 from manet.bulk.terminal import printable, say, shares
+from manet.cpus import picture_threads
 from manet.errors import VideoError
 from manet.pictures import PictureLimits
 from manet.recognizer import FaceMode, Recognizer
@@ -151,7 +151,7 @@ def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, lo
             closing.callback(sink.close)
         pieces = itertools.takewhile(lambda _: not stop.asked, clip.pieces())
         frame_bytes = 3 * clip.width * clip.height
-        answered = answers(pieces, recognizer, look, Tracker(), workers=workers(), frame_bytes=frame_bytes)
+        answered = answers(pieces, recognizer, look, Tracker(), workers=picture_threads(), frame_bytes=frame_bytes)
         for item in _watched(answered, clip.duration):
             if copy is not None:
                 copy.add(item)

@@ -1,0 +1,38 @@
+"""Bare: a network without a service around it, batch after batch."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from manet.backends import Logits
+from manet.preprocess import Pixels
+
+Infer = Callable[[Pixels], Logits]
+
+SIZES = (1, 2, 4, 8, 16, 32)
+"""The batch sizes that are measured."""
+
+
+def noise(count: int, side: int) -> Pixels:
+    """Return network inputs of noise, always the same, (count, side, side, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def bare(infer: Infer, side: int, seconds: float) -> dict[int, dict[str, float]]:
+    """Return what batches of each size cost."""
+    found = {}
+    for size in SIZES:
+        batch, took = noise(size, side), []
+        infer(batch)
+        cpu, began = time.process_time(), time.perf_counter()
+        while (now := time.perf_counter()) - began < seconds:
+            infer(batch)
+            took.append(time.perf_counter() - now)
+        spent = time.process_time() - cpu
+        found[size] = {
+            "pictures_per_second": round(size * len(took) / sum(took), 2),
+            "cpu_ms_per_picture": round(1e3 * spent / (size * len(took)), 4),
+            "median_ms": round(1e3 * float(np.median(took)), 3),
+        }
+    return found
