@@ -119,20 +119,19 @@ BODIES = {
     "the picture itself": ("image/png", RED_FACE, 400, "malformed-request", "not multipart/form-data"),
     "json": ("application/json", b'{"image": ""}', 400, "malformed-request", "not multipart/form-data"),
     "no boundary": ("multipart/form-data", GOOD, 400, "malformed-request", "boundary"),
-    "an empty boundary": ("multipart/form-data; boundary=", GOOD, 400, "malformed-request", "Invalid multipart"),
-    "another boundary": ("multipart/form-data; boundary=y", GOOD, 400, "malformed-request", "Invalid multipart"),
-    "a charset that is none": (f"{FORM}; charset=undefined", GOOD, 400, "malformed-request", "charset"),
-    "a charset with a null in its name": (f"{FORM}; charset=a\0", GOOD, 400, "malformed-request", "charset"),
+    "an empty boundary": ("multipart/form-data; boundary=", GOOD, 400, "malformed-request", "names no boundary"),
+    "another boundary": ("multipart/form-data; boundary=y", GOOD, 400, "malformed-request", "does not hold"),
+    "a boundary of 300 bytes": (f"{FORM[:-1]}{'x' * 300}", GOOD, 400, "malformed-request", "too long"),
     "another field": (FORM, form(part("picture")), 422, "invalid-parameter", "'image', found 0"),
     "text in the field": (FORM, form(part("image", b"text", file=False)), 415, "unsupported-picture", FORMATS),
     "two pictures": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
     "a part without a name": (FORM, form(b"X: y\r\n\r\nz"), 400, "malformed-request", "name"),
     "a part without an end": (FORM, form(part("image"), end=b"")[:-2], 400, "malformed-request", "no end"),
-    "no line between head and data": (FORM, b"--x\r\nX\r\n--x--", 400, "malformed-request", "Invalid multipart"),
-    "1,000 files": (FORM, form(*[part("image")] * 1000), 400, "malformed-request", "Too many files"),
-    "1,000 other files": (FORM, form(*[part("other")] * 1000), 400, "malformed-request", "Too many files"),
-    "1,000 fields": (FORM, form(*[part("a", b"b", file=False)] * 1000), 400, "malformed-request", "Too many fields"),
-    "a field of 2 MB": (FORM, form(part("a", bytes(2_000_000), file=False)), 400, "malformed-request", "1024KB"),
+    "no line between head and data": (FORM, b"--x\r\nX\r\n--x--", 400, "malformed-request", "does not hold"),
+    "1,000 files": (FORM, form(*[part("image")] * 1000), 400, "malformed-request", "too many files"),
+    "1,000 other files": (FORM, form(*[part("other")] * 1000), 400, "malformed-request", "too many files"),
+    "1,000 fields": (FORM, form(*[part("a", b"b", file=False)] * 1000), 400, "malformed-request", "too many fields"),
+    "a field of 2 MB": (FORM, form(part("a", bytes(2_000_000), file=False)), 400, "malformed-request", "1048576 bytes"),
 }
 
 
@@ -222,6 +221,15 @@ async def test_the_smallest_and_the_thinnest_pictures_are_pictures(size: tuple[i
 
 
 @pytest.mark.skipif(not features.check("webp"), reason="this Pillow writes no WebP")
+@pytest.mark.parametrize("charset", ["undefined", "a\0", "utf-16"])
+async def test_a_charset_makes_no_difference(charset: str) -> None:
+    kind = {"content-type": f"{FORM}; charset={charset}"}
+    async with running(make_app()) as client:
+        answer = await client.post("/predict", content=GOOD, headers=kind)
+
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("format", ["WEBP", "PNG"])
 async def test_of_an_animation_the_first_frame_is_looked_at(format: str) -> None:
     moving = encode(ANIMATION[0], format, save_all=True, append_images=ANIMATION[1:], lossless=True)

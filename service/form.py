@@ -1,0 +1,130 @@
+"""Form: the pictures in a multipart form (RFC 7578), taken out of its bytes as they arrive and held in memory only."""
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.errors import MalformedRequest
+
+MEDIA_TYPE = "multipart/form-data"
+OTHER_PARTS = 7
+"""Files beside the pictures, and texts, that are read before a form is refused."""
+
+_LONGEST_TEXT = 1024 * 1024
+
+
+class PictureForm:
+    """Keeps the pictures and nothing else.
+
+    What stands in the pictures' field is a picture also where no file name says so, which some clients leave out. A
+    charset makes no difference, as fields are told apart by the bytes of their names.
+
+    Args:
+        content_type: of the request.
+        field: the form field that carries the pictures.
+        most: pictures that are expected, at most; more are read only to count them, and not all of them.
+
+    Raises:
+        MalformedRequest: if it is no multipart form, or without a boundary that parts it.
+    """
+
+    def __init__(self, content_type: str, field: str, *, most: int) -> None:
+        media_type, options = parse_options_header(content_type)
+        if media_type != MEDIA_TYPE.encode():
+            raise MalformedRequest(f"the body is not {MEDIA_TYPE}")
+        if not (boundary := options.get(b"boundary")):
+            raise MalformedRequest("the content type names no boundary between the parts of the form")
+        self._field = field.encode()
+        self._files_left = most + OTHER_PARTS
+        self._texts_left = OTHER_PARTS
+        self._text_left = _LONGEST_TEXT
+        self._pictures: list[bytes] = []
+        self._pieces: list[bytes] | None = None  # of the picture that is arriving
+        self._is_file = False
+        self._name = self._value = self._disposition = b""
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_part_begin,
+                    "on_header_field": self._on_header_name,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_part_data,
+                    "on_part_end": self._on_part_end,
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError as error:
+            raise MalformedRequest("the boundary between the parts of the form is too long") from error
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes of the body.
+
+        Raises:
+            MalformedRequest: if they do not go on with the form, or it has too many parts or too long a text.
+        """
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise MalformedRequest("the body does not hold the multipart form that it should") from error
+
+    def finish(self) -> list[bytes]:
+        """Return the pictures, in their order.
+
+        Raises:
+            MalformedRequest: if the form has not ended.
+        """
+        if not self._ended:
+            raise MalformedRequest("the form has no end")
+        return self._pictures
+
+    # -- what the parser calls
+
+    def _on_part_begin(self) -> None:
+        self._disposition = b""
+
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name")
+        if name is None:
+            raise MalformedRequest("a part of the form has no name")
+        self._pieces = [] if name == self._field else None
+        self._is_file = self._pieces is not None or b"filename" in options
+        if self._is_file:
+            self._files_left -= 1
+        else:
+            self._texts_left -= 1
+            self._text_left = _LONGEST_TEXT
+        if self._files_left < 0:
+            raise MalformedRequest("the form has too many files")
+        if self._texts_left < 0:
+            raise MalformedRequest("the form has too many fields of text")
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._pieces is not None:
+            self._pieces.append(data[start:end])
+        elif not self._is_file:
+            self._text_left -= end - start
+            if self._text_left < 0:
+                raise MalformedRequest(f"a text in the form has more than {_LONGEST_TEXT} bytes")
+
+    def _on_part_end(self) -> None:
+        if self._pieces is not None:
+            self._pictures.append(b"".join(self._pieces))
+            self._pieces = None
+
+    def _on_end(self) -> None:
+        self._ended = True
