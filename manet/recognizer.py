@@ -4,6 +4,7 @@ Its three steps can also be taken apart, as the service does: ``find`` before th
 ``read`` after it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +141,12 @@ class Recognizer:
 
     def read(self, face: FaceInput, logits: npt.NDArray[np.float32]) -> RecognizedFace:
         """Return what the fused logits of one face, (classes,), say: calibrated probabilities by name."""
-        scaled = logits.astype(np.float64) / self.weights.temperature
-        odds = np.exp(scaled - scaled.max())
-        named = dict(zip(self.weights.classes, (odds / odds.sum()).tolist(), strict=True))
+        # For so few numbers plain floats take a fifth of NumPy's time.
+        scaled = [value / self.weights.temperature for value in logits.tolist()]
+        largest = max(scaled)
+        odds = [math.exp(value - largest) for value in scaled]
+        whole = sum(odds)
+        named = {name: share / whole for name, share in zip(self.weights.classes, odds, strict=True)}
         return RecognizedFace(face.face, MappingProxyType(named))
 
     def recognize(

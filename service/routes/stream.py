@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, WebSocket
 from manet.tracking import Tracker, TrackingRules
 from service.errors import Overloaded
 from service.limits import GATE, client_of
-from service.parts import Parts
+from service.parts import Parts, parts_of
 from service.streams import DRAINING, FULL, NOT_READY, Close, Session
 
 router = APIRouter()
@@ -34,7 +34,7 @@ async def stream(
     half_life: Annotated[float, Query(ge=0, le=60)] = TrackingRules().half_life,
 ) -> None:
     """Answer the newest frame of a client until it leaves."""
-    parts: Parts = websocket.app.state.parts
+    parts = parts_of(websocket)
     if not is_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), parts.settings.cors_origins):
         await websocket.close()  # before it is accepted: the handshake is answered with 403
         return

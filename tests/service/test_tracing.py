@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,6 +24,7 @@ from service import settings
 from service.settings import Settings
 from service.tracing import Tracing
 from tests.service.fakes import NO_FACE, RED_FACE, SIDE, WEIGHTS, FakeBackend, encode, make_app, paint, post, running
+from tests.service.live import live
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +209,18 @@ def test_it_is_off_by_default_and_then_not_even_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_framework_tells_no_collector_of_its_own_accord(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.removesuffix("/v1/traces"))
+    with live(make_app()) as served:
+        answer = httpx.post(f"{served.address}/predict", params={"max_faces": "a secret"}, files={"image": RED_FACE})
+
+    assert answer.status_code == 422
+    assert collector.bodies == []
 
 
 def test_without_the_extra_the_setting_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
