@@ -14,6 +14,7 @@ from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.detection import DetectorGuard
 from service.errors import DeadlineExceeded
+from service.rounds import Rounds
 from service.workers import Workers
 
 
@@ -58,6 +59,10 @@ _SMALL = PictureLimits(max_bytes=64 * 1024, max_pixels=256 * 256)
 and longer where the two compete for the interpreter."""
 
 
+_ROUND = 0.002
+"""Seconds of small crops in a round of the loop: a refusal then waits no longer, even behind a hundred of them."""
+
+
 class Client:
     """Whoever sent a request: its pictures share one lane of the queue, and no more workers than there are.
 
@@ -100,7 +105,7 @@ class Predictor:
         self._small = PictureLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
         )
-        self._round = asyncio.Lock()
+        self._rounds = Rounds(_ROUND, clock)
         self._worker_count = workers
         self._workers = Workers(workers, "picture")
         self._clock = clock
@@ -126,9 +131,7 @@ class Predictor:
         began = self._clock.now()
         seen = None
         if faces == "whole":
-            async with self._round:  # one a round of the loop, so that a refusal never waits behind a hundred crops
-                seen = self._glance(data)
-                await asyncio.sleep(0)
+            seen = await self._rounds.run(partial(self._glance, data))
         if seen is None:
             async with client.turns:
                 began = self._clock.now()

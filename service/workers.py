@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_Call = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]
+Call = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]
 
 
 class Workers:
@@ -25,7 +25,7 @@ class Workers:
     """
 
     def __init__(self, count: int, name: str) -> None:
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
         names = (f"{name}-{number}" for number in range(count))
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
         for thread in self._threads:
@@ -52,7 +52,7 @@ class Workers:
         while (task := self._calls.get()) is not None:
             loop, outcome, call = task
             if not outcome.cancelled():
-                settle = _attempt(call, outcome)
+                settle = attempt(call, outcome)
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went whoever waited
                     loop.call_soon_threadsafe(settle)
                 del settle
@@ -60,7 +60,7 @@ class Workers:
             del task, loop, outcome, call
 
 
-def _attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], None]:
+def attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], None]:
     """Make a call, and return what tells its outcome to whoever still waits."""
     try:
         result = call()
