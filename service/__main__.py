@@ -1,10 +1,13 @@
 """``manet-serve``: the service as a process."""
 
+import asyncio
 import gc
 import logging
 import os
+import socket
 import sys
 import warnings
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from types import FrameType
@@ -23,6 +26,10 @@ from service.loading import load_recognizer
 from service.settings import Settings
 from service.wire import bounded
 
+LISTENERS = 8
+"""Connections that are taken in a round of the loop: libuv takes one from each listener (its pull request 3696), and
+under full load, when rounds are long, new clients would stand in the kernel's line and not even hear of a refusal."""
+
 
 class Server(uvicorn.Server):
     """Uvicorn, with what a stop needs: not ready from the signal on, status 0 in the end, and an end without a signal.
@@ -34,6 +41,17 @@ class Server(uvicorn.Server):
     """
 
     lost = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, several times on each socket."""
+        await super().startup(sockets)
+        loop, config = asyncio.get_running_loop(), self.config
+        state = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        connected: Callable[[], asyncio.Protocol] = partial(config.http_protocol_class, **state)
+        for listening in [found.fileno() for server in self.servers for found in server.sockets]:
+            for _ in range(LISTENERS - 1):
+                again = socket.socket(fileno=os.dup(listening))
+                self.servers.append(await loop.create_server(connected, sock=again, backlog=config.backlog))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop: refuse what is new, finish what was let in. A second signal does not wait."""
