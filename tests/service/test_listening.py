@@ -4,10 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
-
-import pytest
 
 from service.__main__ import LISTENERS, Server, server
 from service.settings import Settings
@@ -31,25 +28,25 @@ def _serving() -> Iterator[Server]:
     assert not thread.is_alive(), "the server did not stop"
 
 
-@pytest.mark.filterwarnings("default::ResourceWarning")
 def test_many_clients_that_come_at_once_are_taken_in_few_rounds() -> None:
     with _serving() as serving, contextlib.ExitStack() as clients:
         port = serving.servers[0].sockets[0].getsockname()[1]
         loop, connected = serving.servers[0].get_loop(), list[int]()
-        come = threading.Event()
+        held, come = threading.Event(), threading.Event()
 
         async def watch() -> None:
-            assert come.wait(20)  # the loop is held meanwhile
+            held.set()
+            assert come.wait(20)
             while not connected or connected[-1] < CLIENTS:
                 await asyncio.sleep(0)
                 connected.append(len(serving.server_state.connections))
 
         watching = asyncio.run_coroutine_threadsafe(watch(), loop)
-        time.sleep(0.05)
+        assert held.wait(20)
         for _ in range(CLIENTS):
             clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
         come.set()
         watching.result(20)
 
-    taking = [count for count in connected if count > 0]
-    assert len(taking) <= CLIENTS / LISTENERS + 2
+    rounds = sum(count > 0 for count in connected)
+    assert rounds <= CLIENTS / LISTENERS + 2

@@ -73,7 +73,7 @@ async def test_a_form_without_the_picture_with_two_or_with_too_many_parts() -> N
         two = [("image", RED_FACE), ("image", RED_FACE)]
         check(await client.post("/predict", files=two), 422, "invalid-parameter", "found 2")
         many = [("image", RED_FACE)] * 1000
-        check(await client.post("/predict", files=many), 400, "malformed-request", "Too many files")
+        check(await client.post("/predict", files=many), 400, "malformed-request", "too many files")
 
 
 async def test_parameters_out_of_range() -> None:

@@ -18,7 +18,7 @@ RED_AND_BLUE = np.stack([np.full((SIDE, SIDE, 3), colour, np.uint8) for colour i
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[triton.InferenceServerClient]:
-    with serving(0.0) as service, triton.InferenceServerClient(f"127.0.0.1:{service.port}") as connected:
+    with serving(held=False) as service, triton.InferenceServerClient(f"127.0.0.1:{service.port}") as connected:
         yield connected
 
 
