@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -30,6 +29,10 @@ import uvloop
 from bench.wire import LOST, Exchange, Pool
 
 MOST_CONNECTIONS = 1024
+
+PAUSE = 0.05
+"""Seconds after which a client whose request was lost sends the next one; at once, it would do nothing else if the
+server were gone."""
 
 Clock = Callable[[], float]
 
@@ -73,8 +76,8 @@ class _Run:
         """Seconds since the start."""
         return self._clock() - self._began
 
-    def request(self, intended: float, then: Callable[[], None] = lambda: None) -> None:
-        """Send the next request, and do ``then`` when it is answered."""
+    def request(self, intended: float, then: Callable[[int], None] = lambda _: None) -> None:
+        """Send the next request, and do ``then`` with the status when it is answered."""
         samples, place = self._samples, len(self._samples.intended)
         samples.intended.append(intended)
         samples.sent.append(intended)
@@ -88,7 +91,7 @@ class _Run:
         def answered(status: int) -> None:
             samples.answered[place], samples.status[place] = self.now, status
             self._unanswered -= 1
-            then()
+            then(status)
             if not self._unanswered:
                 self._all_answered.set()
 
@@ -163,7 +166,10 @@ async def closed_loop(
 
     def send_next() -> None:
         if (now := run.now) < seconds:
-            run.request(now, then=partial(loop.call_soon, send_next))
+            run.request(now, then=go_on)
+
+    def go_on(status: int) -> None:
+        loop.call_later(PAUSE if status == LOST else 0, send_next)
 
     for _ in range(clients):
         send_next()

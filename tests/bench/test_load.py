@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from bench.load import Samples, arrivals, closed_loop, open_loop
+from bench.load import PAUSE, Samples, arrivals, closed_loop, open_loop
 from bench.wire import Pool, post_form
 
 REQUEST = post_form("/predict", "image", b"jpeg")
@@ -139,6 +139,17 @@ def test_a_closed_loop_has_as_many_requests_on_their_way_as_clients() -> None:
     assert waiting == 3
     assert len(samples.status) > 10
     assert set(samples.status) == {200}
+
+
+def test_clients_whose_server_is_gone_try_again_only_now_and_then() -> None:
+    async def run() -> Samples:
+        async with pool(Server()) as connections:
+            pass
+        return await closed_loop(connections, [REQUEST], 3, seconds=0.3, patience=1, clock=time.perf_counter)
+
+    samples = asyncio.run(run())
+    assert set(samples.status) == {0}
+    assert 3 < len(samples.status) <= 3 * (0.3 / PAUSE + 1)
 
 
 def test_arrivals_are_a_poisson_process_and_the_seed_repeats_them() -> None:
