@@ -128,7 +128,7 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r
 def test_who_hangs_up_costs_the_network_nothing() -> None:
     with serving(held=True) as service, ThreadPoolExecutor(1) as clients:
         first = clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
-        service.wait_for("manet_pictures_in_work", 1)
+        service.wait_for("manet_queue_seconds_count", 1)  # it is in the network, and no other can be
         with socket.create_connection(("127.0.0.1", service.port)) as leaving:
             leaving.sendall(_upload(b"", len(FORM)) + b"\r\n" + FORM)
             service.wait_for("manet_queue_depth", 1)
