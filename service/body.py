@@ -1,13 +1,10 @@
 """Body: what a request carries, read whole into memory, bounded in size and time, and unpacked on the way."""
 
-import asyncio
-
 from starlette.requests import Request
 
 from service.admission import Upload
 from service.compression import PLAIN, Unpacker, coding_of
-from service.errors import UploadTimedOut
-from service.upload import largest_size
+from service.upload import largest_size, receive
 
 
 def size_in_memory(request: Request, limit: int) -> int:
@@ -39,11 +36,10 @@ async def read_body(request: Request, upload: Upload, *, limit: int, seconds: fl
         UploadTimedOut: if it did not arrive in time.
     """
     unpacker = Unpacker(coding_of(request.headers.get("content-encoding", "")), limit)
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                unpacker.add(chunk)
-                upload.add(len(unpacker.content) - upload.size)
-    except TimeoutError:
-        raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
+
+    def take(chunk: bytes) -> None:
+        unpacker.add(chunk)
+        upload.add(len(unpacker.content) - upload.size)
+
+    await receive(request, take, seconds)
     return unpacker.finish()

@@ -15,8 +15,7 @@ _LONGEST_TEXT = 1024 * 1024
 class PictureForm:
     """Keeps the pictures and nothing else.
 
-    What stands in the pictures' field is a picture also where no file name says so, which some clients leave out. A
-    charset makes no difference, as fields are told apart by the bytes of their names.
+    What stands in the pictures' field is a picture also where no file name says so, which some clients leave out.
 
     Args:
         content_type: of the request.
@@ -24,7 +23,7 @@ class PictureForm:
         most: pictures that are expected, at most; more are read only to count them, and not all of them.
 
     Raises:
-        MalformedRequest: if it is no multipart form, or without a boundary that parts it.
+        MalformedRequest: if it is no multipart form, without a boundary that parts it, or in a charset without letters.
     """
 
     def __init__(self, content_type: str, field: str, *, most: int) -> None:
@@ -33,8 +32,8 @@ class PictureForm:
             raise MalformedRequest(f"the body is not {MEDIA_TYPE}")
         if not (boundary := options.get(b"boundary")):
             raise MalformedRequest("the content type names no boundary between the parts of the form")
-        self._field = field.encode()
-        self._files_left = most + OTHER_PARTS
+        self._field = _encoded(field, options.get(b"charset", b"utf-8").decode("latin-1"))
+        self._most_files = self._files_left = most + OTHER_PARTS
         self._texts_left = OTHER_PARTS
         self._text_left = _LONGEST_TEXT
         self._pictures: list[bytes] = []
@@ -109,9 +108,9 @@ class PictureForm:
             self._texts_left -= 1
             self._text_left = _LONGEST_TEXT
         if self._files_left < 0:
-            raise MalformedRequest("the form has too many files")
+            raise MalformedRequest(f"the form has too many files: at most {self._most_files} are read")
         if self._texts_left < 0:
-            raise MalformedRequest("the form has too many fields of text")
+            raise MalformedRequest(f"the form has too many fields of text: at most {OTHER_PARTS} are read")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._pieces is not None:
@@ -128,3 +127,17 @@ class PictureForm:
 
     def _on_end(self) -> None:
         self._ended = True
+
+
+def _encoded(field: str, charset: str) -> bytes:
+    """Return the name of a field as a form in that charset has it; one that Python does not know is taken for ASCII.
+
+    Raises:
+        MalformedRequest: if nothing can be written in it.
+    """
+    try:
+        return field.encode(charset)
+    except LookupError:
+        return field.encode()
+    except ValueError:  # UnicodeError, and what the lookup has to say of a name with a null in it
+        raise MalformedRequest("the form is not in the charset that it names") from None

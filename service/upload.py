@@ -1,6 +1,7 @@
 """Upload: pictures in a request's form, received within bounds of size and time."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.requests import Request
 
@@ -21,6 +22,21 @@ def largest_size(request: Request, limit: int) -> int:
     if int(stated) > limit:
         raise PayloadTooLarge(f"the body has {int(stated)} bytes; at most {limit} are read")
     return int(stated)
+
+
+async def receive(request: Request, take: Callable[[bytes], None], seconds: float) -> None:
+    """Hand a request's body to ``take``, piece by piece as it arrives.
+
+    Raises:
+        ClientDisconnect: if the client hung up.
+        UploadTimedOut: if it did not arrive in so many seconds.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                take(chunk)
+    except TimeoutError:
+        raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
 
 
 async def read_pictures(
@@ -45,15 +61,14 @@ async def read_pictures(
         UploadTimedOut: if it did not arrive in time.
     """
     form = PictureForm(request.headers.get("content-type", ""), field, most=most)
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                if upload.size + len(chunk) > limit:
-                    raise PayloadTooLarge(f"the body has more than {limit} bytes")
-                upload.add(len(chunk))
-                form.write(chunk)
-    except TimeoutError:
-        raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
+
+    def take(chunk: bytes) -> None:
+        if upload.size + len(chunk) > limit:
+            raise PayloadTooLarge(f"the body has more than {limit} bytes")
+        upload.add(len(chunk))
+        form.write(chunk)
+
+    await receive(request, take, seconds)
     pictures = form.finish()
     if not 1 <= len(pictures) <= most:
         expected = "one file" if most == 1 else f"1 to {most} files"

@@ -111,16 +111,7 @@ def predict(
             gpus=gpus,
         )
         return
-    try:
-        if out is not None:
-            check_table(out)
-        pictures: list[ContactSheet | Drawings] = []
-        if sheet is not None:
-            pictures.append(ContactSheet(sheet))
-        if draw is not None:
-            pictures.append(Drawings(paths, draw))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    pictures = _pictures(paths, out, sheet, draw)
     recognizer = _recognizer(weights, backend, precision, device, store)
     look = Look(faces=faces, max_faces=max_faces, keep_image=bool(pictures), limits=PictureLimits())
     stop, tally = Stop(), _Tally()
@@ -143,6 +134,24 @@ def predict(
         raise typer.Exit(INTERRUPTED)
     if tally.failed or not tally.pictures:
         raise typer.Exit(1)
+
+
+def _pictures(
+    paths: list[Path], out: Path | None, sheet: Path | None, draw: Path | None
+) -> list[ContactSheet | Drawings]:
+    """Return what pictures are written to, when every target was found to be one.
+
+    Raises:
+        typer.BadParameter: if one is not.
+    """
+    try:
+        if out is not None:
+            check_table(out)
+        sheets = [] if sheet is None else [ContactSheet(sheet)]
+        drawings = [] if draw is None else [Drawings(paths, draw)]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return [*sheets, *drawings]
 
 
 def _recognizer(

@@ -66,11 +66,7 @@ Most = Annotated[
         errors.DeadlineExceeded,
     ),
 )
-async def predict(
-    request: Request,
-    faces: Mode = "detect",
-    max_faces: Most = None,
-) -> Response:
+async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
     """Find the faces in a picture and name the apparent expression of each, with a probability for every class.
 
     The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)

@@ -56,19 +56,26 @@ class Live:
 
 
 @contextlib.contextmanager
-def live(app: FastAPI, wire: WireBounds | None = None) -> Iterator[Live]:
-    """Serve an application on a free port while inside."""
-    http = bounded(app.state.parts.metrics, wire)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
+def running_in_a_thread(server: uvicorn.Server) -> Iterator[None]:
+    """Let a server serve while inside."""
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         until(lambda: server.started)
-        yield Live(app, server)
+        yield
     finally:
         server.should_exit = True
         thread.join(20)
     assert not thread.is_alive(), "the server did not stop"
+
+
+@contextlib.contextmanager
+def live(app: FastAPI, wire: WireBounds | None = None) -> Iterator[Live]:
+    """Serve an application on a free port while inside."""
+    http = bounded(app.state.parts.metrics, wire)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
+    with running_in_a_thread(server):
+        yield Live(app, server)
 
 
 def until(reached: Callable[[], bool], seconds: float = 20) -> None:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.service.fakes import RED_FACE
+from tests.service.live import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,21 +100,19 @@ def test_sigterm_loses_nothing_that_was_accepted() -> None:
         ]
         service.wait_for("manet_pictures_in_work", 12)
         service.process.send_signal(signal.SIGTERM)
-        _wait_until_closed(service.port)
+        until(lambda: not _listens(service.port))
         service.let_go()
 
         assert [answer.result().status_code for answer in answers] == [200] * 12
         assert service.process.wait(timeout=15) == 0
 
 
-def _wait_until_closed(port: int) -> None:
-    """Return when nothing listens any more."""
-    end = time.monotonic() + 20
-    with contextlib.suppress(ConnectionRefusedError):
-        while True:
-            socket.create_connection(("127.0.0.1", port)).close()
-            assert time.monotonic() < end, "the service does not stop listening"
-            time.sleep(0.01)
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def _upload(head: bytes, length: int) -> bytes:
