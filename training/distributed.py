@@ -43,9 +43,13 @@ class World:
         """Return the sums of the processes' numbers."""
         if self.size == 1:
             return numbers
-        sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        dist.all_reduce(sums)
-        return tuple(sums.tolist())
+        return tuple(self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist())
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Return the sum of the processes' tensors, made in place."""
+        if self.size > 1:
+            dist.all_reduce(numbers)
+        return numbers
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the network with its gradients averaged and its BatchNorm statistics taken over all processes.

@@ -7,9 +7,9 @@ import numpy as np
 from manet.backends.exports import converted
 from manet.backends.int8 import calibrate
 from manet.files import sha256_of, write_whole
+from manet.preprocess import network_input
 from manet.weights import Weights
 from training.datasets.expression_set import ExpressionSet
-from training.transforms import Samples
 
 
 def calibrate_weights(weights: Weights, data: ExpressionSet, pictures: int, seed: int, out: Path) -> str:
@@ -25,9 +25,8 @@ def calibrate_weights(weights: Weights, data: ExpressionSet, pictures: int, seed
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
     """
-    samples = Samples(data, weights.preprocessing)
     chosen = np.random.default_rng(seed).permutation(len(data))[:pictures].tolist()
-    inputs = [samples[place][0].permute(1, 2, 0).contiguous().numpy() for place in chosen]  # (S, S, 3) each
+    inputs = [network_input(data.read(place), weights.preprocessing) for place in chosen]  # (S, S, 3) each
     calibration = calibrate(converted(weights, None), inputs)
     write_whole(out, calibration.save)
     return sha256_of(out)

@@ -2,31 +2,34 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
-from manet.model import MANet, fuse
+from manet.model import BranchLogits, MANet, fuse
+from manet.preprocess import Preprocessing
 from manet.tensors import normalised
 from training import evaluate
+from training.augment import Batch, Draws, augment
 from training.convolution import speed_up_tiny_maps
+from training.cuda_graphs import GraphedNetwork
 from training.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
-from training.loss import branch_loss
+from training.loss import adjusted, branch_loss
 from training.recipe import LEAST_BATCH, Precision, Recipe
 from training.schedule import learning_rate
-from training.transforms import Samples, epoch_order
+from training.transforms import Draw, Reader, Samples, epoch_order, seed_of
 
 _DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 )
+
+EVALUATION_BATCH = 256
+"""Images that are evaluated at once."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,16 @@ class EpochResult:
 
 @dataclass
 class _Totals:
-    """What an epoch has added up so far."""
+    """What an epoch has added up so far; the loss and the right answers stay on the device until someone asks."""
 
-    loss: float = 0.0
-    right: int = 0
+    loss: float | Tensor = 0.0
+    right: float | Tensor = 0
     seen: int = 0
     seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return plain numbers."""
+        return {"loss": float(self.loss), "right": float(self.right), "seen": self.seen, "seconds": self.seconds}
 
 
 class Trainer:
@@ -86,7 +93,7 @@ class Trainer:
         world: where the network runs, and beside which others.
         start: parameters to begin from, under all the network's keys; None draws them from the recipe's seed.
         clock: seconds, monotonic.
-        workers: processes that read and augment pictures; 0 does it between steps.
+        workers: processes that read images; 0 reads them between steps.
 
     Raises:
         DatasetError: if there are fewer training pictures than a batch holds.
@@ -120,6 +127,9 @@ class Trainer:
             speed_up_tiny_maps(self.model)
         self.average = self._average()
         self._network = world.wrap(self.model)
+        # Graphs hold one shape of input, and no other process's gradients.
+        if self.device.type == "cuda" and world.size == recipe.accumulate == 1 and recipe.last_batch == "drop":
+            self._network = GraphedNetwork(self.model, _DTYPES[recipe.precision])
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
             lr=0.0,  # set at each step from the recipe's schedule
@@ -129,6 +139,9 @@ class Trainer:
         )
         # Only float16 has too little range for gradients; for the others the scaler does nothing.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
+        self._log_prior = torch.from_numpy(train.targets.mean(axis=0)).clamp(min=1e-6).log().to(self.device)
+        self._evaluated = self._reader(valid, recipe.preprocessing())
+        self._readers: dict[int, Reader] = {}
         self.epoch, self.step = 0, 0
         self._totals = _Totals()
 
@@ -147,8 +160,11 @@ class Trainer:
         """Whether every epoch is done."""
         return self.epoch >= self.recipe.epochs
 
-    def steps(self) -> Iterator[float]:
-        """Run the rest of the current epoch, yielding the loss after each step; stop iterating at any point."""
+    def steps(self) -> Iterator[Tensor]:
+        """Run the rest of the current epoch, yielding the loss of each step, a scalar on the device; stop at any point.
+
+        Nothing here waits for the device; whoever reads the loss does.
+        """
         self._network.train()
         started = self.clock() - self._totals.seconds
         for images, targets in self._batches():
@@ -173,8 +189,8 @@ class Trainer:
             else EpochResult(
                 epoch=self.epoch,
                 learning_rate=self.optimiser.param_groups[0]["lr"],
-                train_loss=totals.loss / totals.seen,
-                train_accuracy=100 * totals.right / totals.seen,
+                train_loss=float(totals.loss) / totals.seen,
+                train_accuracy=100 * float(totals.right) / totals.seen,
                 found=found,
                 seconds=totals.seconds,
             )
@@ -182,18 +198,16 @@ class Trainer:
         self.epoch, self.step, self._totals = self.epoch + 1, 0, _Totals()
         return result
 
-    def judge(self, pictures: ExpressionSet) -> evaluate.Evaluation:
-        """Evaluate the averaged weights on pictures, at the recipe's final input size."""
-        network = self.best_weights().eval()
-        spec = self.recipe.preprocessing()
-
-        @torch.inference_mode()
-        def classify(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-            x = normalised(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), spec)
-            fused = fuse(network(x), self.recipe.fusion_weight)  # (N, classes)
-            return fused.float().cpu().numpy()
-
-        return evaluate.score(pictures, evaluate.run(pictures, spec, classify))
+    @torch.inference_mode()
+    def judge(self, images: ExpressionSet) -> evaluate.Evaluation:
+        """Evaluate the averaged weights on images, at the recipe's final input size."""
+        network, spec = self.best_weights().eval(), self.recipe.preprocessing()
+        reader = self._evaluated if images is self.valid else self._reader(images, spec)
+        fused = [
+            fuse(network(self._normalised(inputs)), self.recipe.fusion_weight).float().cpu()  # (N, classes)
+            for inputs, _ in reader.read(evaluate.in_order(len(images), EVALUATION_BATCH))
+        ]
+        return evaluate.score(images, torch.cat(fused).numpy())
 
     def best_weights(self) -> nn.Module:
         """Return the network that is judged and kept: the average where the recipe has one."""
@@ -208,7 +222,7 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "totals": asdict(self._totals),
+            "totals": self._totals.as_dict(),
             "random": torch.get_rng_state(),
         }
 
@@ -229,55 +243,71 @@ class Trainer:
         average = get_ema_multi_avg_fn(self.recipe.averaging.decay)  # type: ignore[no-untyped-call]
         return AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
-    def _batches(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        recipe = self.recipe
-        samples = Samples(
-            self.train, recipe.preprocessing(self.epoch), recipe.augment, seed=recipe.seed, epoch=self.epoch
-        )
-        order = epoch_order(self.train.labels, recipe.seed, self.epoch, class_balance=recipe.class_balance)
-        size = recipe.batch_size
-        batches = [self.world.share(order[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
-        pin = self.device.type == "cuda"
-        return DataLoader(samples, batch_sampler=batches, num_workers=self._workers, pin_memory=pin)
+    def _reader(self, images: ExpressionSet, spec: Preprocessing, crop_area: float | None = None) -> Reader:
+        samples = Samples(images, spec, crop_area=crop_area, seed=self.recipe.seed)
+        return Reader(samples, device=self.device, workers=self._workers)
 
-    def _take_step(self, images: Tensor, targets: Tensor) -> tuple[float, int, int]:
-        """Return the step's loss, how many pictures the network answered with their label, and of how many."""
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what is left of the epoch: this process's inputs, uint8 (N, C, S, S), and targets, (N, classes)."""
+        recipe = self.recipe
+        spec = recipe.preprocessing(self.epoch)
+        if spec.input_size not in self._readers:  # one at a time: each may hold processes and memory
+            self._readers = {spec.input_size: self._reader(self.train, spec, recipe.augment.crop_area)}
+        order = epoch_order(self.train.labels, recipe.seed, self.epoch, class_balance=recipe.class_balance)
+        draws = [Draw(index, position, self.epoch) for position, index in enumerate(order)]
+        size = recipe.batch_size
+        batches = [self.world.share(draws[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
+        return self._readers[spec.input_size].read(batches)
+
+    def _augmented(self, images: Tensor, targets: Tensor, step_size: int) -> Batch:
+        """Return this process's part of a step with the recipe's random changes, on the device."""
+        seed = seed_of(self.recipe.seed, self.epoch, self.step)
+        draws = Draws(seed, step_size, slice(self.world.rank, None, self.world.size), self.device)
+        batch = Batch(images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True))
+        return augment(batch, self.recipe.augment, draws)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Return inputs (N, C, S, S), 0..255, as the network takes them, float32 (N, 3, S, S)."""
+        return normalised(images.to(self.device, non_blocking=True).expand(-1, 3, -1, -1), self.recipe.preprocessing())
+
+    def _take_step(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Return the step's loss, how many images the network answered with their label, and of how many."""
         recipe = self.recipe
         rate = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         (seen,) = self.world.total(len(images))
+        images, targets = self._augmented(images, targets, int(seen))
         parts = min(recipe.accumulate, int(seen) // self.world.size)  # the same in every process, and none is empty
-        loss, right = 0.0, 0.0
+        sums = torch.zeros(2, device=self.device)
         for part, (x, y) in enumerate(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
             with self.world.together(self._network, part == parts):
-                more, answered = self._learn(x, y, seen)
-            loss, right = loss + more, right + answered
+                sums += self._learn(x, y, seen)
         self._scaler.step(self.optimiser)
         self._scaler.update()
         if self.average is not None and recipe.averaging and (self.steps_done + 1) % recipe.averaging.every == 0:
             self.average.update_parameters(self.model)
-        loss, right = self.world.total(loss, right)
-        return loss, int(right), int(seen)
+        loss, right = self.world.sum(sums)
+        return loss, right, int(seen)
 
-    def _learn(self, images: Tensor, targets: Tensor, step_size: float) -> tuple[float, int]:
-        """Add the gradients of a part of a step; return its share of the step's loss, and how many answers were right.
+    def _learn(self, images: Tensor, targets: Tensor, step_size: float) -> Tensor:
+        """Add the gradients of a part of a step; return its share of the step's loss and its right answers, (2,).
 
         Args:
-            images: uint8 (N, 3, S, S).
+            images: (N, C, S, S), values 0..255, on the device.
             targets: (N, classes).
-            step_size: pictures in the whole step, of which these are some.
+            step_size: images in the whole step, of which these are some.
         """
         recipe = self.recipe
-        x = normalised(images.to(self.device, non_blocking=True), recipe.preprocessing())
-        targets = targets.to(self.device, non_blocking=True)
+        x = self._normalised(images)
         dtype = _DTYPES[recipe.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            logits = self._network(x)
+            logits = BranchLogits(*self._network(x))
             weight = recipe.fusion_weight if recipe.loss == "weighted" else None
-            loss = branch_loss(logits, targets, weight) * (len(images) / step_size)
+            told = adjusted(logits, recipe.logit_adjustment * self._log_prior)
+            loss = branch_loss(told, targets, weight) * (len(images) / step_size)
         # The processes' gradients are averaged, so each one's are made larger by their number.
         self._scaler.scale(loss * self.world.size).backward()  # type: ignore[no-untyped-call]
         answers = fuse(logits, recipe.fusion_weight).argmax(dim=1)
-        return loss.item(), int((answers == targets.argmax(dim=1)).sum())
+        return torch.stack((loss.detach(), (answers == targets.argmax(dim=1)).sum()))

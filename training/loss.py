@@ -20,3 +20,8 @@ def branch_loss(logits: BranchLogits, targets: Tensor, fusion_weight: float | No
     if fusion_weight is None:
         return local + multi_scale
     return fusion_weight * local + (1 - fusion_weight) * multi_scale
+
+
+def adjusted(logits: BranchLogits, by: Tensor) -> BranchLogits:
+    """Return the logits of both branches raised by a number for each class, (classes,)."""
+    return BranchLogits(logits.local + by, logits.multi_scale + by)

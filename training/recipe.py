@@ -55,28 +55,43 @@ class Step(_Frozen):
 
 
 class Augmentation(_Frozen):
-    """Random changes to a training picture; each is off at its default.
+    """Random changes to a training image, in this order; each is off at its default.
 
     Attributes:
+        crop_area: least share of the image's area that a random crop keeps, its sides at 3:4 to 4:3 (the authors'
+            RandomResizedCrop, whose least share is 0.08); None crops nothing.
         flip: probability of a mirror image.
         rotation: largest turn to either side, in degrees.
         shift: largest shift along either axis, as a share of the side.
         zoom: largest enlargement or reduction, as a share.
-        brightness: largest relative change of brightness; ``contrast`` likewise.
-        contrast: see ``brightness``.
+        low_resolution: probability that the image loses detail, down to a half, a third or a quarter of its size.
+        blur: probability of a Gaussian blur.
+        gamma: largest gamma less one; its inverse is as likely.
+        contrast: largest relative change of contrast; ``brightness`` likewise.
+        brightness: see ``contrast``.
+        jpeg: probability of JPEG's losses at a low quality.
+        cover: probability that up to half of the image is hidden from one side.
         erase: probability that a random rectangle is overwritten with zeros.
-        crop_area: least share of the picture's area that a random crop keeps, its sides at 3:4 to 4:3 (the authors'
-            RandomResizedCrop, whose least share is 0.08); None crops nothing.
+        mixup: both parameters of the beta distribution of the share at which two images of a batch are mixed (ICLR
+            2018); 0 mixes none.
+        cutmix: probability that a part of an image is replaced by another image's (ICCV 2019).
     """
 
+    crop_area: Fraction | None = None
     flip: Fraction = 0.0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     shift: Fraction = 0.0
     zoom: Fraction = 0.0
-    brightness: Fraction = 0.0
+    low_resolution: Fraction = 0.0
+    blur: Fraction = 0.0
+    gamma: Annotated[float, Field(ge=0)] = 0.0
     contrast: Fraction = 0.0
+    brightness: Fraction = 0.0
+    jpeg: Fraction = 0.0
+    cover: Fraction = 0.0
     erase: Fraction = 0.0
-    crop_area: Fraction | None = None
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Fraction = 0.0
 
 
 class Averaging(_Frozen):
@@ -99,7 +114,8 @@ class Recipe(_Frozen):
         judged_on: the split that judges each epoch. The field's habit for sets without a validation split is the test
             split, and the best epoch on it is the headline; a report shows the last epoch beside it.
         init: the recipe whose result this one begins from, or None for random weights.
-        labels: ``majority`` trains on one class a picture, ``distribution`` on the share of votes for each class.
+        labels: ``majority`` trains on one class an image, ``distribution`` on the share of votes for each class, and
+            ``all_votes`` on the same also where no class has a majority.
         wiring: see ``manet.blocks.Wiring``.
         fusion_weight: share of the local branch in the loss and in the answer (the paper's lambda).
         loss: ``weighted`` is the paper's lambda and 1 - lambda, ``sum`` the two branches' losses as they are.
@@ -118,6 +134,9 @@ class Recipe(_Frozen):
         class_balance: how far an epoch's draws even out the classes: a picture is drawn in proportion to its class's
             count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition
             (the authors' imbalanced-data sampler).
+        logit_adjustment: how far the loss is told the classes' shares: the logits are raised by this times the
+            logarithm of each class's share of the targets (Menon et al., ICLR 2021); 0 tells nothing.
+        teacher_share: share of the targets that comes from the teachers' answers, where teachers are given.
         schedule: the learning rate over the run.
         momentum: of SGD.
         nesterov: whether SGD looks ahead.
@@ -144,6 +163,8 @@ class Recipe(_Frozen):
     accumulate: Positive = 1
     precision: Precision = "float32"
     class_balance: Fraction = 0.0
+    logit_adjustment: Annotated[float, Field(ge=0)] = 0.0
+    teacher_share: Fraction = 0.0
     schedule: Annotated[Cycles | Step, Field(discriminator="kind")]
     momentum: Fraction
     nesterov: bool

@@ -1,91 +1,144 @@
-"""From a picture of an ExpressionSet to one training or evaluation sample."""
+"""From an image of an ExpressionSet to one network input, in worker processes or once for all epochs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from manet.preprocess import Pixels, Preprocessing, network_input
 from training.datasets.expression_set import ExpressionSet
-from training.recipe import Augmentation
+
+
+class Draw(NamedTuple):
+    """One image of an epoch.
+
+    Attributes:
+        index: its place in the set.
+        position: its place in the epoch.
+        epoch: counted from 0.
+    """
+
+    index: int
+    position: int = 0
+    epoch: int = 0
 
 
 class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Samples (uint8 (3, S, S), target (classes,)) of one epoch, augmented where an augmentation is given.
+    """Samples (uint8 (C, S, S), target (classes,)); C is 1 for grey inputs, whose channels are equal, else 3.
 
-    The randomness of a sample depends on the seed, the epoch and its index alone, so the same sample comes out in
-    any order, in any worker, and after a resume.
+    The random crop of a sample depends on the seed, the epoch and the position in it alone, so the same sample comes
+    out in any worker and after a resume, and an image that is drawn twice in an epoch is cropped twice.
+
+    Args:
+        data: the images.
+        spec: what the weights want.
+        crop_area: see ``training.recipe.Augmentation``.
+        seed: of the recipe.
     """
 
     def __init__(
-        self,
-        data: ExpressionSet,
-        spec: Preprocessing,
-        augment: Augmentation | None = None,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
+        self, data: ExpressionSet, spec: Preprocessing, *, crop_area: float | None = None, seed: int = 0
     ) -> None:
-        self._data, self._spec, self._seed, self._epoch = data, spec, seed, epoch
-        self._augment = None if augment is None else augmenter(augment)
-        self._crop_area = None if augment is None else augment.crop_area
+        self.data, self.spec = data, spec
+        self._crop_area, self._seed = crop_area, seed
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        picture = self._data.read(index)
-        if self._augment is None:
-            pixels = network_input(picture, self._spec)  # (S, S, 3)
-            image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # (3, S, S)
-        else:
-            torch.default_generator.manual_seed(_seed(self._seed, self._epoch, index))
-            pixels = network_input(_random_crop(picture, self._crop_area), self._spec)
-            image = self._augment(Image.fromarray(pixels))
-        return image, torch.from_numpy(self._data.targets[index])
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        image = self.data.read(draw.index)
+        if self._crop_area is not None:
+            torch.default_generator.manual_seed(seed_of(self._seed, draw.epoch, draw.position))
+            image = _random_crop(image, self._crop_area)
+        pixels = network_input(image, self.spec)  # (S, S, 3)
+        channels = 1 if self.spec.colour == "grey" else 3
+        tensor = torch.from_numpy(pixels[:, :, :channels].copy()).permute(2, 0, 1)  # (C, S, S)
+        return tensor, torch.from_numpy(self.data.targets[draw.index])
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an image gives the same input each time."""
+        return self._crop_area is None
 
 
-def _random_crop(picture: Pixels, least_area: float | None) -> Pixels:
-    """Return a random part of a picture (height, width, 3), before it loses detail by being resized."""
-    if least_area is None:
-        return picture
-    shape = torch.empty((3, *picture.shape[:2]), device="meta")
+def _random_crop(image: Pixels, least_area: float) -> Pixels:
+    """Return a random part of an image (height, width, 3), before it loses detail by being resized."""
+    shape = torch.empty((3, *image.shape[:2]), device="meta")
     top, left, height, width = v2.RandomResizedCrop(1, scale=(least_area, 1)).make_params([shape]).values()
-    return picture[top : top + height, left : left + width]
+    return image[top : top + height, left : left + width]
 
 
-def augmenter(spec: Augmentation) -> v2.Transform:
-    """Return the random changes of a recipe, from a Pillow image to uint8 (3, S, S).
+class _Batches:
+    """The draws of each batch; workers that live on take the next epoch's from the same object."""
 
-    It draws from torch's global generator. The geometry runs in Pillow, which is ten times faster than tensors on
-    pictures this small.
+    def __init__(self) -> None:
+        self.draws: Sequence[Sequence[Draw]] = ()
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __iter__(self) -> Iterator[Sequence[Draw]]:
+        return iter(self.draws)
+
+
+MOST_KEPT = 2**30
+"""Bytes of inputs that are kept in memory; a larger set is read anew in each epoch."""
+
+
+class Reader:
+    """Reads batches of samples: from memory where the inputs never change and fit, else in worker processes.
+
+    Args:
+        samples: what to read.
+        device: where inputs that are kept are held.
+        workers: processes that read; 0 reads between steps.
+        most_kept: see ``MOST_KEPT``.
     """
-    affine = v2.RandomAffine(
-        degrees=spec.rotation,
-        translate=(spec.shift, spec.shift),
-        scale=(1 - spec.zoom, 1 + spec.zoom),
-        interpolation=v2.InterpolationMode.BILINEAR,
-    )
-    steps: Iterable[v2.Transform] = (
-        v2.RandomHorizontalFlip(spec.flip),
-        affine,
-        v2.ColorJitter(brightness=spec.brightness, contrast=spec.contrast),
-        v2.PILToTensor(),
-        v2.RandomErasing(spec.erase, scale=(0.02, 0.2)),
-    )
-    return v2.Compose(list(steps))
+
+    def __init__(
+        self, samples: Samples, *, device: torch.device, workers: int = 0, most_kept: int = MOST_KEPT
+    ) -> None:
+        self._samples, self._device = samples, device
+        self._batches = _Batches()
+        self._loader = DataLoader(
+            samples,
+            batch_sampler=self._batches,  # type: ignore[arg-type]
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+        size = len(samples) * samples.spec.input_size**2 * (1 if samples.spec.colour == "grey" else 3)
+        self._keep = samples.repeatable and size <= most_kept
+        self._kept: tuple[Tensor, Tensor] | None = None
+
+    def read(self, batches: Sequence[Sequence[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs, uint8 (N, C, S, S), and targets, (N, classes), of each batch."""
+        if not self._keep:
+            self._batches.draws = batches
+            yield from self._loader
+            return
+        if self._kept is None:
+            whole = [Draw(index) for index in range(len(self._samples))]
+            self._batches.draws = [whole[at : at + 256] for at in range(0, len(whole), 256)]
+            images, targets = zip(*self._loader, strict=True)
+            self._kept = torch.cat(images).to(self._device), torch.cat(targets).to(self._device)
+            self._loader = DataLoader(self._samples)  # ends the workers
+        images, targets = self._kept
+        for batch in batches:
+            at = torch.tensor([draw.index for draw in batch]).to(self._device, non_blocking=True)
+            yield images[at], targets[at]
 
 
 def epoch_order(labels: npt.NDArray[np.int64], seed: int, epoch: int, *, class_balance: float = 0.0) -> list[int]:
-    """Return the order in which an epoch visits the pictures, as many as there are.
+    """Return the order in which an epoch visits the images, as many as there are.
 
     Args:
-        labels: the class of each picture, (N,).
+        labels: the class of each image, (N,).
         seed: of the recipe.
         epoch: counted from 0; each has its own order.
         class_balance: see ``Recipe``; 0 returns a permutation, more draws with repetition.
@@ -99,5 +152,6 @@ def epoch_order(labels: npt.NDArray[np.int64], seed: int, epoch: int, *, class_b
     return drawn
 
 
-def _seed(*parts: int) -> int:
+def seed_of(*parts: int) -> int:
+    """Return one seed, 0..2**63 - 1, made of several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

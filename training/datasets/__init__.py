@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from training.datasets import affectnet, fed_ro, fer2013, ferplus, folders, identities, raf_db
+from training.datasets import affectnet, fed_ro, fer2013, ferplus, folders, identities, packed, raf_db
 from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split
 from training.datasets.layout import rows
 
@@ -50,7 +50,10 @@ def load(
     Raises:
         DatasetError: if what is on the disk is not what the owners ship.
     """
-    found = LOADERS[name](data, split, labels)
+    if data.suffix == packed.SUFFIX:
+        found = packed.load(data, name, split, labels)
+    else:
+        found = LOADERS[name](data, split, labels)
     if duplicates is None:
         return found
     listed = {row["image"] for row in rows(duplicates, ("image",))}

@@ -14,7 +14,7 @@ from manet.labels import Expression
 from manet.preprocess import Pixels
 
 Split = Literal["train", "valid", "test"]
-LabelKind = Literal["majority", "distribution"]
+LabelKind = Literal["majority", "distribution", "all_votes"]
 Area = tuple[int, int, int, int]
 """Left, upper, right and lower edge of a face, in pixels of its picture."""
 

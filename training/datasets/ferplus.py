@@ -26,15 +26,17 @@ SPLITS = {
     "valid": ("PublicTest", "FER2013Valid"),
     "test": ("PrivateTest", "FER2013Test"),
 }
+PROTOCOL = "majority of votes after dropping single votes"
 EXPECTED = {"train": 25060, "valid": 3199, "test": 3153}
 """Pictures that the majority protocol counts, duplicates included."""
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return one split by the majority protocol.
+    """Return one split.
 
-    Single votes are set to zero; a picture counts if one of the eight classes then holds more than half of what
-    remains. ``majority`` labels it with that class, ``distribution`` with the eight classes' shares of the votes.
+    Single votes are set to zero. By the majority protocol an image counts if one of the eight classes then holds more
+    than half of what remains: ``majority`` labels it with that class, ``distribution`` with the eight classes' shares
+    of the votes. ``all_votes`` labels so every image more than half of whose remaining votes name one of the eight.
 
     Args:
         data: the folder that holds ``fer2013new.csv`` and the pictures, or the folder above it.
@@ -59,15 +61,16 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
             pictures.extend([fer2013.picture(pixels, f"{table}, {name}")] if pictured else [])
     if not pictured or not paths:
         demand(paths, root / folder)
+    by_majority = labels != "all_votes"
     remark = f"FER+ {split} has {EXPECTED[split]} pictures by this protocol, this copy has {len(paths)}"
     return ExpressionSet(
         "ferplus",
         split,
-        "majority of votes after dropping single votes",
+        PROTOCOL if by_majority else "all votes after dropping single ones",
         CLASSES,
         tuple(paths),
         np.stack(targets),
-        remark=None if len(paths) == EXPECTED[split] else remark,
+        remark=remark if by_majority and len(paths) != EXPECTED[split] else None,
         pixels=np.stack(pictures) if pictured else None,
     )
 
@@ -96,11 +99,17 @@ def _joined(root: Path, usage: str) -> Iterator[Row]:
 
 
 def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np.float32] | None:
-    """Return the picture's distribution over the eight classes, or None where the protocol does not count it."""
+    """Return the image's distribution over the eight classes, or None where the protocol does not count it."""
     kept = np.where(votes > 1, votes, np.float32(0))
+    shares = kept[: len(CLASSES)]
     winner = int(kept.argmax())
-    if winner >= len(CLASSES) or kept[winner] * 2 <= kept.sum():
+    if labels == "all_votes":
+        counts = shares.sum() * 2 > kept.sum()
+    else:
+        counts = winner < len(CLASSES) and kept[winner] * 2 > kept.sum()
+    if not counts:
         return None
-    shares = np.eye(len(CLASSES), dtype=np.float32)[winner] if labels == "majority" else kept[: len(CLASSES)]
+    if labels == "majority":
+        shares = np.eye(len(CLASSES), dtype=np.float32)[winner]
     target: npt.NDArray[np.float32] = shares / shares.sum()
     return target

@@ -1,0 +1,58 @@
+"""Teachers: finished runs whose answers become part of another run's targets (Hinton et al., 2015)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from manet.checkpoint import load_model
+from manet.model import fuse
+from manet.preprocess import Preprocessing
+from manet.tensors import normalised
+from manet.weights import described_by
+from training import evaluate
+from training.datasets.expression_set import DatasetError, ExpressionSet
+from training.transforms import Reader, Samples
+
+SCALES = (0.8, 1.0, 1.2)
+"""Input sizes at which a teacher is asked, as shares of its own."""
+
+
+@torch.inference_mode()
+def answers(teachers: Sequence[Path], data: ExpressionSet, device: torch.device) -> torch.Tensor:
+    """Return the mean of the teachers' probabilities over three scales and a flip, (N, classes).
+
+    Raises:
+        CheckpointError: if a file does not say how its weights are used.
+        DatasetError: if its classes are not the set's.
+    """
+    total = torch.zeros(len(data), len(data.classes))
+    for file in teachers:
+        weights = described_by(file)
+        if weights.classes != data.classes:
+            raise DatasetError(f"{file} tells other classes apart than {data.name}")
+        network = load_model(file, num_classes=len(weights.classes), wiring=weights.wiring).to(device).eval()
+        network = network.to(memory_format=torch.channels_last)
+        for scale in SCALES:
+            spec = replace(weights.preprocessing, input_size=_multiple_of_8(weights.preprocessing, scale))
+            reader = Reader(Samples(data, spec), device=device)
+            found = []
+            for inputs, _ in reader.read(evaluate.in_order(len(data), 256)):
+                images = normalised(inputs.to(device).expand(-1, 3, -1, -1), spec)
+                with torch.autocast(device.type, torch.bfloat16):
+                    both = (fuse(network(view), weights.fusion_weight) for view in (images, images.flip(3)))
+                    found.append(sum(logits.float().softmax(dim=1) for logits in both).cpu() / 2)  # type: ignore[union-attr]
+            total += torch.cat(found) / len(SCALES)
+    return total / len(teachers)
+
+
+def taught(teachers: Sequence[Path], data: ExpressionSet, share: float, device: torch.device) -> ExpressionSet:
+    """Return a set whose targets are the teachers' answers by a share, 0..1, and its own for the rest."""
+    mixed = share * answers(teachers, data, device).numpy() + (1 - share) * data.targets
+    protocol = f"{data.protocol}, {share:.0%} of each target from {len(teachers)} teachers"
+    return replace(data, targets=mixed.astype("float32"), protocol=protocol)
+
+
+def _multiple_of_8(spec: Preprocessing, scale: float) -> int:
+    return round(spec.input_size * scale / 8) * 8
