@@ -1,19 +1,23 @@
 """World: the processes that train one network together, one for each device, as ``torchrun`` starts them."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from manet.cpus import available_cpus
+
+T = TypeVar("T")
+
 PATIENCE = timedelta(hours=1)
-"""How long a process waits for the others, which must cover the first one's judging of an epoch."""
+"""How long a process waits for the others, which must cover the first one's judging of an epoch, and its decoding
+of a whole data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,16 @@ class World:
         sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
         return tuple(sums.tolist())
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return what ``make`` gives in the first process, in all of them; the others do not call it.
+
+        What it gives is sent as a pickle.
+        """
+        sent = [make() if self.first else None]
+        if self.size > 1:
+            dist.broadcast_object_list(sent, src=0, device=self.device)
+        return cast(T, sent[0])
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the network with its gradients averaged and its BatchNorm statistics taken over all processes.
@@ -90,7 +104,7 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
 
 def available_threads(environment: Mapping[str, str]) -> int:
     """Return how many CPU threads each process on this machine may use without getting in the others' way."""
-    return max(1, len(os.sched_getaffinity(0)) // int(environment.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cpus() // int(environment.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class _Sum(torch.autograd.Function):

@@ -56,7 +56,7 @@ class EpochResult:
             "learning_rate": self.learning_rate,
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
-            "valid_loss": self.found.cross_entropy,
+            "valid_cross_entropy": self.found.cross_entropy,
             "valid_accuracy": self.found.accuracy,
             "valid_macro_recall": self.found.macro_recall,
             "seconds": self.seconds,

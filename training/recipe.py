@@ -16,6 +16,7 @@ from manet.preprocess import Preprocessing
 from manet.wiring import Wiring
 from training.datasets import Name
 from training.datasets.expression_set import LabelKind, Split
+from training.errors import TrainingError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -183,7 +184,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
 
 
-class RecipeError(Exception):
+class RecipeError(TrainingError):
     """A recipe does not exist, or is not one."""
 
 
@@ -195,11 +196,11 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
         changes: fields to set otherwise, each as TOML: ``epochs=2``, ``schedule.rate=0.1``, ``precision="bf16"``.
 
     Raises:
-        RecipeError: if there is none of that name (the message lists those there are), or the fields are no recipe:
-            an unknown key, a missing one, a value out of range.
+        RecipeError: if there is no recipe of that name (the message lists those there are) or no such file, or the
+            fields are no recipe: an unknown key, a missing one, a value out of range.
     """
     if name.endswith(".toml"):
-        text = Path(name).read_text()
+        text = _text(Path(name))
     elif name in names():
         text = files("training").joinpath("recipes", f"{name}.toml").read_text()
     else:
@@ -212,8 +213,21 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name}: {error}") from error
     except ValidationError as error:
-        complaints = (f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{name}: {'; '.join(complaints)}") from error
+        raise RecipeError(f"{name}: {complaints(error)}") from error
+
+
+def complaints(error: ValidationError) -> str:
+    """Return what is wrong with a recipe's fields, on one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no text in UTF-8") from error
 
 
 def _merge(fields: dict[str, Any], changes: dict[str, Any]) -> None:

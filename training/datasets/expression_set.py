@@ -1,5 +1,7 @@
 """ExpressionSet: labelled pictures on disk, each with a share for every class."""
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from manet.labels import Expression
 from manet.preprocess import Pixels
+from training.errors import TrainingError
 
 Split = Literal["train", "valid", "test"]
 LabelKind = Literal["majority", "distribution"]
@@ -19,7 +22,7 @@ Area = tuple[int, int, int, int]
 """Left, upper, right and lower edge of a face, in pixels of its picture."""
 
 
-class DatasetError(Exception):
+class DatasetError(TrainingError):
     """A data set on disk is not as its owners ship it; the message names the file and what is wrong."""
 
 
@@ -57,6 +60,17 @@ class ExpressionSet:
         """The class with the largest share for each picture, (N,)."""
         labels: npt.NDArray[np.int64] = self.targets.argmax(axis=1)
         return labels
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the images' names and labels in their order; the same wherever the data set lies."""
+        # A name is what follows the folder that holds all images, which is all that a move changes.
+        root = len(os.path.commonpath([path.parent for path in self.paths])) if self.paths else 0
+        digest = hashlib.sha256("\n".join(self.classes).encode())
+        for path, target in zip(self.paths, self.targets, strict=True):
+            digest.update(path.as_posix()[root:].encode(errors="surrogateescape"))
+            digest.update(target.astype("<f4").tobytes())
+        return digest.hexdigest()
 
     def read(self, index: int) -> Pixels:
         """Return a picture of one face as RGB, (height, width, 3).
