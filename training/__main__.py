@@ -84,7 +84,7 @@ def fit(
         readers = workers if workers is not None else (READERS if world.device.type == "cuda" else 0)
         trainer, checked = order.trainer(world, say=_note if world.first else _nothing, workers=readers)
         if folder is None or dry_run:
-            for line in rehearse(trainer):
+            for line in rehearse(trainer, readers=readers):
                 console.print(line)
             return
         if world.first:

@@ -72,6 +72,7 @@ class _Totals:
     right: int = 0
     seen: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
 
 
 class Trainer:
@@ -147,11 +148,18 @@ class Trainer:
         """Whether every epoch is done."""
         return self.epoch >= self.recipe.epochs
 
+    @property
+    def waited(self) -> float:
+        """Seconds of the epoch's steps so far in which the network waited for images."""
+        return self._totals.waited
+
     def steps(self) -> Iterator[float]:
         """Run the rest of the current epoch, yielding the loss after each step; stop iterating at any point."""
         self._network.train()
         started = self.clock() - self._totals.seconds
+        asked = self.clock()
         for images, targets in self._batches():
+            self._totals.waited += self.clock() - asked
             loss, right, seen = self._take_step(images, targets)
             self._totals.loss += loss * seen
             self._totals.right += right
@@ -159,6 +167,7 @@ class Trainer:
             self._totals.seconds = self.clock() - started
             self.step += 1
             yield loss
+            asked = self.clock()
 
     def end_epoch(self) -> EpochResult | None:
         """Judge the epoch, begin the next one, and return what the finished one came to; None but in the first process.

@@ -376,4 +376,5 @@ def test_every_way_to_take_a_step_learns(fields: list[str], recipe: Recipe, ferp
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.model.parameters())
     state = trainer.state_dict()
     assert state["step"] == len(losses)
+    assert 0 < trainer.waited < state["totals"]["seconds"]
     assert state["totals"]["seen"] == (12 if changed.last_batch == "keep" else 8)
