@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manet.cpus import available_cpus
+from training.arithmetic import set_arithmetic
 
 T = TypeVar("T")
 
@@ -90,9 +91,12 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
     """
     cuda = torch.cuda.is_available()
     if "WORLD_SIZE" not in environment:
-        yield World(torch.device("cuda" if cuda else "cpu"))
+        device = torch.device("cuda" if cuda else "cpu")
+        set_arithmetic(device)
+        yield World(device)
         return
     device = torch.device("cuda", int(environment["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    set_arithmetic(device)
     if cuda:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)

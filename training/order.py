@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from manet.cpus import available_cpus
 from training import recipe as recipes
+from training.arithmetic import arithmetic
 from training.datasets import broken, demand_whole, less_broken, load
 from training.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
@@ -136,6 +137,7 @@ class Order:
             },
             "processes": trainer.world.size,
             "device": trainer.device.type,
+            "arithmetic": arithmetic(trainer.device),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit(),
             "machine": machine(),

@@ -117,8 +117,8 @@ class Recipe(_Frozen):
             statistics are then those of each part.
         precision: number format of the forward and the backward pass; weights stay float32.
         class_balance: how far an epoch's draws even out the classes: a picture is drawn in proportion to its class's
-            count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition
-            (the authors' imbalanced-data sampler).
+            count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition.
+            The authors' use of such a sampler is inferred: their repository has none, their logs fit one.
         schedule: the learning rate over the run.
         momentum: of SGD.
         nesterov: whether SGD looks ahead.

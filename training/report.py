@@ -157,7 +157,7 @@ def _described(folder: RunFolder) -> dict[str, Any]:
         raise ReportError(f"{folder.path} has finished no epoch yet")
     accuracies = [row["valid_accuracy"] for row in rows]
     best = accuracies.index(max(accuracies))  # of equal ones the first
-    kept = {name.partition(".")[0] for name in SHOWN} | {"changes", "init"}
+    kept = {name.partition(".")[0] for name in SHOWN} | {"changes", "init", "arithmetic"}
     named = {key: value for key, value in facts.items() if key in kept}
     if isinstance(named.get("init"), str):
         named["init"] = "/".join(Path(named["init"]).parts[-2:])  # the run and its file; no path of a machine
@@ -244,7 +244,8 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
     yield f"- trained on {run['train']['n']:,} pictures: {run['train']['protocol']}"
     yield f"- judged on {run['judged']['n']:,} {run['judged']['split']} pictures: {run['judged']['protocol']}"
     processor = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
-    yield f"- {run['processes']} process(es) on {run['device']}; {processor}"
+    on = [name.replace("_", " ") for name, is_set in (run.get("arithmetic") or {}).items() if is_set]
+    yield f"- {run['processes']} process(es) on {run['device']}{''.join(f', {name}' for name in on)}; {processor}"
     yield f"- commit `{run['commit']}`, started {run['started']}, {run['hours']} hours of training steps"
     yield ""
     yield f"![losses and accuracies]({run['name']}/curve.png)"

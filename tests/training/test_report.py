@@ -26,7 +26,8 @@ def _run(path: Path, accuracies: list[float], recipe: str = "raf_db", seed: int 
         "train": {"n": 12_271, "protocol": "aligned faces"},
         "judged": {"split": "test", "n": 3_068, "protocol": "aligned faces"},
         "processes": 1,
-        "device": "cpu",
+        "device": "cuda",
+        "arithmetic": {"tf32": True, "cudnn_benchmark": True},
         "started": "2026-01-01T00:00:00+00:00",
         "commit": "abc",
         "machine": {"processor": "abacus", "cores": 1, "torch": "2"},
@@ -51,6 +52,7 @@ def test_best_last_and_the_mean_of_ten_stand_beside_the_authors(tmp_path: Path) 
     text = made.read_text()
     assert "| the authors' published log | 88.40 @ 29 | 88.00 | 87.97 |" in text
     assert "| `first` | 90.00 @ 1 | 81.00 | 80.10 | 85.00 | 3,068 test | 1 | 1.2 |" in text
+    assert "- 1 process(es) on cuda, tf32, cudnn benchmark; abacus, 1 cores, torch 2" in text
     assert "/somewhere" not in text + json.dumps(found)
     assert (tmp_path / "reports/raf_db/first/log.csv").read_text() == run.log.read_text()
 
