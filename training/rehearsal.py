@@ -94,7 +94,9 @@ def step_pace(trainer: Trainer, epoch: int, readers: int) -> Pace:
         warm, timed = min(WARM, trainer.steps_per_epoch - 1), trainer.steps_per_epoch
     trainer.epoch, trainer.step = epoch, 0
     moments = [(trainer.clock(), trainer.waited)]
-    moments.extend((trainer.clock(), trainer.waited) for _ in islice(trainer.steps(), warm + timed))
+    for loss in islice(trainer.steps(), warm + timed):
+        float(loss)  # waits until the device has done the step, so that only what it waits for counts as waiting
+        moments.append((trainer.clock(), trainer.waited))
     (began, waited), (ended, waited_after) = moments[warm], moments[-1]
     steps = len(moments) - 1 - warm
     return Pace((ended - began) / steps, (waited_after - waited) / steps)

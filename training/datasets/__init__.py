@@ -89,6 +89,8 @@ def broken(data: ExpressionSet, *, processes: int) -> dict[int, str]:
         processes: how many decode at most. Small images keep Python busier than the decoder, so threads would wait
             for one another; few images are decoded here, sooner than processes start.
     """
+    if data.pixels is not None:
+        return {}  # decoded already
     workers = min(processes, len(data) // WORTH_A_PROCESS)
     loader: DataLoader[str | None] = DataLoader(
         _Complaints(data), batch_size=DECODED_AT_ONCE, collate_fn=list, num_workers=workers if workers > 1 else 0

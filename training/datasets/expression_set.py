@@ -22,6 +22,9 @@ Area = tuple[int, int, int, int]
 """Left, upper, right and lower edge of a face, in pixels of its picture."""
 
 
+NOT_UTF8 = "is no text in UTF-8; if it is in UTF-16, save it again as UTF-8"
+
+
 class DatasetError(TrainingError):
     """A data set on disk is not as its owners ship it; the message names the file and what is wrong."""
 
@@ -102,10 +105,7 @@ class ExpressionSet:
         Raises:
             DatasetError: if the file is missing, or none of its pictures is in the set.
         """
-        try:
-            lines = [line.replace(",", " ").split() for line in listed.read_text().splitlines()]
-        except FileNotFoundError as error:
-            raise DatasetError(f"{listed} is missing") from error
+        lines = [line.replace(",", " ").split() for line in text_of(listed).splitlines()]
         stems = {_stem(Path(words[0])) for words in lines if words}
         keep = [index for index, path in enumerate(self.paths) if _stem(path) in stems]
         if not keep:
@@ -179,6 +179,20 @@ def demand(paths: Sequence[Path], where: Path) -> None:
     if missing or not paths:
         first = f": {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""  # noqa: PLR2004
         raise DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{first}")
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a list, without the byte order mark that some editors put before it.
+
+    Raises:
+        DatasetError: if the file is missing, or not in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} {NOT_UTF8}") from error
 
 
 def no_such_split(name: str, split: Split, there: Sequence[Split]) -> DatasetError:
