@@ -123,7 +123,7 @@ def evaluate_weights(
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
     chosen = resolve(weights)
-    pictures = load(dataset, data, split, duplicates=duplicates)
+    pictures = load(dataset, data, split, duplicates=duplicates, skip_missing=skip_broken)
     need_same_classes(pictures, chosen)
     if only is not None:
         pictures = pictures.named(only)

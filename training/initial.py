@@ -19,6 +19,10 @@ PRE_EXTRACTOR = ("conv1.", "bn1.", "layer1.", "layer2.")
 """The layers before the two branches, which are a ResNet-18's first ones (paper, section III-A)."""
 
 
+HEAD = "fc_1.bias"
+"""A key that tells this network from a backbone; its length is the class count."""
+
+
 def start(source: str, recipe: Recipe, classes: Sequence[str]) -> Mapping[str, Tensor]:
     """Return the parameters that ``source`` names, under all the keys of the recipe's network.
 
@@ -37,12 +41,12 @@ def start(source: str, recipe: Recipe, classes: Sequence[str]) -> Mapping[str, T
     fresh = torch.Generator().manual_seed(recipe.seed)
     if path.suffix != ".safetensors":
         content = unpickle(path)
-        if isinstance(content, dict) and "state_dict" in content:
+        if isinstance(content, dict) and any(str(key).endswith(("state_dict", HEAD)) for key in content):
             return read_authors_checkpoint(path, num_classes=len(classes), fresh_heads=fresh)
         return _on_backbone(content, path, recipe, classes)
     header = read_header(path)
     with safe_open(path, framework="pt") as file:
-        head = file.get_slice("fc_1.bias").get_shape() if "fc_1.bias" in file.keys() else None  # noqa: SIM118
+        head = file.get_slice(HEAD).get_shape() if HEAD in file.keys() else None  # noqa: SIM118
     if head is None:
         return _on_backbone(load_file(path), path, recipe, classes)
     state = load_model(path, num_classes=head[0], wiring=recipe.wiring).state_dict()

@@ -163,8 +163,10 @@ class Order:
         recipe, source = self.recipe, Path(self.data)
         duplicates = Path(self.duplicates) if self.duplicates else None
         listed: dict[Role, ExpressionSet] = {
-            "train": load(recipe.dataset, source, "train", recipe.labels, duplicates=duplicates),
-            "judged": load(recipe.dataset, source, recipe.judged_on),
+            "train": load(
+                recipe.dataset, source, "train", recipe.labels, duplicates=duplicates, skip_missing=self.skip_broken
+            ),
+            "judged": load(recipe.dataset, source, recipe.judged_on, skip_missing=self.skip_broken),
         }
         for pictures in listed.values():
             if pictures.remark is not None:

@@ -266,14 +266,15 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit that this code was checked out at, marked where the tree differs; None outside a checkout."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    """Return the commit that this code was checked out at, marked where the tree differs.
+
+    None outside a checkout, and on a machine without git.
+    """
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    except FileNotFoundError:
+        return None
     return done.stdout.strip() or None
 
 

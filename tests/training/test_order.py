@@ -83,6 +83,16 @@ def test_a_resumed_run_uses_what_was_found_when_it_began(
     assert len(trainer.train) == 11
 
 
+def test_missing_images_are_left_out_where_broken_ones_may_be(ferplus_tree: Path, tmp_path: Path) -> None:
+    ferplus.load(ferplus_tree, "train").paths[3].unlink()
+    with pytest.raises(DatasetError, match="lacks 1 of 12 pictures: "):
+        _begin(RunFolder(tmp_path / "run"), ferplus_tree)
+
+    checked = _begin(RunFolder(tmp_path / "run"), ferplus_tree, skip_broken=True)
+
+    assert checked["train"].broken == (3,)
+
+
 def test_of_several_processes_the_first_alone_decodes(
     ferplus_tree: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

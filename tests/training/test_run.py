@@ -31,12 +31,13 @@ from training import recipe as recipes
 from training.__main__ import app
 from training.datasets import ferplus
 from training.datasets.expression_set import DatasetError
-from training.distributed import World
+from training.distributed import World, available_threads
 from training.evaluate import Evaluation
 from training.initial import start
 from training.loop import EpochResult, Trainer
+from training.memory import peak_memory
 from training.recipe import Averaging, Cycle, Cycles, Recipe
-from training.run import RunError, RunFolder, train, weights_header
+from training.run import RunError, RunFolder, commit, train, weights_header
 
 QUIET = Console(quiet=True)
 ALONE = World(torch.device("cpu"))
@@ -193,6 +194,28 @@ def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.txt", "tensorboard"]
 
 
+def test_a_machine_without_git_knows_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert commit() is not None
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert commit() is None
+
+
+def test_cpus_are_counted_where_no_affinity_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity")
+
+    assert available_threads({}) >= 1
+    assert available_threads({"LOCAL_WORLD_SIZE": "1000"}) == 1
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_peak_memory_is_told_where_it_is_known(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    said = peak_memory(torch.device("cpu"))
+
+    assert said == "not known on this platform" if platform == "win32" else said.endswith("GB at most so far")
+
+
 def test_a_folder_with_a_run_is_not_overwritten(recipe: Recipe, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.create(recipe, {})
@@ -239,6 +262,17 @@ def test_an_authors_checkpoint_gives_all_but_its_heads(recipe: Recipe, authors_c
     begun = start(str(authors_checkpoints["seven"]), recipe, EIGHT)
 
     assert begun["fc_1.weight"].shape == (8, 512)
+
+
+def test_a_state_dict_alone_gives_all_but_its_heads(
+    recipe: Recipe, authors_checkpoints: Mapping[str, Path], tmp_path: Path
+) -> None:
+    whole = start(str(authors_checkpoints["seven"]), recipe, EIGHT)
+    torch.save({f"module.{key}": value for key, value in whole.items()}, tmp_path / "bare.pth")
+
+    begun = start(str(tmp_path / "bare.pth"), recipe, EIGHT)
+
+    assert begun["layer4_2.0.conv1.weight"].eq(whole["layer4_2.0.conv1.weight"]).all()
 
 
 def test_weights_to_begin_from_that_do_not_exist_are_an_error(recipe: Recipe) -> None:

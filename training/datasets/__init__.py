@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from manet.cpus import available_cpus
 from training.datasets import affectnet, fed_ro, fer2013, ferplus, folders, identities, raf_db
-from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split
+from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, demand_all
 from training.datasets.layout import rows
 
 Name = Literal[
@@ -43,7 +43,13 @@ LOADERS: Mapping[Name, Load] = MappingProxyType(
 
 
 def load(
-    name: Name, data: Path, split: Split, labels: LabelKind = "majority", *, duplicates: Path | None = None
+    name: Name,
+    data: Path,
+    split: Split,
+    labels: LabelKind = "majority",
+    *,
+    duplicates: Path | None = None,
+    skip_missing: bool = False,
 ) -> ExpressionSet:
     """Return one split of a data set.
 
@@ -53,15 +59,18 @@ def load(
         split: which part.
         labels: one class a picture, or the share of votes for each class where the set has votes.
         duplicates: a CSV with a column ``image`` of pictures to leave out, or None to keep all.
+        skip_missing: whether listed images may be missing; ``broken`` then finds them.
 
     Raises:
         DatasetError: if what is on the disk is not what the owners ship.
     """
     found = LOADERS[name](data, split, labels)
-    if duplicates is None:
-        return found
-    listed = {row["image"] for row in rows(duplicates, ("image",))}
-    return found.without([i for i, path in enumerate(found.paths) if path.name in listed], "listed duplicates")
+    if duplicates is not None:
+        listed = {row["image"] for row in rows(duplicates, ("image",))}
+        found = found.without([i for i, path in enumerate(found.paths) if path.name in listed], "listed duplicates")
+    if not skip_missing:
+        demand_all(found, data)
+    return found
 
 
 def without_broken(data: ExpressionSet, *, skip: bool) -> tuple[ExpressionSet, list[str]]:

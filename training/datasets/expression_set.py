@@ -170,15 +170,30 @@ def count_remark(
 
 
 def demand(paths: Sequence[Path], where: Path) -> None:
-    """Make sure that every listed picture lies on the disk.
+    """Make sure that some of the listed images lie on the disk.
 
     Raises:
-        DatasetError: if there is none at all, or some are missing; the message counts them and names the first three.
+        DatasetError: if none does; the message counts them and names the first three.
     """
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing or not paths:
-        first = f": {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""  # noqa: PLR2004
-        raise DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{first}")
+    if not any(path.is_file() for path in paths):
+        raise _lacking(paths, paths, where)
+
+
+def demand_all(data: ExpressionSet, where: Path) -> None:
+    """Make sure that every listed image lies on the disk.
+
+    Raises:
+        DatasetError: if some are missing; the message counts them and names the first three.
+    """
+    missing = [path for path in data.paths if not path.is_file()] if data.pixels is None else []
+    if missing:
+        raise _lacking(missing, data.paths, where)
+
+
+def _lacking(missing: Sequence[Path], paths: Sequence[Path], where: Path) -> DatasetError:
+    first = [path.name for path in missing[:3]] + ["..."] * (len(missing) > 3)  # noqa: PLR2004
+    listed = f": {', '.join(first)}" if first else ""
+    return DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{listed}")
 
 
 def text_of(path: Path) -> str:
