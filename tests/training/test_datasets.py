@@ -1,5 +1,6 @@
 """Data sets, on small trees drawn in exactly their owners' layouts."""
 
+import contextlib
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -369,6 +370,44 @@ def test_broken_pictures_are_listed_and_skipped_only_on_demand(
     assert kept.protocol.endswith(", 2 broken pictures left out")
     assert np.array_equal(kept.targets, data.targets[[0, 1, 3, 5]])
     assert without_broken(kept, skip=False) == (kept, [])
+
+
+def _exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_images_are_read_as_the_service_reads_them(tmp_path: Path) -> None:
+    folder = tmp_path / "train/happy"
+    folder.mkdir(parents=True)
+    half = np.zeros((24, 20, 3), np.uint8)
+    half[:12] = 255
+    Image.fromarray(half).save(folder / "1.jpg", exif=_exif(6), quality=95)
+    Image.fromarray(np.full((24, 20), 257 * 100, np.uint16)).save(folder / "2.png")
+    clear = np.zeros((24, 20, 4), np.uint8)
+    clear[:, 10:, 3] = 255
+    Image.fromarray(clear).save(folder / "3.png")
+
+    found = load("folders", tmp_path, "train")
+    turned, deep, transparent = (found.read(index) for index in range(3))
+
+    assert turned.shape == (20, 24, 3)
+    assert turned[:, 14:].min() > 200  # the white upper half lies on the right once turned
+    assert (deep == 100).all()
+    assert (transparent[:, :10] == 255).all()
+    assert (transparent[:, 10:] == 0).all()
+
+
+def test_a_png_broken_in_any_way_is_named(tmp_path: Path) -> None:
+    _draw(tmp_path / "train/happy/a.png", size=(64, 64))
+    found = load("folders", tmp_path, "train")
+    [path] = found.paths
+    whole = path.read_bytes()
+    for place in range(8, len(whole) - 12):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with contextlib.suppress(DatasetError):  # some bytes change only pixels; no other error may come
+            found.read(0)
 
 
 def test_counts_are_compared_class_by_class() -> None:

@@ -10,9 +10,10 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
+from manet.errors import PictureError
 from manet.labels import Expression
+from manet.pictures import PictureLimits, picture_bytes, read_picture
 from manet.preprocess import Pixels
 from training.errors import TrainingError
 
@@ -20,6 +21,9 @@ Split = Literal["train", "valid", "test"]
 LabelKind = Literal["majority", "distribution"]
 Area = tuple[int, int, int, int]
 """Left, upper, right and lower edge of a face, in pixels of its picture."""
+
+LIMITS = PictureLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
+"""The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
 
 
 NOT_UTF8 = "is no text in UTF-8; if it is in UTF-16, save it again as UTF-8"
@@ -76,18 +80,17 @@ class ExpressionSet:
         return digest.hexdigest()
 
     def read(self, index: int) -> Pixels:
-        """Return a picture of one face as RGB, (height, width, 3).
+        """Return an image of one face as the service sees it: upright, RGB, (height, width, 3).
 
         Raises:
-            DatasetError: if the file is missing or no picture, or the face's area lies outside it.
+            DatasetError: if the file is missing or no image that the service reads, or the face's area lies outside it.
         """
         if self.pixels is not None:
             return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
         path = self.paths[index]
         try:
-            with Image.open(path) as picture:
-                return np.asarray(self._face(picture, index).convert("RGB"))
-        except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return self._face(read_picture(picture_bytes(path, LIMITS), limits=LIMITS), index)
+        except (OSError, PictureError) as error:
             raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:
@@ -126,15 +129,16 @@ class ExpressionSet:
             pixels=None if self.pixels is None else self.pixels[keep],
         )
 
-    def _face(self, picture: Image.Image, index: int) -> Image.Image:
+    def _face(self, picture: Pixels, index: int) -> Pixels:
         area = self.areas and self.areas[index]
         if not area:
             return picture
         left, upper, right, lower = area
-        inside = max(left, 0), max(upper, 0), min(right, picture.width), min(lower, picture.height)
+        height, width = picture.shape[:2]
+        inside = max(left, 0), max(upper, 0), min(right, width), min(lower, height)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
             raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the picture")
-        return picture.crop(inside)
+        return picture[inside[1] : inside[3], inside[0] : inside[2]]
 
 
 def _stem(path: Path) -> str:
