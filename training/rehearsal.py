@@ -81,7 +81,7 @@ def rehearse(trainer: Trainer, *, readers: int) -> Iterator[str]:
 
 
 def step_pace(trainer: Trainer, epoch: int, readers: int) -> Pace:
-    """Return how long a step takes once what was read ahead is used up; of a shorter epoch, its mean step.
+    """Return how long a step takes once what was read ahead is used up; in a shorter epoch, without its first step.
 
     Args:
         trainer: whose epoch is begun.
