@@ -7,7 +7,7 @@ run. The authors' are pickles, which could; they are read with PyTorch's restric
 import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ from manet.header import Header, Storage, read_header
 from manet.model import MANet
 from manet.quantised import SCALE, is_quantised, pack, unpack
 from manet.wiring import Wiring
+
+MOST_NAMED = 5
+"""Keys of a dict that are named where it is not what was expected."""
 
 HEADS = ("fc_1", "fc_2")
 """The two linear layers whose size is the class count."""
@@ -91,8 +94,8 @@ def read_authors_checkpoint(
     foreign names that these files carry are on it as an inert stand-in.
 
     Args:
-        path: a pickle that holds a dict with a ``state_dict``, whose keys may begin with ``module.`` or
-            ``_orig_mod.``.
+        path: a pickle that holds a dict with a ``state_dict``, or a state dict alone, whose keys may begin with
+            ``module.`` or ``_orig_mod.``.
         num_classes: how many classes the heads are to have.
         fresh_heads: None keeps the file's heads, which must then have ``num_classes``; a CPU generator replaces
             them, whatever their size, by new ones drawn from it. That is how a network that was trained to tell
@@ -103,15 +106,31 @@ def read_authors_checkpoint(
             not the expected one, or a value is not finite.
     """
     content = unpickle(path)
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path}: expected a dict with 'state_dict', found {found or 'an empty one'}")
+    state = _state_in(content)
+    if state is None:
+        found = _listed(list(content)) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path}: expected a dict with 'state_dict', or of tensors, found {found}")
     state = _without_prefixes(state, path)
     if fresh_heads is not None:
         state |= new_heads(num_classes, fresh_heads)
     _check(state, _layout(num_classes), path)
     return {key: tensor.detach() for key, tensor in state.items()}
+
+
+def _state_in(content: object) -> Mapping[Any, Any] | None:
+    """Return the state dict that a pickle holds: under ``state_dict``, or as all that it holds; None where none is."""
+    if not isinstance(content, dict):
+        return None
+    if "state_dict" in content:
+        state = content["state_dict"]
+        return state if isinstance(state, dict) else None
+    return content if content and all(isinstance(value, Tensor) for value in content.values()) else None
+
+
+def _listed(keys: Sequence[object]) -> str:
+    """Return the first keys of a dict and how many more there are; a checkpoint may have hundreds."""
+    first = ", ".join(map(repr, keys[:MOST_NAMED])) or "an empty one"
+    return first if len(keys) <= MOST_NAMED else f"{first} and {len(keys) - MOST_NAMED} more"
 
 
 class _Entry(NamedTuple):
@@ -216,6 +235,11 @@ def unpickle(path: Path) -> Any:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file, found none")
+    if _is_html(path):
+        raise CheckpointError(
+            f"{path}: expected a PyTorch checkpoint, found an HTML page, as download services send one in place of a "
+            "large file; download it with a browser"
+        )
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in _FOREIGN]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -224,6 +248,12 @@ def unpickle(path: Path) -> Any:
     # A file that is no pickle, or a broken one, can fail in any way at all.
     except Exception as error:
         raise CheckpointError(f"{path}: expected a PyTorch checkpoint, found something else") from error
+
+
+def _is_html(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return head.startswith((b"<!doctype html", b"<html"))
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:

@@ -4,8 +4,10 @@ The checksum of a file that nobody else vouches for lies beside it, as ``NAME.sh
 ``sha256sum``, so that ``sha256sum --check`` can also be used on it.
 """
 
+import glob
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,17 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         _sync(part)
         os.replace(part, path)
     _sync(path.parent)
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove what writers of a file left beside it that were killed before it was whole; none may be at work now.
+
+    Raises:
+        OSError: if it cannot be removed.
+    """
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if draft.is_dir():
+            shutil.rmtree(draft)
 
 
 class Draft:

@@ -18,14 +18,14 @@ from manet.stop import Stop
 from manet.weights import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
 from training.datasets import Name, load, without_broken
-from training.datasets.expression_set import DatasetError, Split
+from training.datasets.expression_set import Split
 from training.distributed import available_threads, joined
+from training.errors import TrainingError
 from training.int8 import calibrate_weights
-from training.measure import measure
+from training.measure import measure, need_same_classes
 from training.order import Order
 from training.packing import pack_run
 from training.prepare import NOT_FOUND, Preparable, prepare
-from training.recipe import RecipeError
 from training.rehearsal import rehearse
 from training.report import report, rewrite_table
 from training.run import RunFolder, commit, machine, train
@@ -46,6 +46,7 @@ def _root() -> None:
 
 @app.command()
 def fit(
+    context: typer.Context,
     recipe: Annotated[str | None, typer.Argument(help="name of a recipe, such as ferplus, or a .toml file")] = None,
     data: Annotated[Path | None, typer.Option(help="folder that holds the data set", envvar=DATA)] = None,
     out: Annotated[Path | None, typer.Option(help="new folder for the run")] = None,
@@ -56,7 +57,9 @@ def fit(
     duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
     skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
     dry_run: Annotated[bool, typer.Option(help="check everything, say what it will take, and train nothing")] = False,
-    resume: Annotated[Path | None, typer.Option(help="folder of a stopped run to continue")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="folder of a stopped run to continue; --data says where its data moved")
+    ] = None,
     save_every: Annotated[float, typer.Option(help="seconds between two checkpoints", min=0)] = 300.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network", min=1)] = None,
     workers: Annotated[int | None, typer.Option(help="processes that read pictures; by default none on a CPU")] = None,
@@ -67,20 +70,28 @@ def fit(
         place = resume or out
         folder = RunFolder(place) if place else None
         if folder is not None and resume is not None:
-            order = Order.of(folder)
+            # A run knows where its data lie: only the command line says otherwise, not the environment.
+            source = context.get_parameter_source("data")
+            moved = data if source is not None and source.name == "COMMANDLINE" else None
+            order = Order.of(folder, moved, duplicates)
         elif recipe and data and (out or dry_run):
             order = Order.new(recipe, changes or (), data, duplicates, init, skip_broken=skip_broken)
+            if folder is not None and world.first:
+                folder.need_free()
         else:
             raise typer.BadParameter("give a RECIPE with --data and --out, or --resume")
         torch.set_num_threads(threads or available_threads(os.environ))
         readers = workers if workers is not None else (READERS if world.device.type == "cuda" else 0)
-        trainer = order.trainer(world, say=_note if world.first else _nothing, workers=readers, fresh=resume is None)
+        trainer, checked = order.trainer(world, say=_note if world.first else _nothing, workers=readers)
         if folder is None or dry_run:
-            for line in rehearse(trainer):
+            for line in rehearse(trainer, readers=readers):
                 console.print(line)
             return
-        if resume is None and world.first:
-            folder.create(order.recipe, order.facts(trainer))
+        if world.first:
+            if resume is None:
+                folder.create(order.recipe, order.facts(trainer, checked))
+            else:
+                folder.note(data=order.data, duplicates=order.duplicates)
         folder.restore(trainer)
         stop = Stop()
         with stop.on_signals():  # from before the first word, so that whoever reads it may ask for the end
@@ -111,7 +122,9 @@ def evaluate_weights(
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
-    pictures = load(dataset, data, split, duplicates=duplicates)
+    chosen = resolve(weights)
+    pictures = load(dataset, data, split, duplicates=duplicates, skip_missing=skip_broken)
+    need_same_classes(pictures, chosen)
     if only is not None:
         pictures = pictures.named(only)
     if pictures.remark is not None:
@@ -119,7 +132,6 @@ def evaluate_weights(
     pictures, complaints = without_broken(pictures, skip=skip_broken)
     for complaint in complaints:
         _note(f"left out: {complaint}")
-    chosen = resolve(weights)
     engine = load_backend(chosen, engine=backend, precision=precision, device=device, threads=threads)
     found = measure(pictures, chosen, engine)
     result = {**found, "commit": commit(), "machine": machine()}
@@ -213,7 +225,7 @@ def main() -> None:
     """Run the command line; what can go wrong with data, weights and files is one red line and exit status 2."""
     try:
         app()
-    except (DatasetError, RecipeError, ManetError, OSError) as error:
+    except (TrainingError, ManetError, OSError) as error:
         typer.secho(" ".join(str(error).split()), fg="red", err=True)
         raise SystemExit(2) from None
 

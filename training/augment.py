@@ -171,7 +171,8 @@ def _compressed(images: Tensor, probability: float, draws: Draws) -> Tensor:
     n, c, s, _ = images.shape
     if s % _BLOCK:
         raise ValueError(f"jpeg changes images whose side is a multiple of {_BLOCK} px, not {s}")
-    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)[:, None, None, None, None, None]
+    # The scale of the Independent JPEG Group: 1 at a quality of 50.
+    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)[:, None, None, None, None, None]  # noqa: PLR2004
     table = torch.tensor(_JPEG_LUMA, device=images.device, dtype=images.dtype)[:, None, :]  # (8, 1, 8)
     steps = (table * scale).clamp(min=1).round()
     dct = _dct(images.device)

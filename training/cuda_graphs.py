@@ -4,6 +4,9 @@ MA-Net runs about two thousand small kernels a step; on a GPU of this decade lau
 as running them at inputs near 64 px.
 """
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -23,16 +26,20 @@ class GraphedNetwork(nn.Module):
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self._dtype = model, dtype
-        self._captured: tuple[torch.Size, nn.Module] | None = None
+        self._captured: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+        self._shape: torch.Size | None = None
 
     def forward(self, x: Tensor) -> BranchLogits:
         """Return both branches' logits for images (N, 3, H, W)."""
-        if self._captured is None or self._captured[0] != x.shape:
-            self._captured = None  # gives back the old graph's memory first
+        if self._captured is None or self._shape != x.shape:
+            self._captured, self._shape = None, x.shape  # gives back the old graph's memory first
             passes = _Passes(self.model, self._dtype)
             with torch.autocast("cuda", enabled=False):  # the passes have their own
-                self._captured = x.shape, torch.cuda.make_graphed_callables(passes, (x.detach().clone(),))
-        return BranchLogits(*self._captured[1](x))
+                self._captured = cast(
+                    Callable[[Tensor], tuple[Tensor, Tensor]],
+                    torch.cuda.make_graphed_callables(passes, (x.detach().clone(),)),
+                )
+        return BranchLogits(*self._captured(x))
 
 
 class _Passes(nn.Module):

@@ -13,7 +13,7 @@ def draw_curve(rows: list[dict[str, float]], path: Path, published: PublishedRun
     losses, rates = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     for axis, columns, title in (
-        (losses, ("train_loss", "valid_loss"), "loss (nats)"),
+        (losses, ("train_loss", "valid_cross_entropy"), "loss and cross-entropy (nats)"),
         (rates, ("train_accuracy", "valid_accuracy", "valid_macro_recall"), "percent"),
     ):
         for column in columns:

@@ -1,19 +1,26 @@
 """World: the processes that train one network together, one for each device, as ``torchrun`` starts them."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from manet.cpus import available_cpus
+from training.arithmetic import set_arithmetic
+
+T = TypeVar("T")
+
+Item = TypeVar("Item")
+
 PATIENCE = timedelta(hours=1)
-"""How long a process waits for the others, which must cover the first one's judging of an epoch."""
+"""How long a process waits for the others, which must cover the first one's judging of an epoch, and its decoding
+of a whole data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class World:
         """Whether this process judges, logs and saves."""
         return self.rank == 0
 
-    def share(self, batch: Sequence[int]) -> list[int]:
+    def share(self, batch: Sequence[Item]) -> list[Item]:
         """Return this process's part of a batch; the parts differ by one picture at most."""
         return list(batch[self.rank :: self.size])
 
@@ -50,6 +57,16 @@ class World:
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return what ``make`` gives in the first process, in all of them; the others do not call it.
+
+        What it gives is sent as a pickle.
+        """
+        sent = [make() if self.first else None]
+        if self.size > 1:
+            dist.broadcast_object_list(sent, src=0, device=self.device)
+        return cast(T, sent[0])
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the network with its gradients averaged and its BatchNorm statistics taken over all processes.
@@ -80,9 +97,12 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
     """
     cuda = torch.cuda.is_available()
     if "WORLD_SIZE" not in environment:
-        yield World(torch.device("cuda" if cuda else "cpu"))
+        device = torch.device("cuda" if cuda else "cpu")
+        set_arithmetic(device)
+        yield World(device)
         return
     device = torch.device("cuda", int(environment["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    set_arithmetic(device)
     if cuda:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
@@ -94,7 +114,7 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
 
 def available_threads(environment: Mapping[str, str]) -> int:
     """Return how many CPU threads each process on this machine may use without getting in the others' way."""
-    return max(1, len(os.sched_getaffinity(0)) // int(environment.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cpus() // int(environment.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class _Sum(torch.autograd.Function):

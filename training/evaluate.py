@@ -90,7 +90,7 @@ def run(
 
 def in_order(count: int, batch_size: int) -> list[list[Draw]]:
     """Return batches that visit every image once, in the set's order."""
-    whole = [Draw(index) for index in range(count)]
+    whole = [Draw(image) for image in range(count)]
     return [whole[at : at + batch_size] for at in range(0, count, batch_size)]
 
 

@@ -9,14 +9,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from manet.checkpoint import load_model, new_heads, read_authors_checkpoint, unpickle
-from manet.errors import CheckpointError
+from manet.errors import CheckpointError, UnknownWeightsError
 from manet.header import read_header
 from manet.model import MANet
-from manet.weights import locate, resolve
+from manet.weights import locate, names, resolve
 from training.recipe import Recipe
 
 PRE_EXTRACTOR = ("conv1.", "bn1.", "layer1.", "layer2.")
 """The layers before the two branches, which are a ResNet-18's first ones (paper, section III-A)."""
+
+
+HEAD = "fc_1.bias"
+"""A key that tells this network from a backbone; its length is the class count."""
 
 
 def start(source: str, recipe: Recipe, classes: Sequence[str]) -> Mapping[str, Tensor]:
@@ -30,27 +34,39 @@ def start(source: str, recipe: Recipe, classes: Sequence[str]) -> Mapping[str, T
         classes: of the data set, in order.
 
     Raises:
-        UnknownWeightsError: if it is neither an id nor a file.
-        CheckpointError: if the file cannot be read, or holds another wiring or another network.
+        UnknownWeightsError: if it is no id, and does not look like a path either.
+        CheckpointError: if there is no such file, it cannot be read, or it holds another wiring or another network.
     """
-    path = Path(source)
-    if not path.is_file():
-        path = locate(resolve(source))
+    path = _place(source)
     fresh = torch.Generator().manual_seed(recipe.seed)
     if path.suffix != ".safetensors":
         content = unpickle(path)
-        if isinstance(content, dict) and "state_dict" in content:
+        if isinstance(content, dict) and any(str(key).endswith(("state_dict", HEAD)) for key in content):
             return read_authors_checkpoint(path, num_classes=len(classes), fresh_heads=fresh)
         return _on_backbone(content, path, recipe, classes)
+    header = read_header(path)
     with safe_open(path, framework="pt") as file:
-        head = file.get_slice("fc_1.bias").get_shape() if "fc_1.bias" in file.keys() else None  # noqa: SIM118
+        head = file.get_slice(HEAD).get_shape() if HEAD in file.keys() else None  # noqa: SIM118
     if head is None:
         return _on_backbone(load_file(path), path, recipe, classes)
-    header = read_header(path)
     state = load_model(path, num_classes=head[0], wiring=recipe.wiring).state_dict()
     if header is None or header.classes != tuple(classes):
         state |= new_heads(len(classes), fresh)
     return state
+
+
+def _place(source: str) -> Path:
+    """Return the file that an id or a path names."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if source in names():
+        return locate(resolve(source))
+    if path.is_dir():
+        raise CheckpointError(f"{path}: expected a file, found a folder; of a run give {path / 'best.safetensors'}")
+    if path.suffix or len(path.parts) > 1:
+        raise CheckpointError(f"{path}: expected a file, found none")
+    raise UnknownWeightsError(f"unknown weights {source!r}, and no such file; known are {', '.join(names())}")
 
 
 def _on_backbone(content: object, path: Path, recipe: Recipe, classes: Sequence[str]) -> Mapping[str, Tensor]:

@@ -59,7 +59,7 @@ class EpochResult:
             "learning_rate": self.learning_rate,
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
-            "valid_loss": self.found.cross_entropy,
+            "valid_cross_entropy": self.found.cross_entropy,
             "valid_accuracy": self.found.accuracy,
             "valid_macro_recall": self.found.macro_recall,
             "seconds": self.seconds,
@@ -75,10 +75,11 @@ class _Totals:
     right: float | Tensor = 0
     seen: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         """Return plain numbers."""
-        return {"loss": float(self.loss), "right": float(self.right), "seen": self.seen, "seconds": self.seconds}
+        return {**vars(self), "loss": float(self.loss), "right": float(self.right)}
 
 
 class Trainer:
@@ -160,6 +161,11 @@ class Trainer:
         """Whether every epoch is done."""
         return self.epoch >= self.recipe.epochs
 
+    @property
+    def waited(self) -> float:
+        """Seconds of the epoch's steps so far in which the network waited for images."""
+        return self._totals.waited
+
     def steps(self) -> Iterator[Tensor]:
         """Run the rest of the current epoch, yielding the loss of each step, a scalar on the device; stop at any point.
 
@@ -167,7 +173,9 @@ class Trainer:
         """
         self._network.train()
         started = self.clock() - self._totals.seconds
+        asked = self.clock()
         for images, targets in self._batches():
+            self._totals.waited += self.clock() - asked
             loss, right, seen = self._take_step(images, targets)
             self._totals.loss += loss * seen
             self._totals.right += right
@@ -175,6 +183,7 @@ class Trainer:
             self._totals.seconds = self.clock() - started
             self.step += 1
             yield loss
+            asked = self.clock()
 
     def end_epoch(self) -> EpochResult | None:
         """Judge the epoch, begin the next one, and return what the finished one came to; None but in the first process.
@@ -254,7 +263,7 @@ class Trainer:
         if spec.input_size not in self._readers:  # one at a time: each may hold processes and memory
             self._readers = {spec.input_size: self._reader(self.train, spec, recipe.augment.crop_area)}
         order = epoch_order(self.train.labels, recipe.seed, self.epoch, class_balance=recipe.class_balance)
-        draws = [Draw(index, position, self.epoch) for position, index in enumerate(order)]
+        draws = [Draw(image, position, self.epoch) for position, image in enumerate(order)]
         size = recipe.batch_size
         batches = [self.world.share(draws[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
         return self._readers[spec.input_size].read(batches)

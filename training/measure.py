@@ -7,16 +7,32 @@ from manet.weights import Weights
 from training import evaluate
 from training.calibration import expected_calibration_error
 from training.datasets.expression_set import ExpressionSet
+from training.errors import TrainingError
+
+
+class MeasureError(TrainingError):
+    """Weights cannot be measured on a data set: their classes differ."""
+
+
+def need_same_classes(data: ExpressionSet, weights: Weights) -> None:
+    """Make sure that weights can be measured on a data set.
+
+    Raises:
+        MeasureError: if they have different classes.
+    """
+    if weights.classes != data.classes:
+        theirs, ours = ", ".join(weights.classes), ", ".join(data.classes)
+        raise MeasureError(f"weights {weights.id!r} have the classes {theirs}; {data.name} has {ours}")
 
 
 def measure(data: ExpressionSet, weights: Weights, backend: Backend) -> dict[str, Any]:
     """Return the evaluation of weights on a data set as JSON types, with everything that its figures depend on.
 
-    Raises:
-        ValueError: if the weights and the data set have different classes.
+    Args:
+        data: images of the weights' classes.
+        weights: what is measured.
+        backend: runs them.
     """
-    if weights.classes != data.classes:
-        raise ValueError(f"weights {weights.id!r} tell {len(weights.classes)} other classes apart than {data.name}")
     logits = evaluate.run(data, weights.preprocessing, backend.infer)
     found = evaluate.score(data, logits)
     return {

@@ -16,6 +16,7 @@ from manet.preprocess import Preprocessing
 from manet.wiring import Wiring
 from training.datasets import Name
 from training.datasets.expression_set import LabelKind, Split
+from training.errors import TrainingError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -132,8 +133,8 @@ class Recipe(_Frozen):
             statistics are then those of each part.
         precision: number format of the forward and the backward pass; weights stay float32.
         class_balance: how far an epoch's draws even out the classes: a picture is drawn in proportion to its class's
-            count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition
-            (the authors' imbalanced-data sampler).
+            count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition.
+            The authors' use of such a sampler is inferred: their repository has none, their logs fit one.
         logit_adjustment: how far the loss is told the classes' shares: the logits are raised by this times the
             logarithm of each class's share of the targets (Menon et al., ICLR 2021); 0 tells nothing.
         teacher_share: share of the targets that comes from the teachers' answers, where teachers are given.
@@ -204,7 +205,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
 
 
-class RecipeError(Exception):
+class RecipeError(TrainingError):
     """A recipe does not exist, or is not one."""
 
 
@@ -216,11 +217,11 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
         changes: fields to set otherwise, each as TOML: ``epochs=2``, ``schedule.rate=0.1``, ``precision="bf16"``.
 
     Raises:
-        RecipeError: if there is none of that name (the message lists those there are), or the fields are no recipe:
-            an unknown key, a missing one, a value out of range.
+        RecipeError: if there is no recipe of that name (the message lists those there are) or no such file, or the
+            fields are no recipe: an unknown key, a missing one, a value out of range.
     """
     if name.endswith(".toml"):
-        text = Path(name).read_text()
+        text = _text(Path(name))
     elif name in names():
         text = files("training").joinpath("recipes", f"{name}.toml").read_text()
     else:
@@ -233,8 +234,21 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name}: {error}") from error
     except ValidationError as error:
-        complaints = (f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{name}: {'; '.join(complaints)}") from error
+        raise RecipeError(f"{name}: {complaints(error)}") from error
+
+
+def complaints(error: ValidationError) -> str:
+    """Return what is wrong with a recipe's fields, on one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no text in UTF-8") from error
 
 
 def _merge(fields: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -1,26 +1,53 @@
-"""Rehearsal: a few steps of a run at each of its sizes, to say beforehand what the whole will take."""
+"""Rehearsal: some steps of a run at each of its sizes, to say beforehand what the whole takes, and what bounds it."""
 
-import resource
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
 import numpy as np
-import torch
 
 from training.loop import Trainer
+from training.memory import peak_memory
 
 WARM, TIMED = 1, 2
-"""Steps at each size before the clock counts, and while it does."""
+"""Steps at each size before the clock counts, and while it does, where nothing is read ahead."""
+
+READ_AHEAD = 2
+"""Batches that each reader process has ready before they are asked for (PyTorch's ``prefetch_factor``)."""
+
+EVALUATED_AT_ONCE = 128
+"""Images of a batch of the evaluation."""
+
+NOTICED = 0.1
+"""Share of the steps' time spent waiting from which readers beside the network are what bounds it."""
 
 MOST_NAMED = 16
 """Classes that are counted one by one."""
 
 
-def rehearse(trainer: Trainer) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things take, in seconds.
+
+    Attributes:
+        step: a whole step of training.
+        waited: the part of it in which the network waits for images.
+    """
+
+    step: float
+    waited: float
+
+
+def rehearse(trainer: Trainer, *, readers: int) -> Iterator[str]:
     """Yield lines on what a run will take; the trainer is of no use for training after.
 
-    Each input size runs three steps on the very pictures of its first epoch, and the judging one batch.
+    Each input size runs on the very images of its first epoch, for so many steps that those read ahead are used up
+    before the clock counts; then some images are evaluated.
+
+    Args:
+        trainer: at its first step.
+        readers: processes that read for it; 0 where it reads between steps.
     """
     recipe = trainer.recipe
     yield f"data: {len(trainer.train)} training pictures ({trainer.train.protocol})"
@@ -33,31 +60,63 @@ def rehearse(trainer: Trainer) -> Iterator[str]:
         yield f"classes: {len(counts)}, with {counts.min()} to {counts.max()} pictures each"
     yield f"steps: {trainer.steps_per_epoch} an epoch of {recipe.batch_size} pictures, {trainer.total_steps} in all"
     sizes = [recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs)]
-    total = 0.0
+    waiting, training = 0.0, 0.0
     for size in sorted(set(sizes)):
-        seconds = _step_seconds(trainer, sizes.index(size))
+        pace = step_pace(trainer, sizes.index(size), readers)
         epochs = sizes.count(size)
-        total += seconds * trainer.steps_per_epoch * epochs
-        yield f"at {size} px: {seconds:.2f} s a step, {recipe.batch_size / seconds:.0f} pictures/s, {epochs} epochs"
-    few = trainer.valid.first(recipe.batch_size)
+        training += pace.step * trainer.steps_per_epoch * epochs
+        waiting += pace.waited * trainer.steps_per_epoch * epochs
+        yield (
+            f"at {size} px: {pace.step:.2f} s a step, {pace.waited:.2f} s of it waiting for images, "
+            f"{recipe.batch_size / pace.step:.0f} pictures/s, {epochs} epochs"
+        )
+    some = trainer.valid.first(max(recipe.batch_size, EVALUATED_AT_ONCE * READ_AHEAD * readers))
     began = trainer.clock()
-    trainer.judge(few)
-    judging = (trainer.clock() - began) / len(few) * len(trainer.valid)
-    total += judging * recipe.epochs
-    yield f"judging an epoch: {judging:.0f} s"
-    yield f"memory: {_peak_memory(trainer) / 1e9:.1f} GB at most so far"
-    yield f"the whole run: {timedelta(seconds=round(total))}"
+    trainer.judge(some)
+    evaluating = (trainer.clock() - began) / len(some) * len(trainer.valid) * recipe.epochs
+    yield f"judging an epoch: {evaluating / recipe.epochs:.0f} s"
+    yield f"memory: {peak_memory(trainer.device)}"
+    yield f"bound by: {bound(waiting, training, evaluating, beside=readers > 0)}"
+    yield f"the whole run: {timedelta(seconds=round(training + evaluating))}"
 
 
-def _step_seconds(trainer: Trainer, epoch: int) -> float:
+def step_pace(trainer: Trainer, epoch: int, readers: int) -> Pace:
+    """Return how long a step takes once what was read ahead is used up; in a shorter epoch, without its first step.
+
+    Args:
+        trainer: whose epoch is begun.
+        epoch: which one, counted from 0.
+        readers: processes that read for it.
+    """
+    # Readers deliver in turns, so the clock counts whole rounds of them.
+    warm, timed = WARM + READ_AHEAD * readers, max(TIMED, READ_AHEAD * readers)
+    if trainer.steps_per_epoch < warm + timed:
+        warm, timed = min(WARM, trainer.steps_per_epoch - 1), trainer.steps_per_epoch
     trainer.epoch, trainer.step = epoch, 0
-    moments = [trainer.clock()]
-    moments.extend(trainer.clock() for _ in islice(trainer.steps(), WARM + TIMED))
-    timed = moments[-1 - TIMED :]
-    return (timed[-1] - timed[0]) / (len(timed) - 1)
+    moments = [(trainer.clock(), trainer.waited)]
+    for loss in islice(trainer.steps(), warm + timed):
+        float(loss)  # waits until the device has done the step, so that only what it waits for counts as waiting
+        moments.append((trainer.clock(), trainer.waited))
+    (began, waited), (ended, waited_after) = moments[warm], moments[-1]
+    steps = len(moments) - 1 - warm
+    return Pace((ended - began) / steps, (waited_after - waited) / steps)
 
 
-def _peak_memory(trainer: Trainer) -> float:
-    if trainer.device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+def bound(waiting: float, training: float, evaluating: float, *, beside: bool) -> str:
+    """Return what bounds a run: readers, network or evaluation, with the shares of its time.
+
+    Args:
+        waiting: seconds in which the network waits for images.
+        training: seconds of all steps, waiting included.
+        evaluating: seconds of all evaluations.
+        beside: whether images are read beside the network, which then waits only where readers are slower than it.
+    """
+    total = training + evaluating
+    if evaluating > training:
+        what = "evaluation"
+    elif waiting > training * (NOTICED if beside else 0.5):
+        what = "readers"
+    else:
+        what = "network"
+    shares = (("waiting for readers", waiting), ("network", training - waiting), ("evaluation", evaluating))
+    return f"{what} ({', '.join(f'{name} {100 * seconds / total:.0f} %' for name, seconds in shares)})"

@@ -12,7 +12,7 @@ import numpy as np
 
 from manet.files import write_whole
 from training.confusion import draw_confusion
-from training.datasets.expression_set import DatasetError
+from training.errors import TrainingError
 from training.published import PublishedRun, published_run
 from training.run import RunFolder
 
@@ -32,6 +32,26 @@ BENCHMARKS: Mapping[str, str] = {
 """Data sets of the README's table, in its order."""
 
 
+EVALUATED = frozenset(
+    (
+        *("dataset", "split", "protocol", "n", "accuracy", "macro_recall", "per_class", "confusion", "temperature"),
+        *("calibration_error", "calibration_error_uncalibrated", "weights", "backend", "commit"),
+    )
+)
+"""What a result of ``manet-train evaluate --json`` holds."""
+
+
+SHOWN = (
+    *("recipe", "train.n", "train.protocol", "judged.split", "judged.n", "judged.protocol", "processes", "device"),
+    *("started", "commit", "machine.processor", "machine.cores", "machine.torch"),
+)
+"""Facts of a run that its report shows."""
+
+
+class ReportError(TrainingError):
+    """What a report is made of, or written to, is not what it should be."""
+
+
 def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: Sequence[Path], out: Path) -> Path:
     """Write ``report.md`` and ``report.json``, and beside them each run's recipe, log and pictures.
 
@@ -45,19 +65,21 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: S
         The Markdown's path.
 
     Raises:
-        DatasetError: if a run has finished no epoch, or the runs are on several data sets.
+        ReportError: if a run has finished no epoch, the runs are on several data sets, or an evaluation or an
+            appendix cannot be read.
+        RunError: if a folder holds no run, or a broken one.
     """
     described = [_described(run) for run in runs]
     datasets = {run["dataset"] for run in described}
     if len(datasets) != 1:
-        raise DatasetError(f"one report is on one data set, not on {', '.join(sorted(datasets))}")
+        raise ReportError(f"one report is on one data set, not on {', '.join(sorted(datasets))}")
     [dataset] = datasets
     content = {
         "dataset": dataset,
         "authors": _authors(published_run(dataset)),
         "runs": described,
         "seeds": _seeds(described),
-        "evaluations": [json.loads(path.read_text()) for path in evaluations],
+        "evaluations": [_evaluated(path) for path in evaluations],
     }
     for run in runs:
         (out / run.path.name).mkdir(parents=True, exist_ok=True)
@@ -67,7 +89,7 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: S
     write_whole(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
     for found in content["evaluations"]:
         draw_confusion(np.array(found["confusion"]), list(found["per_class"]), out / _confusion_of(found))
-    parts = ["\n".join(_markdown(content)), *(path.read_text().strip() for path in appendices)]
+    parts = ["\n".join(_markdown(content)), *(_text(path).strip() for path in appendices)]
     text = "\n\n".join(parts) + "\n"
     write_whole(out / "report.md", lambda part: part.write_text(text))
     return out / "report.md"
@@ -77,12 +99,12 @@ def rewrite_table(readme: Path, reports: Path) -> None:
     """Write a README's table of benchmarks again, between its two marks.
 
     Raises:
-        ValueError: if the marks are not in it.
+        ReportError: if the marks are not in it.
     """
-    before, begin, rest = readme.read_text().partition(BEGIN)
+    before, begin, rest = _text(readme).partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme} lacks the line {BEGIN} or {END}")
+        raise ReportError(f"{readme} lacks the line {BEGIN} or {END}")
     text = f"{before}{BEGIN}\n{table(reports)}\n{END}{after}"
     write_whole(readme, lambda part: part.write_text(text))
 
@@ -110,13 +132,32 @@ def table(reports: Path) -> str:
     return "\n".join(lines)
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is no text in UTF-8") from error
+
+
+def _evaluated(path: Path) -> dict[str, Any]:
+    """Return a result of ``manet-train evaluate --json``."""
+    try:
+        found = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path} is no JSON: {error}") from error
+    lacking = sorted(EVALUATED - found.keys()) if isinstance(found, dict) else sorted(EVALUATED)
+    if lacking:
+        raise ReportError(f"{path} is no result of manet-train evaluate --json: it lacks {', '.join(lacking)}")
+    return dict(found)
+
+
 def _described(folder: RunFolder) -> dict[str, Any]:
-    rows, recipe, facts = folder.rows(), folder.recipe(), folder.facts()
+    rows, recipe, facts = folder.rows(), folder.recipe(), folder.facts(*SHOWN)
     if not rows:
-        raise DatasetError(f"{folder.path} has finished no epoch yet")
+        raise ReportError(f"{folder.path} has finished no epoch yet")
     accuracies = [row["valid_accuracy"] for row in rows]
-    best = accuracies.index(max(accuracies))
-    kept = ("recipe", "changes", "init", "train", "judged", "processes", "device", "started", "commit", "machine")
+    best = accuracies.index(max(accuracies))  # of equal ones the first
+    kept = {name.partition(".")[0] for name in SHOWN} | {"changes", "init", "arithmetic"}
     named = {key: value for key, value in facts.items() if key in kept}
     if isinstance(named.get("init"), str):
         named["init"] = "/".join(Path(named["init"]).parts[-2:])  # the run and its file; no path of a machine
@@ -203,7 +244,8 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
     yield f"- trained on {run['train']['n']:,} pictures: {run['train']['protocol']}"
     yield f"- judged on {run['judged']['n']:,} {run['judged']['split']} pictures: {run['judged']['protocol']}"
     processor = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
-    yield f"- {run['processes']} process(es) on {run['device']}; {processor}"
+    on = [name.replace("_", " ") for name, is_set in (run.get("arithmetic") or {}).items() if is_set]
+    yield f"- {run['processes']} process(es) on {run['device']}{''.join(f', {name}' for name in on)}; {processor}"
     yield f"- commit `{run['commit']}`, started {run['started']}, {run['hours']} hours of training steps"
     yield ""
     yield f"![losses and accuracies]({run['name']}/curve.png)"

@@ -1,6 +1,6 @@
 """A run folder: recipe, log, curve, and the checkpoint from which a stopped run goes on.
 
-``recipe.json``, ``run.json``     what was run, on what, with which versions; written once
+``recipe.json``, ``run.json``     what was run, on what, with which versions
 ``checkpoint.pt``                 the whole state, replaced atomically
 ``log.csv``, ``curve.png``        one row an epoch, and its picture
 ``tensorboard/``                  the same for TensorBoard
@@ -15,19 +15,22 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch.utils.tensorboard import SummaryWriter
 
-from manet.checkpoint import save_weights
-from manet.files import write_whole
+from manet.checkpoint import save_weights, unpickle
+from manet.errors import CheckpointError
+from manet.files import remove_drafts, write_whole
 from manet.header import Header, Use
 from manet.labels import Expression
 from manet.stop import Stop
@@ -35,12 +38,30 @@ from manet.weights import get
 from training.confusion import MOST_CLASSES, draw_confusion
 from training.curve import draw_curve
 from training.datasets import Name
+from training.errors import TrainingError
 from training.loop import EpochResult, Trainer
 from training.published import published_run
-from training.recipe import Recipe
+from training.recipe import Recipe, complaints
+
+MOST_SAID = 200
+"""Characters of PyTorch's complaint about a checkpoint that are passed on; it may name every key of a network."""
 
 LIE_AS_IN_FERPLUS: frozenset[Name] = frozenset({"ferplus", "fer2013", "caer_s"})
 """The sets whose faces lie in their pictures as FER+'s do: the same pictures, and those that ``prepare`` aligned."""
+
+
+COLUMNS = (
+    *("epoch", "learning_rate", "train_loss", "train_accuracy", "valid_cross_entropy", "valid_accuracy"),
+    *("valid_macro_recall", "seconds"),
+)
+"""Columns of ``log.csv``."""
+
+_FILES = ("recipe.json", "run.json", "checkpoint.pt", "log.csv", "best.json", "best.safetensors", "last.safetensors")
+"""Files that are written whole or not at all."""
+
+
+class RunError(TrainingError):
+    """A folder holds no run, holds one already, or holds a broken one."""
 
 
 class RunFolder:
@@ -55,24 +76,64 @@ class RunFolder:
         """Make the folder for a new run.
 
         Raises:
-            FileExistsError: if there is a run in it already.
+            RunError: if there is a run in it already.
         """
+        self.need_free()
         self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / "recipe.json").exists():
-            raise FileExistsError(
-                f"{self.path} holds a run already; continue it with --resume, or choose another folder"
-            )
         self._write("recipe.json", recipe.model_dump_json(indent=2))
         self._write("run.json", json.dumps(facts, indent=2))
 
-    def recipe(self) -> Recipe:
-        """Return the run's recipe."""
-        return Recipe.model_validate_json((self.path / "recipe.json").read_text())
+    def need_free(self) -> None:
+        """Make sure that a new run can be made here.
 
-    def facts(self) -> dict[str, Any]:
-        """Return what ``create`` was given."""
-        facts: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return facts
+        Raises:
+            RunError: if there is a run in the folder already.
+        """
+        if (self.path / "recipe.json").exists():
+            raise RunError(f"{self.path} holds a run already; continue it with --resume, or choose another folder")
+
+    def recipe(self) -> Recipe:
+        """Return the run's recipe.
+
+        Raises:
+            RunError: if there is no run, or its recipe is none.
+        """
+        try:
+            return Recipe.model_validate_json(self._read("recipe.json"))
+        except ValidationError as error:
+            raise RunError(f"{self.path / 'recipe.json'}: {complaints(error)}") from error
+
+    def facts(self, *needed: str) -> dict[str, Any]:
+        """Return what ``create`` was given.
+
+        Args:
+            needed: names that must be in it, such as ``data`` or ``train.n``.
+
+        Raises:
+            RunError: if there is no run, or its ``run.json`` is broken or lacks one of the names.
+        """
+        path = self.path / "run.json"
+        try:
+            facts = json.loads(self._read("run.json"))
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise RunError(f"{path} is no JSON: {error}") from error
+        for name in needed:
+            place = facts
+            for key in name.split("."):
+                if not isinstance(place, dict) or key not in place:
+                    raise RunError(f"{path} lacks {name}")
+                place = place[key]
+        return dict(facts)
+
+    def note(self, **facts: Any) -> None:
+        """Write facts that have changed since ``create``, such as where the data lie, and keep the others.
+
+        Raises:
+            RunError: as ``facts`` does.
+        """
+        before = self.facts()
+        if before != (after := before | facts):
+            self._write("run.json", json.dumps(after, indent=2))
 
     def weights(self, name: Literal["best", "last"]) -> Path:
         """Return the file of the best epoch's weights by validation accuracy, or of the last epoch's."""
@@ -80,24 +141,42 @@ class RunFolder:
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
-        part = self.checkpoint.with_suffix(".part")
-        with part.open("wb") as file:
-            torch.save(trainer.state_dict(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.checkpoint)
+        write_whole(self.checkpoint, lambda part: torch.save(trainer.state_dict(), part))
 
     def restore(self, trainer: Trainer) -> None:
-        """Put the trainer where the checkpoint was taken, or leave it at the start where there is none yet."""
-        if self.checkpoint.exists():
-            trainer.load_state_dict(torch.load(self.checkpoint, map_location=trainer.device, weights_only=True))
+        """Put the trainer where the checkpoint was taken, or leave it at the start where there is none yet.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read, or is not one of this run.
+        """
+        if not self.checkpoint.exists():
+            return
+        # Read to the CPU, where the random state has to be; the trainer copies parameters to where its own are.
+        state = unpickle(self.checkpoint)
+        try:
+            trainer.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            what = " ".join(str(error).split())[:MOST_SAID]
+            raise CheckpointError(
+                f"{self.checkpoint}: expected a checkpoint of this run, found another: {what}"
+            ) from error
 
     def rows(self) -> list[dict[str, float]]:
-        """Return the log's rows so far."""
+        """Return the log's rows so far.
+
+        Raises:
+            RunError: if the log is broken, or has other columns than ``COLUMNS``.
+        """
         if not self.log.exists():
             return []
-        with self.log.open(newline="") as file:
-            return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            with self.log.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file, restval="")
+                if tuple(reader.fieldnames or ()) != COLUMNS:
+                    raise RunError(f"{self.log}: expected the columns {', '.join(COLUMNS)}")
+                return [{key: _number(row[key]) for key in COLUMNS} for row in reader]
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{self.log} is broken: {error}") from error
 
     def add(self, result: EpochResult, trainer: Trainer) -> None:
         """Keep a finished epoch: its row, the curve and the weights.
@@ -107,18 +186,20 @@ class RunFolder:
         rows = [row for row in self.rows() if row["epoch"] < result.epoch]
         best = max((row["valid_accuracy"] for row in rows), default=-1.0)
         rows.append(result.as_row())
-        with self.log.with_suffix(".part").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[-1]))
-            writer.writeheader()
-            writer.writerows(rows)
-        self.log.with_suffix(".part").replace(self.log)
+        write_whole(self.log, partial(_write_rows, rows))
         self._weights("last", result, trainer)
-        if result.found.accuracy > best:
+        # As the log rounds it, so that of equal epochs the first stays the best.
+        if rows[-1]["valid_accuracy"] > best:
             self._weights("best", result, trainer)
             self._write("best.json", json.dumps({"epoch": result.epoch, **result.found.as_dict()}, indent=2))
             if len(trainer.train.classes) <= MOST_CLASSES:
                 draw_confusion(result.found.confusion, trainer.train.classes, self.path / "confusion.png")
         draw_curve(rows, self.path / "curve.png", published_run(trainer.recipe.dataset))
+
+    def remove_drafts(self) -> None:
+        """Remove what a killed run left of files that it was writing; no other process may write to the folder."""
+        for name in _FILES:
+            remove_drafts(self.path / name)
 
     def board(self, first_epoch: int) -> SummaryWriter:
         """Return the writer of what TensorBoard shows; rows from ``first_epoch`` on are forgotten."""
@@ -134,8 +215,21 @@ class RunFolder:
         else:
             save_weights(state, path, header)
 
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise RunError(f"{self.path} holds no run: it lacks {name}") from error
+
     def _write(self, name: str, text: str) -> None:
-        (self.path / name).write_text(text + "\n")
+        write_whole(self.path / name, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+
+
+def _write_rows(rows: Sequence[Mapping[str, float]], part: Path) -> None:
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def weights_header(recipe: Recipe, classes: Sequence[str], provenance: str) -> Header | None:
@@ -172,14 +266,15 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit that this code was checked out at, marked where the tree differs; None outside a checkout."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    """Return the commit that this code was checked out at, marked where the tree differs.
+
+    None outside a checkout, and on a machine without git.
+    """
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    except FileNotFoundError:
+        return None
     return done.stdout.strip() or None
 
 
@@ -216,6 +311,8 @@ def train(
         Whether the run is finished.
     """
     world, saved = trainer.world, clock()
+    if world.first:
+        folder.remove_drafts()
     columns = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.4f}"),
         BarColumn(),

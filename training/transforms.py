@@ -18,12 +18,12 @@ class Draw(NamedTuple):
     """One image of an epoch.
 
     Attributes:
-        index: its place in the set.
+        image: its place in the set.
         position: its place in the epoch.
         epoch: counted from 0.
     """
 
-    index: int
+    image: int
     position: int = 0
     epoch: int = 0
 
@@ -51,14 +51,14 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return len(self.data)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        image = self.data.read(draw.index)
+        image = self.data.read(draw.image)
         if self._crop_area is not None:
             torch.default_generator.manual_seed(seed_of(self._seed, draw.epoch, draw.position))
             image = _random_crop(image, self._crop_area)
         pixels = network_input(image, self.spec)  # (S, S, 3)
         channels = 1 if self.spec.colour == "grey" else 3
         tensor = torch.from_numpy(pixels[:, :, :channels].copy()).permute(2, 0, 1)  # (C, S, S)
-        return tensor, torch.from_numpy(self.data.targets[draw.index])
+        return tensor, torch.from_numpy(self.data.targets[draw.image])
 
     @property
     def repeatable(self) -> bool:
@@ -100,9 +100,7 @@ class Reader:
         most_kept: see ``MOST_KEPT``.
     """
 
-    def __init__(
-        self, samples: Samples, *, device: torch.device, workers: int = 0, most_kept: int = MOST_KEPT
-    ) -> None:
+    def __init__(self, samples: Samples, *, device: torch.device, workers: int = 0, most_kept: int = MOST_KEPT) -> None:
         self._samples, self._device = samples, device
         self._batches = _Batches()
         self._loader = DataLoader(
@@ -123,14 +121,17 @@ class Reader:
             yield from self._loader
             return
         if self._kept is None:
-            whole = [Draw(index) for index in range(len(self._samples))]
+            whole = [Draw(image) for image in range(len(self._samples))]
             self._batches.draws = [whole[at : at + 256] for at in range(0, len(whole), 256)]
-            images, targets = zip(*self._loader, strict=True)
-            self._kept = torch.cat(images).to(self._device), torch.cat(targets).to(self._device)
+            parts = list(self._loader)
+            self._kept = (
+                torch.cat([inputs for inputs, _ in parts]).to(self._device),
+                torch.cat([targets for _, targets in parts]).to(self._device),
+            )
             self._loader = DataLoader(self._samples)  # ends the workers
         images, targets = self._kept
         for batch in batches:
-            at = torch.tensor([draw.index for draw in batch]).to(self._device, non_blocking=True)
+            at = torch.tensor([draw.image for draw in batch]).to(self._device, non_blocking=True)
             yield images[at], targets[at]
 
 

@@ -32,13 +32,23 @@ def list_weights(store: Store = None) -> None:
     table = Table("id", "classes", "input", "accuracy %", "pictures", "installed", box=None, pad_edge=False)
     for weights in map(get, names()):
         figures = next(iter((*weights.measured, *weights.published)), None)
+        state = _state(weights, store)
+        if figures is None:
+            accuracy = "-"
+        elif weights.measured:
+            accuracy = f"{figures.accuracy:.2f} measured"
+        elif state == "no":
+            accuracy = f"{figures.accuracy:.2f} published"
+        else:
+            # Nobody knows whether the file that was imported is the one that the figure belongs to.
+            accuracy = "published for the authors' file"
         table.add_row(
             weights.id,
             str(len(weights.classes)),
             f"{weights.preprocessing.input_size} px {weights.preprocessing.colour}",
-            "-" if figures is None else f"{figures.accuracy:.2f} {'measured' if weights.measured else 'published'}",
+            accuracy,
             "-" if figures is None else f"{figures.split}, {figures.n:,}",
-            _state(weights, store),
+            state,
         )
     Console().print(table)
 

@@ -292,7 +292,8 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 3}, "expected a dict with 'state_dict', found 'epoch'"),
+        ({"epoch": 3}, "expected a dict with 'state_dict', or of tensors, found 'epoch'"),
+        (dict.fromkeys(map(str, range(700)), 1), r"found '0', '1', '2', '3', '4' and 695 more$"),
         ({}, "found an empty one"),
         ([1, 2], "found list"),
         ({"state_dict": {}}, "missing key 'conv1.weight' and 691 more"),
@@ -303,6 +304,26 @@ def test_a_pickle_without_the_network_is_an_error(tmp_path: Path, content: objec
     path = tmp_path / "other.pth"
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=message):
+        read_authors_checkpoint(path, num_classes=7)
+
+
+def test_a_state_dict_alone_is_read(authors_checkpoints: Mapping[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "bare.pth"
+    whole = read_authors_checkpoint(authors_checkpoints["seven"], num_classes=7)
+    torch.save({f"module.{key}": value for key, value in whole.items()}, path)
+
+    state = read_authors_checkpoint(path, num_classes=8, fresh_heads=torch.Generator().manual_seed(1))
+
+    assert len(state) == 692
+    assert state["fc_1.bias"].shape == (8,)
+
+
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Quota</title>", "\ufeff\n<html>", "<HTML lang=en>"])
+def test_an_html_page_is_called_one(tmp_path: Path, page: str) -> None:
+    path = tmp_path / "Pretrained_on_MSCeleb.pth.tar"
+    path.write_text(page, encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match="found an HTML page, as download services send one"):
         read_authors_checkpoint(path, num_classes=7)
 
 

@@ -212,6 +212,19 @@ def test_list_shows_every_entry_and_which_copy_is_damaged(run: CliRunner, store:
     assert rows["sfew"].rstrip().endswith("damaged")
 
 
+def test_an_imported_file_has_no_figure_beside_it(run: CliRunner, store: Path) -> None:
+    store.mkdir()
+    (store / "raf_db.safetensors").touch()
+    (store / "raf_db.safetensors.sha256").write_text(f"{'0' * 64}  raf_db.safetensors\n")
+
+    result = run.invoke(app, ["weights", "list"], env={"COLUMNS": "120"})
+
+    [row] = [line for line in result.stdout.splitlines() if line.startswith("raf_db")]
+    assert "published for the authors' file" in row
+    assert "88.40" not in row
+    assert row.rstrip().endswith("yes")
+
+
 @pytest.mark.parametrize("id", names())
 def test_show_says_every_fact(run: CliRunner, id: str) -> None:
     weights = get(id)

@@ -7,7 +7,7 @@ from PIL import Image
 from training.curve import draw_curve
 from training.published import PublishedRun
 
-COLUMNS = ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy", "valid_macro_recall")
+COLUMNS = ("train_loss", "valid_cross_entropy", "train_accuracy", "valid_accuracy", "valid_macro_recall")
 ROWS = [{"epoch": float(epoch), **dict.fromkeys(COLUMNS, 50.0 + epoch)} for epoch in range(3)]
 
 

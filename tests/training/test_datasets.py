@@ -1,5 +1,6 @@
 """Data sets, on small trees drawn in exactly their owners' layouts."""
 
+import contextlib
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +55,70 @@ def test_raf_db_in_the_authors_folders(tmp_path: Path) -> None:
     found = load("raf_db", tmp_path, "train")
 
     assert [found.classes[label] for label in found.labels] == ["neutral", "anger"]
+
+
+def test_raf_db_in_folders_numbered_as_in_the_owners_list(tmp_path: Path) -> None:
+    for number in (1, 7):
+        _draw(tmp_path / f"train/{number}/a.jpg")
+
+    found = load("raf_db", tmp_path, "train")
+
+    assert [found.classes[label] for label in found.labels] == ["surprise", "neutral"]
+    _draw(tmp_path / "train/0/a.jpg")
+    with pytest.raises(DatasetError, match="has folders 0 and 7"):
+        load("raf_db", tmp_path, "train")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_list(raf_db: Path, tmp_path: Path) -> None:
+    listing = raf_db / "basic/EmoLabel/list_patition_label.txt"
+    listing.write_text(listing.read_text(), encoding="utf-8-sig")
+    assert len(load("raf_db", raf_db, "train")) == 2
+
+    table = tmp_path / "fer/fer2013.csv"
+    table.parent.mkdir()
+    _fer2013(table.parent)
+    table.write_text(table.read_text(), encoding="utf-8-sig")
+    assert len(load("fer2013", table.parent, "train")) == 2
+
+
+def test_a_list_in_utf_16_is_an_error_that_says_so(raf_db: Path, tmp_path: Path) -> None:
+    listing = raf_db / "basic/EmoLabel/list_patition_label.txt"
+    listing.write_text(listing.read_text(), encoding="utf-16")
+    with pytest.raises(DatasetError, match=r"list_patition_label\.txt is no text in UTF-8; if it is in UTF-16"):
+        load("raf_db", raf_db, "train")
+    table = tmp_path / "fer2013.csv"
+    table.write_text("emotion,pixels,Usage\n", encoding="utf-16")
+    with pytest.raises(DatasetError, match=r"fer2013\.csv is no text in UTF-8"):
+        load("fer2013", tmp_path, "train")
+    listed = tmp_path / "list.txt"
+    listed.write_text("a.jpg", encoding="utf-16")
+    _draw(tmp_path / "folders/train/happy/a.jpg")
+    with pytest.raises(DatasetError, match=r"list\.txt is no text in UTF-8"):
+        load("folders", tmp_path / "folders", "train").named(listed)
+
+
+def test_what_a_system_leaves_is_no_image_and_a_jfif_is_one(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png"):
+        _draw(tmp_path / "train/happy" / name)
+    Image.new("RGB", (20, 20)).save(tmp_path / "train/happy/c.jfif", "JPEG")
+    (tmp_path / "train/happy/._a.jpg").write_text("a resource fork")
+    (tmp_path / "train/.ipynb_checkpoints").mkdir()
+    _draw(tmp_path / "__MACOSX/train/sad/._a.jpg")
+
+    found = load("folders", tmp_path, "train")
+
+    assert [path.name for path in found.paths] == ["a.jpg", "b.png", "c.jfif"]
+
+
+def test_images_in_a_folder_of_a_class_folder_are_not_missed_in_silence(tmp_path: Path) -> None:
+    _draw(tmp_path / "train/happy/a.jpg")
+    _draw(tmp_path / "train/happy/more/b.jpg")
+    with pytest.raises(DatasetError, match="happy holds 1 folders, the first more; its images must lie in it"):
+        load("folders", tmp_path, "train")
+    for person in ("ann", "bob"):
+        _draw(tmp_path / "people" / person / "2020/a.jpg")
+    with pytest.raises(DatasetError, match="ann holds 1 folders, the first 2020"):
+        load("identities", tmp_path / "people", "train")
 
 
 def test_raf_db_says_what_is_wrong(raf_db: Path) -> None:
@@ -130,6 +195,26 @@ def test_affectnet_in_npy_files(tmp_path: Path) -> None:
         ("12", "surprise"),
         ("7", "contempt"),
     ]
+
+
+@pytest.mark.parametrize("label", [np.array("-1"), np.array(-1), np.array([1, 2]), np.array("happy")])
+def test_affectnet_refuses_what_is_no_label(tmp_path: Path, label: np.ndarray) -> None:
+    _draw(tmp_path / "train_set/images/1.jpg")
+    (tmp_path / "train_set/annotations").mkdir(parents=True)
+    np.save(tmp_path / "train_set/annotations/1_exp.npy", label)
+
+    with pytest.raises(DatasetError, match=r"1_exp\.npy holds no label"):
+        load("affectnet8", tmp_path, "train")
+    (tmp_path / "train_set/annotations/1_exp.npy").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"1_exp\.npy holds no label"):
+        load("affectnet8", tmp_path, "train")
+
+
+def test_affectnet_refuses_a_label_below_0_in_its_csv(affectnet_csv: Path) -> None:
+    _write(affectnet_csv / "training.csv", AFFECTNET_COLUMNS, [["1/0.jpg", 4, 6, 10, 12, "", -1, 0, 0]])
+
+    with pytest.raises(DatasetError, match="line 2: expected an expression from 0 on, found -1"):
+        load("affectnet8", affectnet_csv, "train")
 
 
 def test_caer_s_awaits_its_faces(tmp_path: Path) -> None:
@@ -217,6 +302,32 @@ def test_fer2013_names_a_broken_row(tmp_path: Path, pixels: str, complaint: str)
         load("fer2013", tmp_path, "train")
 
 
+def test_fer2013_by_the_challenge_s_name_with_blanks_in_its_header(tmp_path: Path) -> None:
+    _fer2013(tmp_path)
+    table = tmp_path / "fer2013.csv"
+    table.write_text(table.read_text().replace("emotion,pixels,Usage", "emotion, pixels, Usage"))
+    table.rename(tmp_path / "icml_face_data.csv")
+
+    assert len(load("fer2013", tmp_path, "train")) == 2
+    rows = [["Training", f"{i}.png", 9, *[0] * 9] for i in range(3)]
+    rows[1][0] = "PublicTest"
+    _write(tmp_path / "fer2013new.csv", VOTES, rows)
+    assert len(load("ferplus", tmp_path, "train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("vote", "complaint"), [("x", "line 2: a vote is no number"), ("", "no number"), ("-1", "line 2: expected votes")]
+)
+def test_ferplus_names_the_row_of_a_vote_that_is_none(tmp_path: Path, vote: str, complaint: str) -> None:
+    _fer2013(tmp_path)
+    _write(tmp_path / "fer2013new.csv", VOTES, [["Training", "a.png", vote, *[1] * 9]])
+    with pytest.raises(DatasetError, match=complaint):
+        load("ferplus", tmp_path, "train")
+    _write(tmp_path / "fer2013new.csv", VOTES, [["Training", "a.png", 9]])
+    with pytest.raises(DatasetError, match="line 2: fewer fields than columns"):
+        load("ferplus", tmp_path, "train")
+
+
 VOTES = ("Usage", "Image name", *CLASS_ORDERS["ferplus"], "unknown", "NF")
 
 
@@ -259,6 +370,44 @@ def test_broken_pictures_are_listed_and_skipped_only_on_demand(
     assert kept.protocol.endswith(", 2 broken pictures left out")
     assert np.array_equal(kept.targets, data.targets[[0, 1, 3, 5]])
     assert without_broken(kept, skip=False) == (kept, [])
+
+
+def _exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_images_are_read_as_the_service_reads_them(tmp_path: Path) -> None:
+    folder = tmp_path / "train/happy"
+    folder.mkdir(parents=True)
+    half = np.zeros((24, 20, 3), np.uint8)
+    half[:12] = 255
+    Image.fromarray(half).save(folder / "1.jpg", exif=_exif(6), quality=95)
+    Image.fromarray(np.full((24, 20), 257 * 100, np.uint16)).save(folder / "2.png")
+    clear = np.zeros((24, 20, 4), np.uint8)
+    clear[:, 10:, 3] = 255
+    Image.fromarray(clear).save(folder / "3.png")
+
+    found = load("folders", tmp_path, "train")
+    turned, deep, transparent = (found.read(index) for index in range(3))
+
+    assert turned.shape == (20, 24, 3)
+    assert turned[:, 14:].min() > 200  # the white upper half lies on the right once turned
+    assert (deep == 100).all()
+    assert (transparent[:, :10] == 255).all()
+    assert (transparent[:, 10:] == 0).all()
+
+
+def test_a_png_broken_in_any_way_is_named(tmp_path: Path) -> None:
+    _draw(tmp_path / "train/happy/a.png", size=(64, 64))
+    found = load("folders", tmp_path, "train")
+    [path] = found.paths
+    whole = path.read_bytes()
+    for place in range(8, len(whole) - 12):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with contextlib.suppress(DatasetError):  # some bytes change only pixels; no other error may come
+            found.read(0)
 
 
 def test_counts_are_compared_class_by_class() -> None:

@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 
 from training import recipe as recipes
 from training.__main__ import app
-from training.datasets.expression_set import DatasetError
-from training.report import BEGIN, END, report, rewrite_table, table
+from training.published import PublishedRun
+from training.report import BEGIN, END, ReportError, report, rewrite_table, table
 from training.run import RunFolder
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = "epoch,learning_rate,train_loss,train_accuracy,valid_loss,valid_accuracy,valid_macro_recall,seconds"
+COLUMNS = "epoch,learning_rate,train_loss,train_accuracy,valid_cross_entropy,valid_accuracy,valid_macro_recall,seconds"
 
 
 def _run(path: Path, accuracies: list[float], recipe: str = "raf_db", seed: int = 1) -> RunFolder:
@@ -26,7 +26,8 @@ def _run(path: Path, accuracies: list[float], recipe: str = "raf_db", seed: int 
         "train": {"n": 12_271, "protocol": "aligned faces"},
         "judged": {"split": "test", "n": 3_068, "protocol": "aligned faces"},
         "processes": 1,
-        "device": "cpu",
+        "device": "cuda",
+        "arithmetic": {"tf32": True, "cudnn_benchmark": True},
         "started": "2026-01-01T00:00:00+00:00",
         "commit": "abc",
         "machine": {"processor": "abacus", "cores": 1, "torch": "2"},
@@ -51,6 +52,7 @@ def test_best_last_and_the_mean_of_ten_stand_beside_the_authors(tmp_path: Path) 
     text = made.read_text()
     assert "| the authors' published log | 88.40 @ 29 | 88.00 | 87.97 |" in text
     assert "| `first` | 90.00 @ 1 | 81.00 | 80.10 | 85.00 | 3,068 test | 1 | 1.2 |" in text
+    assert "- 1 process(es) on cuda, tf32, cudnn benchmark; abacus, 1 cores, torch 2" in text
     assert "/somewhere" not in text + json.dumps(found)
     assert (tmp_path / "reports/raf_db/first/log.csv").read_text() == run.log.read_text()
 
@@ -65,14 +67,21 @@ def test_runs_that_differ_by_their_seed_are_averaged(tmp_path: Path) -> None:
     assert group["best"] == {"mean": 82.0, "sd": 1.0}
 
 
+def test_of_equal_epochs_the_first_is_the_best(tmp_path: Path) -> None:
+    made = report([_run(tmp_path / "a", [80.0, 86.5, 86.5, 81.0])], [], [], tmp_path / "out")
+
+    assert "| `a` | 86.50 @ 1 |" in made.read_text()
+    assert PublishedRun("raf_db", (80.0, 86.5, 86.5, 81.0)).best_epoch == 1
+
+
 def test_one_report_is_on_one_data_set(tmp_path: Path) -> None:
     runs = [_run(tmp_path / "a", [80.0]), _run(tmp_path / "b", [60.0], recipe="sfew")]
-    with pytest.raises(DatasetError, match="not on raf_db, sfew"):
+    with pytest.raises(ReportError, match="not on raf_db, sfew"):
         report(runs, [], [], tmp_path / "out")
 
 
 def test_a_run_without_an_epoch_has_nothing_to_report(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no epoch"):
+    with pytest.raises(ReportError, match="no epoch"):
         report([_run(tmp_path / "a", [])], [], [], tmp_path / "out")
 
 
@@ -89,7 +98,7 @@ def test_the_table_tells_what_was_reproduced_from_what_awaits_data(tmp_path: Pat
     assert text.endswith(f"{END}\nafter\n")
     assert "| RAF-DB | 88.40 @ 29 | 88.50 @ 0 | 87.97, 88.30 |" in text
     assert "| SFEW 2.0 | 59.40 @ 40 | - | 58.19, - | awaits the data" in text
-    with pytest.raises(ValueError, match="lacks the line"):
+    with pytest.raises(ReportError, match="lacks the line"):
         rewrite_table(tmp_path / "first/log.csv", tmp_path)
 
 

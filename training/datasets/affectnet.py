@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from manet.labels import CLASS_ORDERS
 from training.datasets.expression_set import (
@@ -86,7 +87,7 @@ def _from_csv(root: Path, split: Split) -> Iterator[Item]:
     table = root / ("training.csv" if split == "train" else "validation.csv")
     for number, row in enumerate(rows(table, COLUMNS), start=2):
         try:
-            label = int(row["expression"])
+            label = _number(row["expression"])
             if label >= len(OWNERS_NUMBERS):
                 continue
             x, y, width, height = (round(float(row[f"face_{part}"])) for part in ("x", "y", "width", "height"))
@@ -95,12 +96,25 @@ def _from_csv(root: Path, split: Split) -> Iterator[Item]:
         yield root / CSV / row["subDirectory_filePath"], OWNERS_NUMBERS[label], (x, y, x + width, y + height)
 
 
+def _number(label: str | npt.NDArray[Any]) -> int:
+    """Return the owners' number of an expression.
+
+    Raises:
+        ValueError: if it is no whole number, or below 0, which would count from the end of the classes.
+        TypeError: if it is an array of several.
+    """
+    number = int(label)
+    if number < 0:
+        raise ValueError(f"expected an expression from 0 on, found {number}")
+    return number
+
+
 def _from_npy(root: Path, split: Split) -> Iterator[Item]:
     folder = root / ("train_set" if split == "train" else "val_set")
     for note in sorted((folder / "annotations").glob("*_exp.npy")):
         try:
-            label = int(np.load(note, allow_pickle=False))
-        except (ValueError, TypeError) as error:
-            raise DatasetError(f"{note} holds no number: {error}") from error
+            label = _number(np.load(note, allow_pickle=False))
+        except (ValueError, TypeError, EOFError) as error:
+            raise DatasetError(f"{note} holds no label: {error}") from error
         if label < len(OWNERS_NUMBERS):
             yield folder / "images" / f"{note.name.removesuffix('_exp.npy')}.jpg", OWNERS_NUMBERS[label], None

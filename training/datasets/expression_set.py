@@ -1,5 +1,7 @@
 """ExpressionSet: labelled pictures on disk, each with a share for every class."""
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,18 +10,26 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
+from manet.errors import PictureError
 from manet.labels import Expression
+from manet.pictures import PictureLimits, picture_bytes, read_picture
 from manet.preprocess import Pixels
+from training.errors import TrainingError
 
 Split = Literal["train", "valid", "test"]
 LabelKind = Literal["majority", "distribution", "all_votes"]
 Area = tuple[int, int, int, int]
 """Left, upper, right and lower edge of a face, in pixels of its picture."""
 
+LIMITS = PictureLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
+"""The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
 
-class DatasetError(Exception):
+
+NOT_UTF8 = "is no text in UTF-8; if it is in UTF-16, save it again as UTF-8"
+
+
+class DatasetError(TrainingError):
     """A data set on disk is not as its owners ship it; the message names the file and what is wrong."""
 
 
@@ -58,19 +68,29 @@ class ExpressionSet:
         labels: npt.NDArray[np.int64] = self.targets.argmax(axis=1)
         return labels
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the images' names and labels in their order; the same wherever the data set lies."""
+        # A name is what follows the folder that holds all images, which is all that a move changes.
+        root = len(os.path.commonpath([path.parent for path in self.paths])) if self.paths else 0
+        digest = hashlib.sha256("\n".join(self.classes).encode())
+        for path, target in zip(self.paths, self.targets, strict=True):
+            digest.update(path.as_posix()[root:].encode(errors="surrogateescape"))
+            digest.update(target.astype("<f4").tobytes())
+        return digest.hexdigest()
+
     def read(self, index: int) -> Pixels:
-        """Return a picture of one face as RGB, (height, width, 3).
+        """Return an image of one face as the service sees it: upright, RGB, (height, width, 3).
 
         Raises:
-            DatasetError: if the file is missing or no picture, or the face's area lies outside it.
+            DatasetError: if the file is missing or no image that the service reads, or the face's area lies outside it.
         """
         if self.pixels is not None:
             return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
         path = self.paths[index]
         try:
-            with Image.open(path) as picture:
-                return np.asarray(self._face(picture, index).convert("RGB"))
-        except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return self._face(read_picture(picture_bytes(path, LIMITS), limits=LIMITS), index)
+        except (OSError, PictureError) as error:
             raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:
@@ -88,10 +108,7 @@ class ExpressionSet:
         Raises:
             DatasetError: if the file is missing, or none of its pictures is in the set.
         """
-        try:
-            lines = [line.replace(",", " ").split() for line in listed.read_text().splitlines()]
-        except FileNotFoundError as error:
-            raise DatasetError(f"{listed} is missing") from error
+        lines = [line.replace(",", " ").split() for line in text_of(listed).splitlines()]
         stems = {_stem(Path(words[0])) for words in lines if words}
         keep = [index for index, path in enumerate(self.paths) if _stem(path) in stems]
         if not keep:
@@ -112,15 +129,16 @@ class ExpressionSet:
             pixels=None if self.pixels is None else self.pixels[keep],
         )
 
-    def _face(self, picture: Image.Image, index: int) -> Image.Image:
+    def _face(self, picture: Pixels, index: int) -> Pixels:
         area = self.areas and self.areas[index]
         if not area:
             return picture
         left, upper, right, lower = area
-        inside = max(left, 0), max(upper, 0), min(right, picture.width), min(lower, picture.height)
+        height, width = picture.shape[:2]
+        inside = max(left, 0), max(upper, 0), min(right, width), min(lower, height)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
             raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the picture")
-        return picture.crop(inside)
+        return picture[inside[1] : inside[3], inside[0] : inside[2]]
 
 
 def _stem(path: Path) -> str:
@@ -156,15 +174,44 @@ def count_remark(
 
 
 def demand(paths: Sequence[Path], where: Path) -> None:
-    """Make sure that every listed picture lies on the disk.
+    """Make sure that some of the listed images lie on the disk.
 
     Raises:
-        DatasetError: if there is none at all, or some are missing; the message counts them and names the first three.
+        DatasetError: if none does; the message counts them and names the first three.
     """
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing or not paths:
-        first = f": {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""  # noqa: PLR2004
-        raise DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{first}")
+    if not any(path.is_file() for path in paths):
+        raise _lacking(paths, paths, where)
+
+
+def demand_all(data: ExpressionSet, where: Path) -> None:
+    """Make sure that every listed image lies on the disk.
+
+    Raises:
+        DatasetError: if some are missing; the message counts them and names the first three.
+    """
+    missing = [path for path in data.paths if not path.is_file()] if data.pixels is None else []
+    if missing:
+        raise _lacking(missing, data.paths, where)
+
+
+def _lacking(missing: Sequence[Path], paths: Sequence[Path], where: Path) -> DatasetError:
+    first = [path.name for path in missing[:3]] + ["..."] * (len(missing) > 3)  # noqa: PLR2004
+    listed = f": {', '.join(first)}" if first else ""
+    return DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{listed}")
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a list, without the byte order mark that some editors put before it.
+
+    Raises:
+        DatasetError: if the file is missing, or not in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} {NOT_UTF8}") from error
 
 
 def no_such_split(name: str, split: Split, there: Sequence[Split]) -> DatasetError:

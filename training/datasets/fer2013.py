@@ -20,6 +20,8 @@ from training.datasets.layout import need_root, rows
 
 CLASSES = CLASS_ORDERS["fer2013"]
 TABLE = "fer2013.csv"
+SAME_TABLE = "icml_face_data.csv"
+"""The name that the same rows have in the archive of the challenge."""
 SIDE = 48
 USAGES = MappingProxyType({"train": "Training", "valid": "PublicTest", "test": "PrivateTest"})
 EXPECTED = MappingProxyType({"train": 28_709, "valid": 3_589, "test": 3_589})
@@ -40,10 +42,11 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     """Return one split; every picture has one label, so ``labels`` changes nothing.
 
     Raises:
-        DatasetError: if there is no ``fer2013.csv``, or a row of it is not what it should be.
+        DatasetError: if there is neither ``fer2013.csv`` nor ``icml_face_data.csv``, or a row of it is not what it
+            should be.
     """
-    root, _ = need_root(data, "FER2013", TABLE)
-    table = root / TABLE
+    root, mark = need_root(data, "FER2013", TABLE, SAME_TABLE)
+    table = root / mark
     names: list[Expression] = []
     pictures: list[Pixels] = []
     paths: list[Path] = []
@@ -66,6 +69,12 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         count_remark("fer2013", split, names, EXPECTED[split]),
         pixels=np.stack(pictures),
     )
+
+
+def table_in(root: Path) -> Path:
+    """Return where the table lies in a folder, under either name; under the first where there is none."""
+    other = root / SAME_TABLE
+    return other if other.is_file() and not (root / TABLE).is_file() else root / TABLE
 
 
 def picture(text: str, where: str) -> Pixels:

@@ -1,11 +1,11 @@
 """FER+: the FER2013 pictures with ten votes each (Barsoum et al., ICMI 2016).
 
 Votes: ``fer2013new.csv`` with Usage, Image name and ten vote columns; rows without a name are not faces. Pictures, in
-the same folder: either ``FER2013{Train,Valid,Test}/`` with one file for each name, or ``fer2013.csv`` as FER2013's
-owners ship it, which has the same rows in the same order.
+the same folder: either ``FER2013{Train,Valid,Test}/`` with one file for each name, or ``fer2013.csv`` (or
+``icml_face_data.csv``) as FER2013's owners ship it, which has the same rows in the same order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     """
     root, _ = need_root(data, "FER+", VOTES)
     usage, folder = SPLITS[split]
-    table = root / fer2013.TABLE
+    table = fer2013.table_in(root)
     pictured = not (root / folder).is_dir() and table.is_file()
     paths: list[Path] = []
     targets: list[npt.NDArray[np.float32]] = []
@@ -80,22 +80,32 @@ Row = tuple[str, npt.NDArray[np.float32], str]
 
 def _named(root: Path, usage: str) -> Iterator[Row]:
     """Yield name, votes and no pixels of each face of a split."""
-    for row in rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS)):
+    for number, row in enumerate(rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS)), start=2):
         if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], np.array([row[c] for c in VOTE_COLUMNS], dtype=np.float32), ""
+            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), ""
 
 
 def _joined(root: Path, usage: str) -> Iterator[Row]:
     """Yield name, votes and pixels of each face of a split, from both tables row by row."""
     votes = rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS))
-    pixels = rows(root / fer2013.TABLE, ("Usage", "pixels"))
+    table = fer2013.table_in(root)
+    pixels = rows(table, ("Usage", "pixels"))
     for number, (row, picture) in enumerate(zip_longest(votes, pixels), start=2):
         if row is None or picture is None or row["Usage"] != picture["Usage"]:
-            raise DatasetError(
-                f"{root / VOTES} and {root / fer2013.TABLE} differ at line {number}; they must have the same rows"
-            )
+            raise DatasetError(f"{root / VOTES} and {table} differ at line {number}; they must have the same rows")
         if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], np.array([row[c] for c in VOTE_COLUMNS], dtype=np.float32), picture["pixels"]
+            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), picture["pixels"]
+
+
+def _votes(row: Mapping[str, str], where: str) -> npt.NDArray[np.float32]:
+    """Return the ten votes of a row, each 0 or more."""
+    try:
+        votes = np.array([row[column] for column in VOTE_COLUMNS], dtype=np.float32)
+    except ValueError as error:
+        raise DatasetError(f"{where}: a vote is no number: {error}") from error
+    if not (votes >= 0).all():
+        raise DatasetError(f"{where}: expected votes from 0 on, found {votes.min():g}")
+    return votes
 
 
 def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np.float32] | None:

@@ -14,7 +14,7 @@ from training.datasets.expression_set import (
     no_such_split,
     one_hot,
 )
-from training.datasets.layout import pictures_in
+from training.datasets.layout import folders_in, pictures_in
 
 HELD_BACK = 20
 """Of each person's pictures, in the order of their names, every twentieth judges and is not trained on."""
@@ -35,7 +35,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         raise no_such_split("identities", split, ("train", "valid"))
     if not data.is_dir():
         raise DatasetError(f"{data} is no folder")
-    people = sorted(entry.name for entry in data.iterdir() if entry.is_dir())
+    people = [entry.name for entry in folders_in(data)]
     if len(people) < 2:  # noqa: PLR2004
         raise DatasetError(f"{data} holds {len(people)} folders; telling people apart takes two or more")
     held_back = split == "valid"

@@ -34,7 +34,7 @@ def save(splits: Mapping[Split, Kinds], out: Path) -> None:
         DatasetError: if the images differ in size or have colours.
     """
     arrays: dict[str, np.ndarray] = {}
-    facts = {}
+    facts: dict[str, object] = {}
     for split, kinds in splits.items():
         names: dict[str, tuple[ExpressionSet, int]] = {}
         for data in kinds.values():

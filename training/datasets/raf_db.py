@@ -2,7 +2,8 @@
 
 Layout: ``basic/EmoLabel/list_patition_label.txt`` (the owners' spelling) with lines such as ``train_00001.jpg 5``, and
 ``basic/Image/aligned/train_00001_aligned.jpg``. The authors of MA-Net sorted the same pictures into ``train/0..6`` and
-``test/0..6``, numbered in their own order; both are read.
+``test/0..6``, numbered in their own order; other copies have ``train/1..7`` and ``test/1..7``, numbered as in the
+owners' list. All three are read.
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ from training.datasets.expression_set import (
     demand,
     no_such_split,
     one_hot,
+    text_of,
 )
 from training.datasets.layout import by_class, need_root
 
@@ -47,15 +49,19 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     """Return the training or the test pictures; every picture has one label, so ``labels`` changes nothing.
 
     Raises:
-        DatasetError: if the layout is neither of the two, a line makes no sense, or a picture is missing.
+        DatasetError: if the layout is none of the three, a line makes no sense, or a picture is missing.
     """
     if split not in EXPECTED:
         raise no_such_split("raf_db", split, ("train", "test"))
-    root, mark = need_root(data, "RAF-DB", LIST, "train/0")
+    root, mark = need_root(data, "RAF-DB", LIST, "train/0", "train/7")
     if mark == LIST:
         found = _listed(root, split)
     else:
-        found = by_class(root / split, {str(index): expression for index, expression in enumerate(CLASSES)})
+        # Folders 1 to 6 are in both numberings, so that 0 or 7 tells which it is; with both it is neither.
+        if (root / "train/0").is_dir() and (root / "train/7").is_dir():
+            raise DatasetError(f"{root / 'train'} has folders 0 and 7; expected 0 to 6 (authors) or 1 to 7 (owners)")
+        authors = {str(index): expression for index, expression in enumerate(CLASSES)}
+        found = by_class(root / split, authors if mark == "train/0" else OWNERS_NUMBERS)
     paths, names = tuple(path for path, _ in found), [name for _, name in found]
     demand(paths, root)
     remark = count_remark("raf_db", split, names, EXPECTED[split])
@@ -65,7 +71,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
 
 def _listed(root: Path, split: Split) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
-    for number, line in enumerate((root / LIST).read_text().splitlines(), start=1):
+    for number, line in enumerate(text_of(root / LIST).splitlines(), start=1):
         name, _, label = line.strip().partition(" ")
         if not name:
             continue

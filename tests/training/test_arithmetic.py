@@ -1,0 +1,35 @@
+"""A GPU computes as fast as it harmlessly can, and the run says so."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from training.arithmetic import arithmetic, set_arithmetic
+
+
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    """Begin with nothing set, and leave PyTorch as it was."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark
+    matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark = "ieee", "tf32", False
+    yield
+    matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark = before
+
+
+def test_a_gpu_computes_in_tf32_and_measures_convolutions() -> None:
+    device = torch.device("cuda")
+    assert arithmetic(device) == {"tf32": False, "cudnn_benchmark": False}
+
+    set_arithmetic(device)
+
+    assert arithmetic(device) == {"tf32": True, "cudnn_benchmark": True}
+
+
+def test_a_cpu_is_left_as_it_is() -> None:
+    set_arithmetic(torch.device("cpu"))
+
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert not torch.backends.cudnn.benchmark
+    assert arithmetic(torch.device("cpu")) is None
