@@ -2,8 +2,10 @@
 
 import json
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from manet.files import write_whole
 from manet.stop import Stop
 from manet.weights import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
-from training.datasets import Name, load, without_broken
-from training.datasets.expression_set import Split
+from training.datasets import Name, load, packed, without_broken
+from training.datasets.expression_set import LabelKind, Split
 from training.distributed import available_threads, joined
 from training.errors import TrainingError
 from training.int8 import calibrate_weights
@@ -29,6 +31,7 @@ from training.prepare import NOT_FOUND, Preparable, prepare
 from training.rehearsal import rehearse
 from training.report import report, rewrite_table
 from training.run import RunFolder, commit, machine, train
+from training.time_limit import costs, fitted
 
 DATA = "MANET_DATA_DIR"
 """Environment variable that names the folder of data sets."""
@@ -57,6 +60,12 @@ def fit(
     duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
     skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
     dry_run: Annotated[bool, typer.Option(help="check everything, say what it will take, and train nothing")] = False,
+    teachers: Annotated[
+        list[Path] | None, typer.Option("--teacher", help="weights whose answers become a part of the targets")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="seconds there are: the recipe is shortened to fit, and stops in time", min=1)
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="folder of a stopped run to continue; --data says where its data moved")
     ] = None,
@@ -65,6 +74,7 @@ def fit(
     workers: Annotated[int | None, typer.Option(help="processes that read pictures; by default none on a CPU")] = None,
 ) -> None:
     """Train a recipe, or continue a stopped run with --resume; start it with torchrun to train on many devices."""
+    began = time.monotonic()
     with joined(os.environ) as world:
         console = Console(soft_wrap=True, quiet=not world.first)
         place = resume or out
@@ -75,14 +85,22 @@ def fit(
             moved = data if source is not None and source.name == "COMMANDLINE" else None
             order = Order.of(folder, moved, duplicates)
         elif recipe and data and (out or dry_run):
-            order = Order.new(recipe, changes or (), data, duplicates, init, skip_broken=skip_broken)
+            order = Order.new(
+                recipe, changes or (), data, duplicates, init, skip_broken=skip_broken, teachers=teachers or ()
+            )
             if folder is not None and world.first:
                 folder.need_free()
         else:
             raise typer.BadParameter("give a RECIPE with --data and --out, or --resume")
         torch.set_num_threads(threads or available_threads(os.environ))
         readers = workers if workers is not None else (READERS if world.device.type == "cuda" else 0)
-        trainer, checked = order.trainer(world, say=_note if world.first else _nothing, workers=readers)
+        say = _note if world.first else _nothing
+        trainer, checked = order.trainer(world, say=say, workers=readers)
+        if time_limit is not None and resume is None:
+            asked, found, limit = order.recipe, costs(trainer, readers=readers), time_limit
+            order = replace(order, recipe=world.from_first(lambda: fitted(asked, found, limit)), checked=checked)
+            say(f"note: {order.recipe.epochs} of {asked.epochs} epochs fit in {limit:.0f} s")
+            trainer, checked = order.trainer(world, say=_nothing, workers=readers)
         if folder is None or dry_run:
             for line in rehearse(trainer, readers=readers):
                 console.print(line)
@@ -99,7 +117,8 @@ def fit(
                 f"{len(trainer.train)} training and {len(trainer.valid)} {trainer.valid.split} pictures; "
                 f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
             )
-            finished = train(folder, trainer, stop, console, save_every=save_every)
+            until = None if time_limit is None else began + time_limit
+            finished = train(folder, trainer, stop, console, save_every=save_every, until=until)
         console.print(
             "finished" if finished else f"stopped and saved; continue with: manet-train fit --resume {folder.path}"
         )
@@ -183,6 +202,19 @@ def prepare_faces(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(f"{found.faces} faces in {out}; {len(found.missing)} pictures without, listed in {out / NOT_FOUND}")
+
+
+@app.command("pack-data")
+def pack_data(
+    dataset: Annotated[Name, typer.Argument(help="a data set of grey images of one size, such as ferplus")],
+    data: Annotated[Path, typer.Option(help="folder that holds the data set", envvar=DATA)],
+    out: Annotated[Path, typer.Option(help="the .npz file to write; --data takes it in the folder's place")],
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of images to leave out")] = None,
+) -> None:
+    """Pack the training and validation images of a data set into one file, to carry it to another machine."""
+    kinds = {kind: load(dataset, data, "train", kind, duplicates=duplicates) for kind in get_args(LabelKind)}
+    packed.save({"train": kinds, "valid": {"majority": load(dataset, data, "valid")}}, out)
+    Console(soft_wrap=True).print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command("report")

@@ -5,6 +5,7 @@ So a resumed run sees the same samples, on any device, and two draws of one imag
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,14 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
+MOST_DRAWS = 48
+"""Numbers that all changes together draw for one image, at most."""
+
+
 class Draws:
     """The random numbers of one step, for all its images, of which this process has some.
+
+    They travel to the device in one copy: each copy may wait for the device.
 
     Args:
         seed: of the step.
@@ -68,11 +75,12 @@ class Draws:
 
     def __init__(self, seed: int, size: int, part: slice, device: torch.device) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._size, self._part, self._device = size, part, device
+        drawn = torch.rand((MOST_DRAWS, size), generator=self._generator)[:, part]
+        self._rows = iter(drawn.contiguous().to(device, non_blocking=True))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return a number for each image, (N,)."""
-        drawn = torch.rand(self._size, generator=self._generator)[self._part].to(self._device, non_blocking=True)
+        drawn: Tensor = next(self._rows)
         return low + (high - low) * drawn
 
     def chance(self, probability: float) -> Tensor:
@@ -173,9 +181,8 @@ def _compressed(images: Tensor, probability: float, draws: Draws) -> Tensor:
         raise ValueError(f"jpeg changes images whose side is a multiple of {_BLOCK} px, not {s}")
     # The scale of the Independent JPEG Group: 1 at a quality of 50.
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)[:, None, None, None, None, None]  # noqa: PLR2004
-    table = torch.tensor(_JPEG_LUMA, device=images.device, dtype=images.dtype)[:, None, :]  # (8, 1, 8)
-    steps = (table * scale).clamp(min=1).round()
-    dct = _dct(images.device)
+    dct, luma = _jpeg_tables(images.device)
+    steps = (luma[:, None, :] * scale).clamp(min=1).round()
     blocks = images.view(n, c, s // _BLOCK, _BLOCK, s // _BLOCK, _BLOCK) - 128
     waves = torch.einsum("ui,ncaibj,vj->ncaubv", dct, blocks, dct)
     waves = (waves / steps).round() * steps
@@ -183,11 +190,13 @@ def _compressed(images: Tensor, probability: float, draws: Draws) -> Tensor:
     return torch.where(turn, found.clamp(0, 255), images)
 
 
-def _dct(device: torch.device) -> Tensor:
-    """Return the orthonormal cosine transform of eight numbers, (8, 8), a row for each frequency."""
-    k = torch.arange(_BLOCK, device=device, dtype=torch.float32)
+@cache
+def _jpeg_tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the orthonormal cosine transform of eight numbers, a row for each frequency, and the steps of luma."""
+    k = torch.arange(_BLOCK, dtype=torch.float32)
     waves = torch.cos(math.pi / _BLOCK * (k[None] + 0.5) * k[:, None]) * math.sqrt(2 / _BLOCK)
-    return torch.cat((waves[:1] / math.sqrt(2), waves[1:]))
+    dct = torch.cat((waves[:1] / math.sqrt(2), waves[1:]))
+    return dct.to(device), torch.tensor(_JPEG_LUMA, dtype=torch.float32).to(device)  # (8, 8) each
 
 
 def _covered(images: Tensor, probability: float, draws: Draws) -> Tensor:

@@ -16,6 +16,7 @@ from training.initial import start
 from training.loop import Trainer
 from training.recipe import Recipe
 from training.run import RunFolder, commit, machine
+from training.teacher import taught
 
 Role = Literal["train", "judged"]
 """What a split is for; also the name of its facts in ``run.json``."""
@@ -51,6 +52,7 @@ class Order:
         duplicates: a CSV of pictures to leave out, absolute, or None.
         init: weights to begin from, or None.
         skip_broken: whether pictures that cannot be read are left out.
+        teachers: files of weights whose answers become the recipe's ``teacher_share`` of the targets, absolute.
         checked: what was found of each split when the run began, or None before that.
     """
 
@@ -61,6 +63,7 @@ class Order:
     duplicates: str | None
     init: str | None
     skip_broken: bool
+    teachers: tuple[str, ...] = ()
     checked: Mapping[Role, Checked] | None = None
 
     @classmethod
@@ -73,6 +76,7 @@ class Order:
         init: str | None,
         *,
         skip_broken: bool,
+        teachers: Sequence[Path] = (),
     ) -> Self:
         """Return the order for a recipe by its name or file.
 
@@ -87,6 +91,7 @@ class Order:
             duplicates=str(duplicates.resolve()) if duplicates else None,
             init=init and (str(Path(init).resolve()) if Path(init).is_file() else init),
             skip_broken=skip_broken,
+            teachers=tuple(str(teacher.resolve()) for teacher in teachers),
         )
 
     @classmethod
@@ -102,7 +107,7 @@ class Order:
             RunError: if the folder holds no run, or a broken one.
         """
         parts = (f"{role}.{field.name}" for role in ROLES for field in fields(Checked))
-        facts = folder.facts("recipe", "changes", "data", "duplicates", "init", "skip_broken", *parts)
+        facts = folder.facts("recipe", "changes", "data", "duplicates", "init", "skip_broken", "teachers", *parts)
         checked: dict[Role, Checked] = {
             role: Checked(facts[role]["listed"], facts[role]["sha256"], tuple(facts[role]["broken"])) for role in ROLES
         }
@@ -114,6 +119,7 @@ class Order:
             duplicates=str(duplicates.resolve()) if duplicates else facts["duplicates"],
             init=facts["init"],
             skip_broken=facts["skip_broken"],
+            teachers=tuple(facts["teachers"]),
             checked=checked,
         )
 
@@ -131,6 +137,7 @@ class Order:
             "duplicates": self.duplicates,
             "init": self.init,
             "skip_broken": self.skip_broken,
+            "teachers": self.teachers,
             **{
                 role: {"split": used.split, "n": len(used), "protocol": used.protocol, **asdict(checked[role])}
                 for role, used in zip(ROLES, (trainer.train, trainer.valid), strict=True)
@@ -179,6 +186,8 @@ class Order:
         begin = start(self.init, recipe, listed["train"].classes) if self.checked is None and self.init else None
         checked = self._check(listed, world, say) if self.checked is None else self._compared(listed, self.checked)
         train, judge = (less_broken(listed[role], checked[role].broken) for role in ROLES)
+        if self.teachers:
+            train = taught([Path(file) for file in self.teachers], train, recipe.teacher_share, world.device)
         return Trainer(recipe, train, judge, world=world, start=begin, workers=workers), checked
 
     def _check(

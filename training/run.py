@@ -295,6 +295,7 @@ def train(
     console: Console,
     *,
     save_every: float,
+    until: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Train until the last epoch or until any of the processes is asked to stop.
@@ -305,6 +306,7 @@ def train(
         stop: whether this process was asked.
         console: for the progress.
         save_every: seconds between two checkpoints; at most this much work is lost when a run is killed.
+        until: the clock's reading at which the run stops as if it were asked to, or None.
         clock: seconds, monotonic.
 
     Returns:
@@ -336,7 +338,7 @@ def train(
             for loss in trainer.steps():
                 rate = (trainer.step - first) * trainer.recipe.batch_size / max(clock() - began, 1e-9)
                 progress.update(bar, completed=trainer.steps_done, loss=loss, rate=rate, epoch=trainer.epoch + 1)
-                asked = any(world.total(stop.asked))
+                asked = any(world.total(stop.asked or (until is not None and clock() >= until)))
                 if world.first and (asked or clock() - saved >= save_every):
                     folder.save(trainer)
                     saved = clock()
@@ -352,8 +354,9 @@ def train(
             folder.add(result, trainer)
             for name, value in result.as_row().items():
                 board.add_scalar(name, value, result.epoch)
-            folder.save(trainer)
-            saved = clock()
+            if trainer.finished or clock() - saved >= save_every:
+                folder.save(trainer)
+                saved = clock()
             console.print(
                 f"epoch {result.epoch}: loss {result.train_loss:.4f}, train {result.train_accuracy:.2f} %, "
                 f"{trainer.valid.split} {result.found.accuracy:.2f} %, macro recall {result.found.macro_recall:.2f} %, "

@@ -9,8 +9,7 @@ from manet.labels import CLASS_ORDERS
 from training import evaluate
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet
-from training.recipe import Augmentation
-from training.transforms import Samples, epoch_order
+from training.transforms import epoch_order
 
 
 def _labelled(labels: list[int]) -> ExpressionSet:
@@ -45,20 +44,6 @@ def test_run_keeps_the_order_of_the_pictures(ferplus_tree: Path) -> None:
     found = evaluate.run(data, spec, brightness, batch_size=4)
 
     assert found[:, 0] == pytest.approx([data.read(i).mean() for i in range(len(data))], abs=1.5)
-
-
-def test_a_sample_depends_on_seed_epoch_and_index_alone(ferplus_tree: Path) -> None:
-    data = ferplus.load(ferplus_tree, "train", "majority")
-    spec = evaluate.Preprocessing(input_size=48, colour="grey")
-    augment = Augmentation(flip=0.5, rotation=20, shift=0.1, zoom=0.1, brightness=0.3, contrast=0.3, erase=0.5)
-
-    def sample(seed: int, epoch: int, order: list[int]) -> np.ndarray:
-        samples = Samples(data, spec, augment, seed=seed, epoch=epoch)
-        return {index: samples[index][0].numpy() for index in order}[3]
-
-    assert np.array_equal(sample(1, 0, [0, 3, 5]), sample(1, 0, [5, 3]))
-    assert not np.array_equal(sample(1, 0, [3]), sample(1, 1, [3]))
-    assert not np.array_equal(sample(1, 0, [3]), sample(2, 0, [3]))
 
 
 def test_an_epoch_visits_each_picture_once_in_its_own_order() -> None:

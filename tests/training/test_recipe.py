@@ -11,26 +11,15 @@ from training.recipe import Augmentation, Cycle, Cycles, Recipe, RecipeError, St
 from training.schedule import learning_rate
 
 
-def test_the_ferplus_recipe() -> None:
-    recipe = recipes.load("ferplus")
+@pytest.mark.parametrize(("name", "init", "epochs"), [("ferplus", None, 64), ("ferplus_refine", "ferplus", 8)])
+def test_the_ferplus_recipes(name: str, init: str | None, epochs: int) -> None:
+    recipe = recipes.load(name)
 
-    assert recipe.dataset == "ferplus"
-    assert recipe.labels == "distribution"
-    assert recipe.wiring == "bidirectional"
-    assert recipe.fusion_weight == 0.6
-    assert recipe.preprocessing().input_size == 64
-    assert recipe.preprocessing(0).input_size == 48
-    assert recipe.preprocessing(recipe.epochs - 1) == recipe.preprocessing()
-    assert 23506 // recipe.batch_size == 367
-
-
-def test_the_second_stage_of_ferplus() -> None:
-    recipe = recipes.load("ferplus_refine")
-
-    assert (recipe.dataset, recipe.labels, recipe.input_size) == ("ferplus", "distribution", 80)
-    assert recipe.class_balance == 0.5
-    assert recipes.load("ferplus").class_balance == 0.0
-    assert 23506 // recipe.batch_size * recipe.epochs == 8808
+    assert (recipe.dataset, recipe.labels, recipe.init, recipe.epochs) == ("ferplus", "all_votes", init, epochs)
+    assert (recipe.wiring, recipe.fusion_weight, recipe.class_balance) == ("bidirectional", 0.6, 0.5)
+    assert recipe.preprocessing().input_size == recipe.preprocessing(epochs - 1).input_size == 80
+    assert recipe.preprocessing(0).input_size < 80
+    assert recipe.steps_per_epoch(26_668) == 416
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
@@ -55,8 +44,8 @@ def test_sizes_must_cover_every_epoch() -> None:
 def test_cycles_must_fill_the_run() -> None:
     fields = recipes.load("ferplus").model_dump()
 
-    with pytest.raises(ValidationError, match="cycles last 17 epochs, the run 18"):
-        Recipe.model_validate({**fields, "epochs": 18, "epoch_sizes": None})
+    with pytest.raises(ValidationError, match="cycles last 64 epochs, the run 65"):
+        Recipe.model_validate({**fields, "epochs": 65, "epoch_sizes": None})
 
 
 def test_a_cycle_rises_then_falls_to_nothing_and_the_next_begins_anew() -> None:

@@ -64,7 +64,7 @@ def load(file: Path, name: str, split: Split, labels: LabelKind) -> ExpressionSe
         DatasetError: if the file is none, or holds another set, or not that split by those labels.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             facts = json.loads(str(arrays["facts"]))
             key = f"{split}/{labels}"
             if facts["name"] != name or key not in facts:

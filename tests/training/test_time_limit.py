@@ -1,0 +1,56 @@
+"""A run that has only minutes: its recipe keeps its shape, and it ends in time."""
+
+import pytest
+
+from training import recipe as recipes
+from training.recipe import Cycles, Recipe, Step
+from training.time_limit import USED, Costs, fitted, shortened
+
+COSTS = Costs({48: 60.0, 64: 100.0, 80: 160.0}, evaluation=10.0)
+
+
+def _two_cycles() -> Recipe:
+    cycles = "schedule.cycles=[{epochs=8, peak=0.1, warmup=0.1}, {epochs=56, peak=0.05, warmup=0.1}]"
+    return recipes.load("ferplus", [cycles])
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 7, 20, 63, 64])
+def test_sizes_and_cycles_keep_their_shares(epochs: int) -> None:
+    recipe = _two_cycles()
+
+    found = shortened(recipe, epochs)
+
+    assert found.epochs == epochs
+    assert found.epoch_sizes is not None
+    assert list(found.epoch_sizes) == sorted(found.epoch_sizes)
+    assert found.epoch_sizes[-1] == recipe.input_size
+    assert abs(found.epoch_sizes.count(48) - epochs * 24 / 64) <= 1
+    assert isinstance(found.schedule, Cycles)
+    first, second = (cycle.epochs for cycle in found.schedule.cycles)
+    assert abs(first - epochs / 8) <= 1
+    assert first + second == epochs
+
+
+def test_steps_of_the_paper_s_schedule_come_sooner() -> None:
+    recipe = recipes.load("raf_db")
+
+    found = shortened(recipe, 20)
+
+    assert found.schedule == Step(kind="step", rate=0.01, every=3, gamma=0.1)
+
+
+@pytest.mark.parametrize("seconds", [300, 1000, 3000])
+def test_as_many_epochs_as_fit(seconds: float) -> None:
+    recipe = recipes.load("ferplus")
+
+    found = fitted(recipe, COSTS, seconds)
+
+    assert COSTS.whole(found) <= USED * seconds
+    assert COSTS.whole(shortened(recipe, found.epochs + 1)) > USED * seconds
+
+
+def test_a_limit_that_is_no_limit_changes_nothing_and_the_least_is_an_epoch_a_cycle() -> None:
+    recipe = _two_cycles()
+
+    assert fitted(recipe, COSTS, 1e6) == recipe
+    assert fitted(recipe, COSTS, 1).epochs == 2
