@@ -20,7 +20,6 @@ from manet.explanation import PATCH_NAMES, Branch, Explanation, FaceMap, Grid, P
 from manet.labels import Expression
 from manet.model import PATCHES, BranchLogits, fuse
 from manet.recognizer import FaceInput, Recognizer
-from manet.tensors import normalised
 
 FEATURE_STRIDE = 8
 """Pixels from one position of the features to the next: conv1, the pooling and layer2 halve the face, rounding up.
@@ -77,7 +76,7 @@ class Explainer:
             raise ValueError(f"the weights tell {', '.join(classes)} apart; {expression} is none of them")
         with self._turn, _single_threaded():
             images = torch.from_numpy(face.pixels.copy())[None].permute(0, 3, 1, 2)
-            x = normalised(images, self._classifier.spec)  # (1, 3, S, S)
+            x = self._classifier.normalise(images)  # (1, 3, S, S)
             logits, gates = self._look(x)
             weight = self._classifier.fusion_weight
             answer = self._recognizer.read(face, fuse(logits, weight)[0].numpy())

@@ -75,7 +75,7 @@ class Draws:
 
     def __init__(self, seed: int, size: int, part: slice, device: torch.device) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        drawn = torch.rand((MOST_DRAWS, size), generator=self._generator)[:, part]
+        drawn = torch.rand((MOST_DRAWS, size), generator=self._generator, dtype=torch.float32)[:, part]
         self._rows = iter(drawn.contiguous().to(device, non_blocking=True))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -237,7 +237,7 @@ def _random_rectangle(side: int, area: Tensor, draws: Draws) -> tuple[Tensor, Te
 
 def _rectangle(side: int, left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
     """Return which pixels lie in a rectangle given in shares of the side, bool (N, 1, S, S)."""
-    place = (torch.arange(side, device=left.device) + 0.5) / side
+    place = (torch.arange(side, device=left.device, dtype=torch.float32) + 0.5) / side
     columns = (place >= left[:, None]) & (place < right[:, None])  # (N, S)
     lines = (place >= top[:, None]) & (place < bottom[:, None])
     return lines[:, None, :, None] & columns[:, None, None, :]

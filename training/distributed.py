@@ -142,18 +142,19 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None  # noqa: PT018
         assert self.momentum is not None and self.num_batches_tracked is not None  # noqa: PT018
-        count = torch.full((1,), x.numel() / x.shape[1], dtype=x.dtype)
-        sums: Tensor = _Sum.apply(torch.cat([x.sum(dim=(0, 2, 3)), count]))  # (C + 1,)
+        maps = x.to(self.running_mean.dtype)  # statistics of bf16 maps are float32, as in BatchNorm2d
+        count = torch.full((1,), maps.numel() / maps.shape[1], dtype=maps.dtype)
+        sums: Tensor = _Sum.apply(torch.cat([maps.sum(dim=(0, 2, 3)), count]))  # (C + 1,)
         n = sums[-1].detach()
         mean = (sums[:-1] / n)[None, :, None, None]  # (1, C, 1, 1)
-        squares: Tensor = _Sum.apply((x - mean).square().sum(dim=(0, 2, 3)))  # (C,)
+        squares: Tensor = _Sum.apply((maps - mean).square().sum(dim=(0, 2, 3)))  # (C,)
         variance = squares / n
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.flatten(), self.momentum)
             self.running_var.lerp_(squares / (n - 1), self.momentum)
         scale = (self.weight * (variance + self.eps).rsqrt())[None, :, None, None]
-        return (x - mean) * scale + self.bias[None, :, None, None]
+        return ((maps - mean) * scale + self.bias[None, :, None, None]).to(x.dtype)
 
 
 def synchronise(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from manet.model import BranchLogits, MANet, fuse
 from manet.preprocess import Preprocessing
-from manet.tensors import normalised
+from manet.tensors import Normalise
 from training import evaluate
 from training.augment import Batch, Draws, augment
 from training.convolution import speed_up_tiny_maps
@@ -20,13 +20,17 @@ from training.cuda_graphs import GraphedNetwork
 from training.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
 from training.loss import adjusted, branch_loss
-from training.recipe import LEAST_BATCH, Precision, Recipe
+from training.recipe import LEAST_BATCH, Precision, Recipe, RecipeError
 from training.schedule import learning_rate
 from training.transforms import Draw, Reader, Samples, epoch_order, seed_of
 
 _DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 )
+
+WRONG_IN_BF16 = range(33, 41)
+"""Input sizes, px, whose patches of 3 x 2 positions oneDNN convolves wrongly in bf16, with a stride of 2, on CPUs: it
+reads memory that nobody wrote (seen with PyTorch 2.14 on a processor with AMX)."""
 
 EVALUATION_BATCH = 256
 """Images that are evaluated at once."""
@@ -98,6 +102,7 @@ class Trainer:
 
     Raises:
         DatasetError: if there are fewer training pictures than a batch holds.
+        RecipeError: if it trains in bf16 on a CPU at one of ``WRONG_IN_BF16``.
     """
 
     def __init__(
@@ -119,6 +124,12 @@ class Trainer:
         smallest = recipe.batch_size if recipe.last_batch == "drop" else len(train) % recipe.batch_size
         if LEAST_BATCH <= smallest < world.size:
             raise DatasetError(f"a step of {smallest} pictures leaves some of {world.size} processes without any")
+        sizes = {recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs)}
+        if self.device.type == "cpu" and recipe.precision == "bf16" and not sizes.isdisjoint(WRONG_IN_BF16):
+            raise RecipeError(
+                f"{min(sizes.intersection(WRONG_IN_BF16))} px in bf16 gives wrong numbers on a CPU; train in float32, "
+                f"or at less than {WRONG_IN_BF16.start} or more than {WRONG_IN_BF16.stop - 1} px"
+            )
         torch.manual_seed(recipe.seed)
         self.model = MANet(len(train.classes), wiring=recipe.wiring)
         if start is not None:
@@ -141,6 +152,7 @@ class Trainer:
         # Only float16 has too little range for gradients; for the others the scaler does nothing.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self._log_prior = torch.from_numpy(train.targets.mean(axis=0)).clamp(min=1e-6).log().to(self.device)
+        self._normalise = Normalise(recipe.preprocessing()).to(self.device)
         self._evaluated = self._reader(valid, recipe.preprocessing())
         self._readers: dict[int, Reader] = {}
         self.epoch, self.step = 0, 0
@@ -277,7 +289,8 @@ class Trainer:
 
     def _normalised(self, images: Tensor) -> Tensor:
         """Return inputs (N, C, S, S), 0..255, as the network takes them, float32 (N, 3, S, S)."""
-        return normalised(images.to(self.device, non_blocking=True).expand(-1, 3, -1, -1), self.recipe.preprocessing())
+        normal: Tensor = self._normalise(images.to(self.device, non_blocking=True).expand(-1, 3, -1, -1))
+        return normal
 
     def _take_step(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return the step's loss, how many images the network answered with their label, and of how many."""

@@ -9,7 +9,7 @@ import torch
 from manet.checkpoint import load_model
 from manet.model import fuse
 from manet.preprocess import Preprocessing
-from manet.tensors import normalised
+from manet.tensors import Normalise
 from manet.weights import described_by
 from training import evaluate
 from training.datasets.expression_set import DatasetError, ExpressionSet
@@ -34,13 +34,14 @@ def answers(teachers: Sequence[Path], data: ExpressionSet, device: torch.device)
             raise DatasetError(f"{file} tells other classes apart than {data.name}")
         network = load_model(file, num_classes=len(weights.classes), wiring=weights.wiring).to(device).eval()
         network = network.to(memory_format=torch.channels_last)
+        normalise = Normalise(weights.preprocessing).to(device)
         for scale in SCALES:
             spec = replace(weights.preprocessing, input_size=_multiple_of_8(weights.preprocessing, scale))
             reader = Reader(Samples(data, spec), device=device)
             found = []
             for inputs, _ in reader.read(evaluate.in_order(len(data), 256)):
-                images = normalised(inputs.to(device).expand(-1, 3, -1, -1), spec)
-                with torch.autocast(device.type, torch.bfloat16):
+                images = normalise(inputs.to(device).expand(-1, 3, -1, -1))
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                     both = (fuse(network(view), weights.fusion_weight) for view in (images, images.flip(3)))
                     found.append(sum(logits.float().softmax(dim=1) for logits in both).cpu() / 2)  # type: ignore[union-attr]
             total += torch.cat(found) / len(SCALES)

@@ -25,8 +25,9 @@ _RUNS: Mapping[tuple[Engine, Device], tuple[Precision, ...]] = MappingProxyType(
 )
 """The number formats that each engine runs in, by device."""
 
-_AMPERE = 8
-"""Major compute capability of the first NVIDIA devices with bf16 arithmetic (CUDA C++ Programming Guide, table 21)."""
+_VOLTA = 7
+"""Major compute capability of the first NVIDIA devices that multiply float16 matrices in one instruction (CUDA C++
+Programming Guide, "Compute Capability 7.x"). float16 is as fast as bf16 there and four times closer to float32."""
 
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """Flags of processors that multiply int8 and add up in one instruction, as Linux names them."""
@@ -123,7 +124,7 @@ def _engine(machine: Machine, engine: Engine | Literal["auto"], on_cuda: bool) -
 
 def _precision(machine: Machine, engine: Engine, device: Device, int8: Int8State) -> tuple[Precision, str]:
     if device == "cuda":
-        return ("bf16", "the device has it") if machine.cuda >= _AMPERE else ("float32", "exact everywhere")
+        return ("float16", "the device has it") if machine.cuda >= _VOLTA else ("float32", "exact everywhere")
     if engine == "openvino" and machine.vnni and int8 == "close":
         return "int8", "the processor has VNNI, and these weights lose next to nothing"
     if engine == "openvino" and machine.bf16:

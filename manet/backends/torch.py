@@ -13,7 +13,7 @@ from manet.backends.engine import Engine
 from manet.checkpoint import load_model
 from manet.model import MANet, fuse
 from manet.preprocess import Pixels, Preprocessing
-from manet.tensors import normalised
+from manet.tensors import Normalise
 from manet.weights import Weights, locate
 
 
@@ -30,12 +30,13 @@ class FusedClassifier(nn.Module):
         super().__init__()
         self.network = network
         self.spec = spec
+        self.normalise = Normalise(spec)
         self.fusion_weight = fusion_weight
 
     def forward(self, images: Tensor) -> Tensor:
         """Return float32 logits (N, classes) of uint8 images (N, S, S, 3)."""
-        x = normalised(images.permute(0, 3, 1, 2), self.spec)  # (N, 3, S, S)
-        return fuse(self.network(x), self.fusion_weight)
+        x = self.normalise(images.permute(0, 3, 1, 2))  # (N, 3, S, S)
+        return fuse(self.network(x.to(self.network.fc_1.weight.dtype)), self.fusion_weight).float()
 
 
 class TorchBackend(Engine[FusedClassifier]):
@@ -58,7 +59,7 @@ class TorchBackend(Engine[FusedClassifier]):
 
     def _logits(self, network: FusedClassifier, images: Pixels) -> Logits:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bf16"):
-            logits: Logits = network(torch.from_numpy(images)).float().numpy()
+            logits: Logits = network(torch.from_numpy(images)).numpy()
         return logits
 
 

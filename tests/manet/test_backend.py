@@ -127,13 +127,13 @@ def test_what_was_asked_for_is_taken_or_refused() -> None:
     assert chosen(here) == ("openvino", "bf16", "cpu")
     assert chosen(here, precision="float32") == ("openvino", "float32", "cpu")
     assert chosen(here, engine="torch") == ("torch", "float32", "cpu")
-    assert chosen(server) == ("torch", "float32", "cuda")
+    assert chosen(server) == ("torch", "float16", "cuda")
+    assert chosen(replace(server, cuda=6)) == ("torch", "float32", "cuda")
     assert chosen(server, device="cpu") == ("openvino", "float32", "cpu")
     assert chosen(server, engine="openvino") == ("openvino", "float32", "cpu")
     assert chosen(bare) == ("torch", "float32", "cpu")
-    assert chosen(replace(server, cuda=9)) == ("torch", "bf16", "cuda")
-    assert chosen(server, precision="float16") == ("torch", "float16", "cuda")
-    assert choose(server).reason == "torch: there is a CUDA device; float32: exact everywhere"
+    assert chosen(server, precision="bf16") == ("torch", "bf16", "cuda")
+    assert choose(server).reason == "torch: there is a CUDA device; float16: the device has it"
     for asked in ({"device": "cuda"}, {"engine": "openvino", "device": "cuda"}):
         with pytest.raises(ValueError, match="cuda"):
             chosen(here, **asked)
@@ -149,7 +149,7 @@ def test_int8_is_chosen_where_it_pays_and_costs_next_to_nothing() -> None:
 
     assert choose(vnni, int8="close").precision == "int8"
     assert choose(replace(vnni, vnni=False), int8="close").precision == "bf16"
-    assert choose(replace(vnni, cuda=8), int8="close").precision == "bf16"
+    assert choose(replace(vnni, cuda=8), int8="close").precision == "float16"
     assert choose(vnni, int8="unmeasured").precision == "bf16"
     assert choose(vnni, int8="unmeasured", precision="int8").precision == "int8"
     with pytest.raises(ValueError, match="no calibration: manet-train calibrate makes one"):

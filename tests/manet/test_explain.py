@@ -20,7 +20,6 @@ from manet.labels import CLASS_ORDERS, Expression
 from manet.model import MANet, fuse
 from manet.preprocess import Preprocessing
 from manet.recognizer import FaceInput, Recognizer
-from manet.tensors import normalised
 from tests.service.fakes import WEIGHTS as FAKE_WEIGHTS
 from tests.service.fakes import FakeDetector
 
@@ -61,7 +60,7 @@ def test_the_evidence_and_the_bias_sum_to_the_score(side: int) -> None:
     told = explainer.explain(face, Expression.FEAR)
 
     with torch.no_grad():
-        x = normalised(torch.from_numpy(face.pixels)[None].permute(0, 3, 1, 2), classifier.spec)
+        x = classifier.normalise(torch.from_numpy(face.pixels)[None].permute(0, 3, 1, 2))
         logits = classifier.network(x)
     fear = EIGHT.index(Expression.FEAR)
     for branch, ours in ((told.local, logits.local), (told.multi_scale, logits.multi_scale)):

@@ -39,7 +39,10 @@ def folder(tmp_path: Path) -> RunFolder:
     facts = {"recipe": "ferplus", "changes": [], "data": str(tmp_path), "duplicates": None, "init": None}
     machine = {"processor": "abacus", "cores": 1, "torch": "2"}
     rest = {"processes": 1, "device": "cpu", "started": "now", "commit": None, "machine": machine}
-    found.create(recipes.load("ferplus"), {**facts, **rest, "skip_broken": False, "train": part, "judged": dict(part)})
+    found.create(
+        recipes.load("ferplus"),
+        {**facts, **rest, "skip_broken": False, "teachers": [], "train": part, "judged": dict(part)},
+    )
     return found
 
 
