@@ -27,8 +27,9 @@ from training.recipe import Step
 
 torch.set_num_threads(2 // int(os.environ.get("WORLD_SIZE", "1")))
 torch.set_default_dtype(torch.float64)
-recipe = recipes.load("ferplus").model_copy(update={
-    "batch_size": 12, "epoch_sizes": None, "input_size": 64, "accumulate": int(sys.argv[3]),
+recipe = recipes.load("ferplus", ["augment.mixup=0.0"])  # which mixes the images of one process
+recipe = recipe.model_copy(update={
+    "precision": "float32", "batch_size": 12, "epoch_sizes": None, "input_size": 64, "accumulate": int(sys.argv[3]),
     "schedule": Step(kind="step", rate=float(sys.argv[4]), every=20, gamma=1.0), "averaging": None})
 data = Path(sys.argv[1])
 with joined(os.environ) as world:
@@ -38,7 +39,7 @@ with joined(os.environ) as world:
     trainer.model.register_forward_pre_hook(lambda module, arguments: (arguments[0].double(),))
     losses = []
     while len(losses) < int(sys.argv[5]):
-        losses.extend(trainer.steps())
+        losses.extend(map(float, trainer.steps()))
         trainer.end_epoch()
     if world.first:
         running = trainer.model.bn1.running_var.tolist()

@@ -410,7 +410,15 @@ def test_identities_are_learned_and_begun_from(tmp_path: Path) -> None:
     assert "identity stage" not in done.output
 
 
-@pytest.mark.parametrize("fields", [["accumulate=3"], ["precision='bf16'"], ["loss='sum'"], ["last_batch='keep'"]])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["accumulate=3"],
+        ["precision='bf16'\ninput_size=48\nepoch_sizes=[32, 48]"],
+        ["loss='sum'"],
+        ["last_batch='keep'"],
+    ],
+)
 def test_every_way_to_take_a_step_learns(fields: list[str], recipe: Recipe, ferplus_tree: Path) -> None:
     changed = recipe.model_validate(recipe.model_dump() | tomllib.loads(fields[0]) | {"batch_size": 8})
     trainer = _trainer(changed, ferplus_tree)
