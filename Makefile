@@ -32,7 +32,7 @@ format: install
 
 # What the service promises its clients, written down; a change of it is seen in review.
 contract: install
-	$(BIN)/python -m tests.service.snapshot
+	$(BIN)/python -m tests.service.openapi.snapshot
 
 # Hostile bytes against the decoders and the form's parser, for MINUTES (10); findings and the grown corpus are kept in runs/fuzz.
 fuzz: install

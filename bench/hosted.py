@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from bench.bare import bare
-from manet.backends import Backend, Logits, load_backend
-from manet.preprocess import Pixels
+from manet.backends.base import Backend, Logits
+from manet.backends.factory import load_backend
 from manet.recognizer import Recognizer
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import resolve
-from service.__main__ import server, settle
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import resolve
 from service.app import create_app
 from service.clock import SystemClock
+from service.server import server, settle
 from service.settings import Settings
 
 

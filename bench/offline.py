@@ -27,9 +27,9 @@ from PIL import Image, ImageEnhance
 from manet.offline.loading import Resources
 from manet.offline.pipeline import Progress, predict_at_scale
 from manet.offline.plan import Job
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
-from manet.weights import get
+from manet.vision.images import PictureLimits, read_picture
+from manet.weights.registry import get
 from training.run import commit, machine
 
 BILLION = 1_000_000_000

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from bench.load import Samples
-from bench.wire import post, post_form
+from testing.http_client import post, post_form
 
 ROOT = Path(__file__).parents[1]
 

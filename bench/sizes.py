@@ -7,8 +7,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from manet.files import write_whole
-from manet.header import Use, read_header
-from manet.weights import get, locate
+from manet.weights.header import Use, read_header
+from manet.weights.registry import get, locate
 
 DEFAULT = "ferplus"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from manet import Recognizer
 from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_picture
+from manet.vision.images import PictureLimits, read_picture
 
 SURE = 0.6
 """A probability below this is a guess; such pictures are better looked at by a person."""

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from manet import Recognizer
-from manet.pictures import PictureLimits, read_picture
+from manet.vision.images import PictureLimits, read_picture
 
 RECIPE = Path(__file__).with_name("my_faces.toml")
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from manet.commands import explain, export, predict, weights
+from manet.cli import explain, export, predict, weights
 from manet.errors import ManetError
 
 app = typer.Typer(

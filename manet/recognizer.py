@@ -14,12 +14,14 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from manet.backends import Backend, Device, EngineName, Logits, PrecisionName, load_backend
-from manet.faces import DetectedFace, FaceDetector, align, cut
+from manet.backends.base import Backend, Device, EngineName, Logits, PrecisionName
+from manet.backends.factory import load_backend
 from manet.labels import Expression
-from manet.preprocess import Pixels, network_input
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import Weights, resolve
+from manet.vision.faces import DetectedFace, FaceDetector, align, cut
+from manet.vision.preprocess import Pixels, network_input
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.entry import Weights
+from manet.weights.registry import resolve
 
 FaceMode = Literal["detect", "whole"]
 """``detect`` looks for faces in the picture; ``whole`` takes the picture as the crop of one face."""
@@ -101,7 +103,8 @@ class Recognizer:
         """Return a recognizer with the shipped detector and the weights of that name.
 
         Args:
-            name: one of ``manet.weights.names()``, or the path of a ``.safetensors`` file that ``manet-train`` wrote.
+            name: one of ``manet.weights.registry.names()``, or the path of a ``.safetensors`` file that
+                ``manet-train`` wrote.
             engine: what runs the network; ``auto`` here and below takes what suits the machine.
             precision: the number format that it runs in.
             device: where it runs.

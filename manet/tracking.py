@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
 
-from manet.faces import Box
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
+from manet.vision.faces import Box
 
 Probabilities = Mapping[Expression, float]
 

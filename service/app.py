@@ -14,36 +14,38 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 import manet
-from manet.backends import Backend
+from manet.backends.base import Backend
 from manet.cpus import picture_threads
-from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
-from service import contract, problems
+from manet.vision.images import PictureLimits
+from service import problems
 from service.admission import Admission, Bounds
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.detection import DetectorGuard
-from service.detector import TimedDetector
-from service.door import Door
-from service.engine import NetworkEngine
 from service.errors import InternalError, RateLimited, Unauthorized
-from service.explanations import Explanations
-from service.headers import SecurityHeaders
-from service.keys import KeyDoor, describe_keys, read_keys
-from service.limits import ClientLimits, Turnstile
-from service.metrics import Metrics
-from service.middleware import RequestId, Stopwatch
-from service.parts import Parts
-from service.predictor import Predictor
+from service.inference.detector import DetectorGuard, TimedDetector
+from service.inference.engine import NetworkEngine
+from service.inference.explainer import Explanations
+from service.inference.predictor import Predictor
+from service.inference.stream_session import Streams
+from service.keys import read_keys
+from service.middleware.api_keys import KeyDoor, is_open
+from service.middleware.load_shedding import Door
+from service.middleware.rate_limit import ClientLimits, Turnstile
+from service.middleware.request_id import RequestId
+from service.middleware.security_headers import SecurityHeaders
+from service.middleware.timing import Stopwatch
+from service.observability.metrics import Metrics
+from service.openapi import document
 from service.problems import documented
 from service.routes import explain, health, metrics, model, page, predict, stream, v2
 from service.settings import Settings
-from service.streams import Streams
+from service.state import Parts
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
 _log = logging.getLogger("manet.app")
 
@@ -94,7 +96,7 @@ def create_app(
         description=_DESCRIPTION + problems.table(),
         version=manet.__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
-        openapi_tags=contract.TAGS,
+        openapi_tags=document.TAGS,
         responses=problems.documented(InternalError),
         # FastAPI's own would record errors and their traces wherever the environment names a collector.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
@@ -102,7 +104,6 @@ def create_app(
         redoc_url=None,
     )
     app.state.parts = parts
-    contract.install(app)
     problems.install(app)
     _surround(app, settings, clock, parts)
     if tracing is not None:
@@ -134,14 +135,14 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> N
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
-    describe_keys(app, needed=bool(keys))
+    document.install(app, needs_key=lambda path: bool(keys) and not is_open(path))
 
 
 def _tracing(settings: Settings) -> "Tracing | None":
     if settings.otlp_endpoint is None:
         return None
     # Imported late, so that a process which traces nothing loads nothing for it.
-    from service.tracing import Tracing  # noqa: PLC0415
+    from service.observability.tracing import Tracing  # noqa: PLC0415
 
     return Tracing(str(settings.otlp_endpoint), wall=time.time_ns)
 

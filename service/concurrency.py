@@ -1,11 +1,14 @@
-"""Workers: threads to which the event loop hands what would hold it up."""
+"""Concurrency: threads for what would hold up the event loop, and short calls on the loop itself."""
 
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from service.clock import Clock
 
 T = TypeVar("T")
 
@@ -73,3 +76,39 @@ def attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], N
     else:
         return lambda: None if outcome.done() else outcome.set_result(result)
     return lambda: None if outcome.done() else outcome.set_exception(error)
+
+
+class Rounds:
+    """Makes calls in the order in which they came, and lets the loop go round before the next ones when time is up.
+
+    However many wait, nothing else that the loop has to do waits longer than that time and one call. One call a round
+    would be fairer still, but then every picture pays for a round of its own, and meets the network alone.
+
+    Args:
+        seconds: of calls in a round; each round makes at least one.
+        clock: the time.
+    """
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._calls: deque[Call] = deque()
+
+    def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Queue a call and return its outcome as an awaitable; cancelling that before its turn undoes it."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
+        if not self._calls:
+            loop.call_soon(self._go_on)
+        self._calls.append((loop, outcome, call))
+        return outcome
+
+    def _go_on(self) -> None:
+        end = self._clock.now() + self._seconds
+        while self._calls:
+            loop, outcome, call = self._calls.popleft()
+            if not outcome.cancelled():
+                attempt(call, outcome)()
+            if self._calls and self._clock.now() >= end:
+                loop.call_soon(self._go_on)
+                break

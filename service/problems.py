@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manet.errors import PictureError
 from service.batching.errors import BatchingError
-from service.contract import MEDIA_TYPE, REQUEST_ID, RETRY_AFTER, Responses
 from service.errors import (
     NAMESPACE,
     RETRIED,
@@ -28,9 +27,10 @@ from service.errors import (
     ServiceError,
     translate,
 )
-from service.middleware import HUNG_UP
-from service.protocol import InferenceProblem
-from service.schemas import Problem
+from service.middleware.timing import HUNG_UP
+from service.openapi.document import MEDIA_TYPE, REQUEST_ID, RETRY_AFTER, Responses
+from service.schemas.predict import Problem
+from service.schemas.v2 import InferenceProblem
 
 _log = logging.getLogger("manet.problems")
 

@@ -21,7 +21,7 @@ from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
 from service.errors import NotReady
-from service.loading import load_recognizer
+from service.inference.engine import load_recognizer
 from service.settings import MEBIBYTE, Settings
 
 Loader = Callable[[Settings], Recognizer]

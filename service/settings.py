@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from manet.backends import Device, EngineName, PrecisionName
+from manet.backends.base import Device, EngineName, PrecisionName
 from manet.recognizer import MAX_FACES
 
 MEBIBYTE = 1024 * 1024

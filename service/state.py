@@ -9,11 +9,11 @@ from manet.recognizer import Recognizer
 from service.admission import Admission
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.explanations import Explanations
-from service.metrics import Metrics
-from service.predictor import Predictor
+from service.inference.explainer import Explanations
+from service.inference.predictor import Predictor
+from service.inference.stream_session import Streams
+from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.streams import Streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The service as a process of its own, for a browser to meet."""
+"""What a browser is started with: the service as a process of its own, flags, and a clip in place of a camera."""
 
 import contextlib
 import json
@@ -8,9 +8,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
 
 KEY = "open sesame"
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 _PROGRAM = """
 import json
@@ -19,11 +32,11 @@ import sys
 from starlette.responses import JSONResponse
 
 from manet.recognizer import Recognizer
-from service.__main__ import server
+from service.server import server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.fakes import FakeBackend, recognizer
+from testing.fakes import FakeBackend, recognizer
 
 choices = json.loads(sys.argv[1])
 
@@ -66,3 +79,15 @@ def serving(*, real: bool = False, seconds: float = 0.0, key: str = "", **settin
             yield address
         finally:
             process.kill()
+
+
+def write_clip(path: Path, frames: list[Image.Image]) -> None:
+    """Write frames of one size as YUV4MPEG2, 20 a second; both sides are even."""
+    width, height = frames[0].size
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W%d H%d F20:1 Ip A1:1 C420jpeg\n" % (width, height))
+        for frame in frames:
+            luma, *chroma = frame.convert("YCbCr").split()
+            file.write(b"FRAME\n" + np.asarray(luma).tobytes())
+            for plane in chroma:
+                file.write(np.asarray(plane.resize((width // 2, height // 2))).tobytes())

@@ -1,6 +1,6 @@
 """Drawn faces: heads modelled from a few solids, lit and painted, for pictures in which no person is shown.
 
-    python bench/drawn_faces.py --out service/web/drawn-faces.jpg
+    python testing/drawn_faces.py --out service/web/drawn-faces.jpg
 
 The solids are signed distances (Hart, "Sphere Tracing", 1996): a ray walks as far as the nearest surface allows.
 """

@@ -13,11 +13,12 @@ import numpy as np
 from fastapi import FastAPI
 from PIL import Image
 
-from manet.backends import Logits
-from manet.faces import Box, DetectedFace, Landmarks, Point
-from manet.preprocess import Pixels, Preprocessing
+from manet.backends.base import Logits
 from manet.recognizer import Recognizer
-from manet.weights import Weights, get
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.preprocess import Pixels, Preprocessing
+from manet.weights.entry import Weights
+from manet.weights.registry import get
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
-from service.parts import Parts
-from service.wire import WireBounds, bounded
+from service.http.protocol import WireBounds, bounded
+from service.state import Parts
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from manet.checkpoint import save_weights
-from manet.faces import FaceCrop, Landmarks, Point
-from manet.header import Header, Use
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
-from manet.preprocess import Preprocessing
+from manet.nn.model import MANet
+from manet.vision.faces import FaceCrop, Landmarks, Point
+from manet.vision.preprocess import Preprocessing
+from manet.weights.checkpoint import save_weights
+from manet.weights.header import Header, Use
 
 SPEC = Preprocessing(input_size=48, colour="rgb", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CROP = FaceCrop(Landmarks(Point(0.3, 0.4), Point(0.7, 0.4), Point(0.5, 0.6), Point(0.4, 0.8), Point(0.6, 0.8)))

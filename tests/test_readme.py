@@ -19,11 +19,11 @@ import skimage.data
 import torch
 from PIL import Image
 
-from manet.checkpoint import save_weights
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
-from manet.weights import STORE_VARIABLE, get, names
-from tests.manet.video.clips import write_clip
+from manet.nn.model import MANet
+from manet.weights.checkpoint import save_weights
+from manet.weights.registry import STORE_VARIABLE, get, names
+from testing.clips import write_clip
 from tests.training.conftest import draw_ferplus
 from training import recipe as recipes
 from training.run import weights_header

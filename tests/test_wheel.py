@@ -116,7 +116,7 @@ def test_it_holds_the_packages_and_all_their_files(wheel: Path) -> None:
     for name in ("ferplus.safetensors", "ferplus.int8.safetensors", "retinaface.onnx", "MODEL_CARD.md"):
         assert f"manet/weights/{name}" in names
     assert {
-        "manet/weights/retinaface.LICENSE",
+        "manet/weights/assets/retinaface.LICENSE",
         "training/recipes/ferplus.toml",
         "service/web/page.html",
         "service/web/main.js",

@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manet.backends import Device, EngineName, PrecisionName, load_backend
+from manet.backends.base import Device, EngineName, PrecisionName
+from manet.backends.factory import load_backend
 from manet.errors import ManetError
 from manet.files import write_whole
 from manet.stop import Stop
-from manet.weights import INT8_SUFFIX, locate, resolve
+from manet.weights.registry import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
 from training.datasets import Name, load, without_broken
 from training.datasets.expression_set import Split

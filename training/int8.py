@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from manet.backends.exports import converted
-from manet.backends.int8 import calibrate
+from manet.backends.openvino.calibration import calibrate
+from manet.backends.openvino.exports import converted
 from manet.files import sha256_of, write_whole
-from manet.preprocess import network_input
-from manet.weights import Weights
+from manet.vision.preprocess import network_input
+from manet.weights.entry import Weights
 from training.datasets.expression_set import ExpressionSet
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 from manet.errors import ManetError
-from manet.faces import DetectedFace, FaceCrop, align
 from manet.files import write_whole
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import get
+from manet.vision.faces import DetectedFace, FaceCrop, align
+from manet.vision.images import PictureLimits, read_picture
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import get
 from training.datasets import affectnet, folders
 from training.datasets.expression_set import DatasetError, Split
 from training.datasets.layout import need_root

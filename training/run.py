@@ -28,13 +28,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 from torch.utils.tensorboard import SummaryWriter
 
-from manet.checkpoint import save_weights, unpickle
 from manet.errors import CheckpointError
 from manet.files import remove_drafts, write_whole
-from manet.header import Header, Use
 from manet.labels import Expression
 from manet.stop import Stop
-from manet.weights import get
+from manet.weights.checkpoint import save_weights, unpickle
+from manet.weights.header import Header, Use
+from manet.weights.registry import get
 from training.confusion import MOST_CLASSES, draw_confusion
 from training.curve import draw_curve
 from training.datasets import Name

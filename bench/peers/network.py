@@ -10,12 +10,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from manet.backends import Logits, load_backend
+from manet.backends.base import Logits
+from manet.backends.factory import load_backend
 from manet.cpus import available_cpus
-from manet.faces import DetectedFace, align
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels, Preprocessing, network_input
-from manet.weights import Weights, resolve
+from manet.vision.faces import DetectedFace, align
+from manet.vision.images import PictureLimits, read_picture
+from manet.vision.preprocess import Pixels, Preprocessing, network_input
+from manet.weights.entry import Weights
+from manet.weights.registry import resolve
 
 VARIABLE = "BENCH_PEER"
 """Environment variable with a peer's settings, as JSON: ``engine``, ``weights``, ``cache``, and ``passes``: how many
@@ -101,7 +103,7 @@ def _plain_torch(weights: Weights, threads: int) -> Infer:
     """Return the network as PyTorch's documentation runs one: float32, eval mode, inference mode, channels_last."""
     import torch  # noqa: PLC0415 - a peer with our backend does not load it
 
-    from manet.backends.torch import load_classifier  # noqa: PLC0415
+    from manet.nn.classifier import load_classifier  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     classifier = load_classifier(weights, None).eval().to(memory_format=torch.channels_last)

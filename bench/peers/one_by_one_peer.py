@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.peers.network import PeerNetwork
 from bench.peers.threaded import serve
-from manet.pictures import PictureLimits, read_picture
-from manet.retinaface import RetinaFaceDetector
+from manet.vision.images import PictureLimits, read_picture
+from manet.vision.retinaface import RetinaFaceDetector
 
 
 def main() -> None:

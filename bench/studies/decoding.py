@@ -1,6 +1,6 @@
-"""Decoding: whether decoding a JPEG straight to the network's input (``manet.pictures.read_crop``) changes its answers.
+"""Decoding: whether decoding a JPEG straight to the network's input (``images.read_crop``) changes its answers.
 
-    python bench/decoding.py --data DIR --out bench/results/decoding.json
+    python bench/studies/decoding.py --data DIR --out bench/results/decoding.json
 
 Each picture of FER+ Valid is enlarged to an upload's size, tinted as skin in warm light is, saved as a colour JPEG of
 quality 90, and answered twice: from the crop as the service reads it, and from the whole picture decoded as it is.
@@ -19,9 +19,9 @@ from rich.progress import track
 
 from bench.machine import heading
 from manet import Recognizer
-from manet.pictures import PictureLimits, read_crop, read_picture
-from manet.preprocess import network_input
 from manet.recognizer import FaceInput
+from manet.vision.images import PictureLimits, read_crop, read_picture
+from manet.vision.preprocess import network_input
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet
 

@@ -1,6 +1,6 @@
 """Engines: how many images a second each engine answers by itself, in every number format and way to run it.
 
-    python -m bench.engines --out bench/results/engines.json
+    python -m bench.studies.engines --out bench/results/engines.json
 
 No service around it and no decoding: random inputs of the shipped weights' size, batch after batch, each way
 in turn within every round, so that a machine that changes its pace changes it for all.
@@ -18,14 +18,16 @@ import torch
 
 from bench.bare import SIZES, Infer, noise
 from bench.machine import heading
-from manet.backends import Logits, load_backend
-from manet.backends.core import core
-from manet.backends.exports import exported
-from manet.backends.openvino import compiled
-from manet.backends.torch import load_classifier
+from manet.backends.base import Logits
+from manet.backends.factory import load_backend
+from manet.backends.openvino.backend import compiled
+from manet.backends.openvino.exports import exported
+from manet.backends.openvino.runtime import core
 from manet.cpus import available_cpus
-from manet.preprocess import Pixels
-from manet.weights import Weights, get
+from manet.nn.classifier import load_classifier
+from manet.vision.preprocess import Pixels
+from manet.weights.entry import Weights
+from manet.weights.registry import get
 
 
 def ways(weights: Weights, cache: Path | None, threads: int) -> Mapping[str, Infer]:

@@ -1,6 +1,6 @@
 """Where a face lies in the training pictures: the crop that makes a detected face look like them.
 
-    python bench/face_template.py --data DIR --out bench/results/face_template.json
+    python bench/studies/face_template.py --data DIR --out bench/results/face_template.json
 
 The shipped detector looks at a sample of the FER+ training pictures, each enlarged to 192 px with a margin of its own
 edge around it; what it finds in exactly one place counts. The result is the mean place of the five points, in
@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from manet.faces import Landmarks
-from manet.retinaface import RetinaFaceDetector
+from manet.vision.faces import Landmarks
+from manet.vision.retinaface import RetinaFaceDetector
 from training.datasets import ferplus
 from training.run import commit, machine
 

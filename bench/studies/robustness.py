@@ -1,6 +1,6 @@
 """How the answer moves when a picture is as bad as users' pictures are.
 
-    python bench/robustness.py --data DIR --photos PHOTOS --out bench/results/robustness.json
+    python bench/studies/robustness.py --data DIR --photos PHOTOS --out bench/results/robustness.json
 
 Twice: on photographs, through the detector, where the table shows the probability of the expression that a person
 sees; and on FER+ Valid, where accuracy counts. The photographs: the four that the project was given, which never leave
@@ -20,11 +20,11 @@ from PIL import Image, ImageEnhance
 from skimage import data as pictures
 
 from manet import Recognizer
-from manet.backends import load_backend
+from manet.backends.factory import load_backend
 from manet.labels import Expression
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels
-from manet.weights import resolve
+from manet.vision.images import PictureLimits, read_picture
+from manet.vision.preprocess import Pixels
+from manet.weights.registry import resolve
 from training import evaluate
 from training.calibration import expected_calibration_error
 from training.datasets import ferplus

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.load import PAUSE, Samples, arrivals, closed_loop, open_loop
-from bench.wire import Pool, post_form
+from testing.http_client import Pool, post_form
 
 REQUEST = post_form("/predict", "image", b"jpeg")
 

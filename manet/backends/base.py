@@ -1,21 +1,84 @@
-"""Engine: what all engines do in the same way."""
+"""Backend: the one thing that turns a batch of network inputs into logits, and what all backends do in the same way.
+
+Backends differ in speed, not in meaning: whatever runs behind the protocol takes the bytes that
+``manet.vision.preprocess.network_input`` made and answers with the fused logits.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from manet.backends import Logits, check_images
-from manet.backends.choice import Precision
-from manet.preprocess import Pixels
+from manet.backends.selection import Precision
+from manet.vision.preprocess import Pixels
+
+Device = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "torch", "openvino"]
+PrecisionName = Literal["auto", "float32", "bf16", "float16", "int8"]
+
+Logits = npt.NDArray[np.float32]
+"""Fused logits, (N, classes) for a batch or (classes,) for one face, before temperature and softmax."""
+
+
+class Backend(Protocol):
+    """An engine with the network loaded and ready to answer."""
+
+    @property
+    def name(self) -> str:
+        """The engine, such as ``torch``."""
+
+    @property
+    def precision(self) -> str:
+        """The number format that the network runs in: ``float32``, ``bf16``, ``float16`` or ``int8``."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, such as ``cpu`` or ``cuda``."""
+
+    @property
+    def reason(self) -> str:
+        """Why this engine runs, and in this number format, in one line for people."""
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        """Run one blank batch of each size, so that the first real one pays for no set-up.
+
+        Raises:
+            ValueError: if a size is below one.
+        """
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the fused logits of a batch, float32 (N, classes).
+
+        Args:
+            images: uint8 (N, S, S, 3), RGB, as ``network_input`` made them; S is the weights' input size.
+
+        Raises:
+            ValueError: if the batch is empty or has another type or shape.
+        """
+
+    def close(self) -> None:
+        """Let go of the network's memory. An engine that was closed answers no more."""
+
+
+def check_images(images: Pixels, side: int) -> None:
+    """Make sure that a batch is what the network takes.
+
+    Raises:
+        ValueError: if it is empty or has another type or shape.
+    """
+    expected = (side, side, 3)
+    if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
+        raise ValueError(f"expected uint8 (N, {', '.join(map(str, expected))}), found {images.dtype} {images.shape}")
+
 
 Network = TypeVar("Network")
 """What runs, as the engine has it."""
 
 
 class Engine(ABC, Generic[Network]):
-    """The common part of engines; see ``manet.backends.Backend`` for what they promise.
+    """The common part of engines; see ``manet.backends.base.Backend`` for what they promise.
 
     Args:
         network: loaded.

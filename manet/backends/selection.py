@@ -14,7 +14,7 @@ Device = Literal["cpu", "cuda"]
 
 Int8State = Literal["absent", "unmeasured", "close"]
 """What is known of weights in int8 arithmetic: no calibration, one whose loss nobody measured or that loses too much
-(``manet.weights.MOST_LOST``), or one that stays close to float32."""
+(``manet.weights.entry.MOST_LOST``), or one that stays close to float32."""
 
 _RUNS: Mapping[tuple[Engine, Device], tuple[Precision, ...]] = MappingProxyType(
     {
@@ -134,7 +134,7 @@ def _precision(machine: Machine, engine: Engine, device: Device, int8: Int8State
 def _openvino_capabilities() -> frozenset[str]:
     """Return what OpenVINO says that the processor can do; empty where it is not installed."""
     try:
-        from manet.backends.core import core  # noqa: PLC0415
+        from manet.backends.openvino.runtime import core  # noqa: PLC0415
     except ImportError:
         return frozenset()
     return frozenset(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -5,41 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from manet.backends import Logits
-from manet.backends.choice import Choice, Precision
-from manet.backends.engine import Engine
-from manet.checkpoint import load_model
-from manet.model import MANet, fuse
-from manet.preprocess import Pixels, Preprocessing
-from manet.tensors import normalised
-from manet.weights import Weights, locate
-
-
-class FusedClassifier(nn.Module):
-    """From pictures as bytes to fused logits: normalisation, both branches, their fusion.
-
-    Args:
-        network: in eval mode.
-        spec: the weights' preprocessing.
-        fusion_weight: the local branch's share, 0..1.
-    """
-
-    def __init__(self, network: MANet, spec: Preprocessing, fusion_weight: float) -> None:
-        super().__init__()
-        self.network = network
-        self.spec = spec
-        self.fusion_weight = fusion_weight
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return float32 logits (N, classes) of uint8 images (N, S, S, 3)."""
-        x = normalised(images.permute(0, 3, 1, 2), self.spec)  # (N, 3, S, S)
-        return fuse(self.network(x), self.fusion_weight)
+from manet.backends.base import Engine, Logits
+from manet.backends.selection import Choice, Precision
+from manet.nn.classifier import FusedClassifier, load_classifier
+from manet.vision.preprocess import Pixels
+from manet.weights.entry import Weights
 
 
 class TorchBackend(Engine[FusedClassifier]):
-    """PyTorch as an engine; see ``manet.backends.Backend``.
+    """PyTorch as an engine; see ``manet.backends.base.Backend``.
 
     Args:
         classifier: the network with what belongs to it.
@@ -63,17 +38,9 @@ class TorchBackend(Engine[FusedClassifier]):
 
 
 def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None) -> TorchBackend:
-    """Return the engine for these weights; see ``manet.backends.load_backend``."""
+    """Return the engine for these weights; see ``manet.backends.factory.load_backend``."""
     with _single_thread(threads):
         return TorchBackend(load_classifier(weights, store), chosen.precision, chosen.reason)
-
-
-def load_classifier(weights: Weights, store: Path | None) -> FusedClassifier:
-    """Return the network with the parameters of the weights' file, and what belongs to it."""
-    network = load_model(
-        locate(weights, store), num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256
-    )
-    return FusedClassifier(network, weights.preprocessing, weights.fusion_weight)
 
 
 @contextmanager

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from manet.bulk.pipeline import Failure, Outcome
-from manet.bulk.walk import Found
+from manet.batch.pipeline import Failure, Outcome
+from manet.batch.walk import Found
 from manet.drawing import draw_faces
 from manet.files import write_whole
 
@@ -14,7 +14,7 @@ FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 class Drawings:
-    """Draws the pictures; see ``manet.bulk.sinks.Sink``.
+    """Draws the pictures; see ``manet.batch.sinks.Sink``.
 
     A single file is drawn to the file named. Of several, each is drawn to the folder named, as ``STEM.png``; a picture
     from a folder keeps its place in it and its whole name, ``below/a.jpg.png``, under the folder's name if others were

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from manet.preprocess import Pixels
 from manet.recognizer import BATCH, FaceInput, RecognizedFace, Recognizer
+from manet.vision.preprocess import Pixels
 
 _GROUP_ITEMS, _GROUP_BYTES = 64, 256 * 1024 * 1024
 """A group is classified no later than this, even if its faces fill no batch: pictures without faces, large pictures."""

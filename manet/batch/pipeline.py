@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-from manet.bulk.flow import classified, in_order
-from manet.bulk.walk import Found
+from manet.batch.flow import classified, in_order
+from manet.batch.walk import Found
 from manet.errors import PictureError, VideoError
-from manet.pictures import PictureLimits, picture_bytes, read_picture
-from manet.preprocess import Pixels
 from manet.recognizer import BATCH, FaceInput, FaceMode, RecognizedFace, Recognizer
+from manet.vision.images import PictureLimits, picture_bytes, read_picture
+from manet.vision.preprocess import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

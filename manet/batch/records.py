@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from manet.bulk.pipeline import Failure, Outcome
-from manet.faces import Landmarks
+from manet.batch.pipeline import Failure, Outcome
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
-from manet.weights import Weights
+from manet.vision.faces import Landmarks
+from manet.weights.entry import Weights
 
 Item_contra = TypeVar("Item_contra", contravariant=True)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from manet.bulk.pipeline import Answer, Failure, Outcome
-from manet.bulk.records import name_of
-from manet.bulk.terminal import printable
-from manet.faces import Box, cut
+from manet.batch.pipeline import Answer, Failure, Outcome
+from manet.batch.records import name_of
+from manet.batch.terminal import printable
 from manet.files import write_whole
-from manet.preprocess import Pixels
 from manet.recognizer import RecognizedFace
+from manet.vision.faces import Box, cut
+from manet.vision.preprocess import Pixels
 
 COLUMNS, ROWS = 8, 10
 """Tiles of a full page."""
@@ -40,7 +40,7 @@ class ContactSheet:
     """Writes pages of ``COLUMNS`` x ``ROWS`` tiles as they fill, so that no more than one is held.
 
     The first page is the file named; the others are ``NAME-2.png`` and so on. A picture without a face has a tile,
-    too. See ``manet.bulk.sinks.Sink``.
+    too. See ``manet.batch.sinks.Sink``.
 
     Args:
         path: a PNG.

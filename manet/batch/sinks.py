@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Generic, Protocol
 
-from manet.bulk.records import Form, Item_contra
+from manet.batch.records import Form, Item_contra
 from manet.files import Draft
 
 
@@ -96,7 +96,7 @@ class ParquetFile(Generic[Item_contra]):
         import pyarrow  # noqa: PLC0415 - an extra
         from pyarrow import parquet  # noqa: PLC0415
 
-        from manet.bulk.arrow import schema  # noqa: PLC0415
+        from manet.batch.arrow import schema  # noqa: PLC0415
 
         self._schema = schema(form.columns)
         self._table = pyarrow.Table

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from manet.bulk.pipeline import Failure, Outcome
-from manet.bulk.records import name_of
+from manet.batch.pipeline import Failure, Outcome
+from manet.batch.records import name_of
 from manet.recognizer import RecognizedFace
 
 _PAGE = 500
@@ -25,7 +25,7 @@ def shares(faces: Counter[str]) -> str:
 
 
 class TerminalTable:
-    """One row a face; see ``manet.bulk.sinks.Sink``.
+    """One row a face; see ``manet.batch.sinks.Sink``.
 
     Args:
         console: where it is printed.

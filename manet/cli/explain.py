@@ -9,16 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from manet.bulk.pipeline import reason
-from manet.bulk.records import face_record
-from manet.commands.weights import Store
-from manet.drawing import draw_explanation
+from manet.batch.pipeline import reason
+from manet.batch.records import face_record
+from manet.cli.weights import Store
 from manet.errors import PictureError
-from manet.explanation import Explanation, record
+from manet.explain.overlays import draw_explanation
+from manet.explain.result import Explanation, record
 from manet.files import write_whole
 from manet.labels import Expression
-from manet.pictures import PictureLimits, picture_bytes, read_picture
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
+from manet.vision.images import PictureLimits, picture_bytes, read_picture
 
 
 def explain(
@@ -43,7 +43,7 @@ def explain(
     """
     if find_spec("captum") is None:
         raise typer.BadParameter("explanations need captum, which is not installed: pip install 'manet[explain]'")
-    from manet.explain import Explainer  # noqa: PLC0415 - an extra, and it loads PyTorch
+    from manet.explain.attribution import Explainer  # noqa: PLC0415 - an extra, and it loads PyTorch
 
     recognizer = Recognizer.from_weights(weights, engine="torch", store=store)
     if expression is not None and expression not in recognizer.weights.classes:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from manet.commands.weights import Store
+from manet.cli.weights import Store
 from manet.errors import ExportError
-from manet.weights import locate_calibration, resolve
+from manet.weights.registry import locate_calibration, resolve
 
 _MEGABYTE = 1e6
 
@@ -25,7 +25,7 @@ def export(
     """Export a network for OpenVINO in all its number formats; what the folder holds already is checked and left."""
     try:
         # Imported late: of all commands only this one needs OpenVINO.
-        from manet.backends import exports  # noqa: PLC0415
+        from manet.backends.openvino import exports  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ExportError("OpenVINO is not installed: pip install openvino") from None
     chosen = resolve(weights, store)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from manet.backends import Device, EngineName, PrecisionName
+from manet.backends.base import Device, EngineName, PrecisionName
 from manet.recognizer import FaceMode
-from manet.weights import resolve
+from manet.weights.registry import resolve
 
 
 def predict_on_ray(

@@ -15,22 +15,22 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manet.backends import Device, EngineName, PrecisionName
-from manet.bulk.drawings import Drawings
-from manet.bulk.pipeline import Failure, Look, Outcome, answers
-from manet.bulk.records import name_of, picture_form
-from manet.bulk.sheet import ContactSheet
-from manet.bulk.sinks import JsonLines, Sink, check_table, table
-from manet.bulk.terminal import TerminalTable, printable, say, shares
-from manet.bulk.walk import Found, walk
-from manet.commands.offline import predict_on_ray
-from manet.commands.weights import Store
+from manet.backends.base import Device, EngineName, PrecisionName
+from manet.batch.drawings import Drawings
+from manet.batch.pipeline import Failure, Look, Outcome, answers
+from manet.batch.records import name_of, picture_form
+from manet.batch.sheet import ContactSheet
+from manet.batch.sinks import JsonLines, Sink, check_table, table
+from manet.batch.terminal import TerminalTable, printable, say, shares
+from manet.batch.walk import Found, walk
+from manet.cli.offline import predict_on_ray
+from manet.cli.weights import Store
 from manet.cpus import picture_threads
-from manet.pictures import PictureLimits
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
 from manet.video.names import is_clip
-from manet.weights import Weights
+from manet.vision.images import PictureLimits
+from manet.weights.entry import Weights
 
 _MOST_LISTED = 1000
 """Files that could not be read are listed one by one up to this many, and counted beyond."""
@@ -87,7 +87,7 @@ def predict(
     """
     if any(is_clip(path) for path in paths):
         _check_clip(alone=len(paths) == 1 and sheet is None and engine == "local")
-        from manet.commands.video import Targets, predict_on_clip  # noqa: PLC0415 - an extra
+        from manet.cli.video import Targets, predict_on_clip  # noqa: PLC0415 - an extra
 
         targets = Targets(as_json=as_json, out=out, draw=draw)
         load = partial(_recognizer, weights, backend, precision, device, store)

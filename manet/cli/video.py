@@ -16,13 +16,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from manet.bulk.pipeline import Look, reason
-from manet.bulk.records import as_text
-from manet.bulk.sinks import JsonLines, Sink, check_table, table
-from manet.bulk.terminal import printable, say, shares
+from manet.batch.pipeline import Look, reason
+from manet.batch.records import as_text
+from manet.batch.sinks import JsonLines, Sink, check_table, table
+from manet.batch.terminal import printable, say, shares
 from manet.cpus import picture_threads
 from manet.errors import VideoError
-from manet.pictures import PictureLimits
 from manet.recognizer import FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
 from manet.tracking import Tracker
@@ -31,6 +30,7 @@ from manet.video.clip import Clip, Sound
 from manet.video.names import COPIES, beside
 from manet.video.pipeline import FrameAnswer, answers
 from manet.video.records import frame_form
+from manet.vision.images import PictureLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from manet.errors import CheckpointError, WeightsNotInstalledError
 from manet.files import record_sha256, sha256_of
-from manet.header import Header
-from manet.weights import STORE_VARIABLE, Measurement, Weights, as_installed, default_store, get, locate, names
-from manet.wiring import Wiring
+from manet.nn.wiring import Wiring
+from manet.weights.entry import Measurement, Weights
+from manet.weights.header import Header
+from manet.weights.registry import STORE_VARIABLE, as_installed, default_store, get, locate, names
 
 app = typer.Typer(no_args_is_help=True, help="List, describe and import weights.")
 
@@ -88,7 +89,7 @@ def import_weights(
     if weights.shipped or weights.file is None:
         raise CheckpointError(f"weights {weights.id!r} are not the authors': nothing can be imported as them")
     # Imported late: only this command needs PyTorch, which takes seconds to load.
-    from manet.checkpoint import read_authors_checkpoint, save_weights  # noqa: PLC0415
+    from manet.weights.checkpoint import read_authors_checkpoint, save_weights  # noqa: PLC0415
 
     state = read_authors_checkpoint(file, num_classes=len(weights.classes))
     source_sha256 = sha256_of(file)

@@ -15,12 +15,11 @@ import torch
 from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
-from manet.backends.torch import FusedClassifier, load_classifier
-from manet.explanation import PATCH_NAMES, Branch, Explanation, FaceMap, Grid, Patch
+from manet.explain.result import PATCH_NAMES, Branch, Explanation, FaceMap, Grid, Patch
 from manet.labels import Expression
-from manet.model import PATCHES, BranchLogits, fuse
+from manet.nn.classifier import FusedClassifier, load_classifier, normalised
+from manet.nn.model import PATCHES, BranchLogits, fuse
 from manet.recognizer import FaceInput, Recognizer
-from manet.tensors import normalised
 
 FEATURE_STRIDE = 8
 """Pixels from one position of the features to the next: conv1, the pooling and layer2 halve the face, rounding up.

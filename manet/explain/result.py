@@ -30,8 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manet.labels import Expression
-from manet.preprocess import Pixels
 from manet.recognizer import RecognizedFace
+from manet.vision.preprocess import Pixels
 
 Grid = npt.NDArray[np.float32]
 """One number for each position, (rows, columns), from the upper left."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from manet.attention import CBAM
-from manet.wiring import Wiring
+from manet.nn.cbam import CBAM
+from manet.nn.wiring import Wiring
 
 SUBSETS = 4
 """Number of channel subsets in a multi-scale block (paper, section III-B)."""

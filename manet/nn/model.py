@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d, relu
 
-from manet.blocks import AttentionBlock, BasicBlock, MultiScaleBlock
-from manet.wiring import Wiring
+from manet.nn.blocks import AttentionBlock, BasicBlock, MultiScaleBlock
+from manet.nn.wiring import Wiring
 
 MIN_INPUT_SIZE = 32
 """Smallest side, in pixels, that leaves each patch at least one position wide."""
@@ -45,7 +45,7 @@ class MANet(nn.Module):
 
     Args:
         num_classes: length of both heads.
-        wiring: direction of the second multi-scale cascade; see ``manet.wiring.Wiring``.
+        wiring: direction of the second multi-scale cascade; see ``manet.nn.wiring.Wiring``.
 
     Raises:
         ValueError: if ``wiring`` is not one of the two known.

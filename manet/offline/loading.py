@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from manet.backends import Device, Logits, choice_for, load_backend
+from manet.backends.base import Device, Logits
+from manet.backends.factory import choice_for, load_backend
 from manet.errors import OfflineRunError
 from manet.offline.plan import Job
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import resolve
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

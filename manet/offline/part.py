@@ -15,15 +15,15 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from manet.bulk.arrow import schema
-from manet.bulk.pipeline import Failure, Look, Looked, looked, outcomes, reason
-from manet.bulk.records import columns, flat
-from manet.bulk.walk import Found
+from manet.batch.arrow import schema
+from manet.batch.pipeline import Failure, Look, Looked, looked, outcomes, reason
+from manet.batch.records import columns, flat
+from manet.batch.walk import Found
 from manet.files import write_whole
 from manet.offline.attempt import Attempt
 from manet.offline.plan import Files, Job, Part, Rows
-from manet.pictures import PictureLimits, picture_bytes
 from manet.recognizer import Recognizer
+from manet.vision.images import PictureLimits, picture_bytes
 
 _READ = 16
 """Rows of a Parquet file in memory at once, pictures and all."""

@@ -27,8 +27,8 @@ from manet.offline.attempt import Attempt
 from manet.offline.loading import REAL, Loaders, Resources
 from manet.offline.part import Done, answer, find, place
 from manet.offline.plan import NAME, Job, Plan, planned
-from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
+from manet.vision.images import PictureLimits
 
 _WAVE = 10_000
 """Parts given to Ray Data at once, each a block of its own: it keeps a note of every block in the driver."""

@@ -16,8 +16,8 @@ from typing import Self, TypeVar
 import pyarrow
 from pyarrow import parquet
 
-from manet.backends import EngineName, PrecisionName
-from manet.bulk.walk import Found, walk
+from manet.backends.base import EngineName, PrecisionName
+from manet.batch.walk import Found, walk
 from manet.errors import OfflineRunError
 from manet.files import write_whole
 from manet.recognizer import FaceMode

@@ -37,7 +37,7 @@ def best_suffix(sound: Sequence[AudioStream]) -> str:
 
 
 class AnnotatedClip:
-    """Writes the copy beside its place, and puts it there in ``close``; see ``manet.bulk.sinks.Sink``.
+    """Writes the copy beside its place, and puts it there in ``close``; see ``manet.batch.sinks.Sink``.
 
     Frames are H.264 at the clip's own times. Sound is copied packet by packet, and encoded anew only where such a file
     cannot hold it. Where not a single frame was added there is no copy.

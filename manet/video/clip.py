@@ -17,8 +17,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from manet.errors import VideoError
-from manet.preprocess import Pixels
 from manet.video.timeline import Timeline
+from manet.vision.preprocess import Pixels
 
 _FORMATS = "mov,matroska,avi,flv,mpeg,mpegts"
 """Containers that are opened. Others, such as playlists, would have FFmpeg open the files and addresses they name."""

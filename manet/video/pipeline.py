@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-from manet.bulk.flow import classified, in_order
-from manet.bulk.pipeline import Look
-from manet.preprocess import Pixels
+from manet.batch.flow import classified, in_order
+from manet.batch.pipeline import Look
 from manet.recognizer import BATCH, FaceInput, Recognizer
 from manet.tracking import FollowedFace, Tracker
 from manet.video.clip import Frame, Moment, Sound
+from manet.vision.preprocess import Pixels
 
 _AHEAD_BYTES = 128 * 1024 * 1024
 """Of the frames that the threads may be ahead, at most; and so that no thread idles, at least two for each."""

@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manet.bulk.records import Form, as_text, face_columns, face_record, flat_face
+from manet.batch.records import Form, as_text, face_columns, face_record, flat_face
 from manet.tracking import FollowedFace
 from manet.video.pipeline import FrameAnswer
-from manet.weights import Weights
+from manet.weights.entry import Weights
 
 
 def frame_form(file: Path, weights: Weights) -> Form[FrameAnswer]:

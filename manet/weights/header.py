@@ -5,7 +5,7 @@ It is the ``__metadata__`` of a safetensors file, text to text, and readable wit
 .. code-block:: text
 
     manet_format   "1", the version of this very list
-    storage        "float32", or "int8": see manet.quantised
+    storage        "float32", or "int8": see manet.weights.int8_storage
     classes        the expressions' names in the order of the outputs, as a JSON list
     wiring         "bidirectional" or "unidirectional"
     provenance     where the numbers come from, in words
@@ -24,10 +24,10 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from manet.errors import CheckpointError
-from manet.faces import FaceCrop
 from manet.labels import Expression
-from manet.preprocess import Preprocessing
-from manet.wiring import Wiring
+from manet.nn.wiring import Wiring
+from manet.vision.faces import FaceCrop
+from manet.vision.preprocess import Preprocessing
 
 FORMAT = "1"
 

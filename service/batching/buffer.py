@@ -4,7 +4,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 from service.batching.queue import Item
 
 ItemT = TypeVar("ItemT", bound=Item)

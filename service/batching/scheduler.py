@@ -8,15 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
+from service.batching.buffer import Staging
 from service.batching.errors import BatchingError, DeadlinePassed, EngineGone, EngineUnavailable, ItemFailed
 from service.batching.health import EngineHealth
-from service.batching.keeper import Engine, EngineKeeper
 from service.batching.policy import BatchPolicy
 from service.batching.queue import BoundedQueue, Item
-from service.batching.recovery import Recovery
-from service.batching.staging import Staging
+from service.batching.supervisor import Engine, EngineKeeper, Recovery
 from service.clock import Clock
 
 _log = logging.getLogger("manet.scheduler")

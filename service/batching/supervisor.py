@@ -3,25 +3,59 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Protocol, TypeVar
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
 from service.batching.errors import EngineGone, EngineHung
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchTimes, Running
-from service.batching.recovery import Recovery, out_of_memory
 from service.clock import Clock
-from service.workers import Workers
+from service.concurrency import Workers
 
 _log = logging.getLogger("manet.engine")
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The bounds within which a lost engine is replaced; beyond them the process is better started again.
+
+    Attributes:
+        attempts: rebuilds in succession, with no batch of somebody's work answered in between.
+        abandoned: engines that hang and were left behind, each with its thread and its memory.
+        pause: seconds before the second attempt; each further one waits twice as long.
+        longest: the longest pause, in seconds.
+    """
+
+    attempts: int = 6
+    abandoned: int = 2
+    pause: float = 1.0
+    longest: float = 30.0
+
+    def delay(self, attempts: int) -> float:
+        """Return the seconds to wait after so many attempts; none before the first."""
+        return 0.0 if attempts == 0 else min(self.longest, self.pause * 2.0 ** (attempts - 1))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an engine failed for want of memory, whatever it runs on.
+
+    PyTorch raises ``torch.OutOfMemoryError`` on a device, known here by its name so that nobody loads PyTorch to ask,
+    and a ``RuntimeError`` of its allocator on a CPU; OpenVINO's ``std::bad_alloc`` arrives as ``MemoryError``.
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
 class Engine(Protocol):
-    """What the scheduler drives; a ``manet.backends.Backend`` is one. It is called from a single thread."""
+    """What the scheduler drives; a ``manet.backends.base.Backend`` is one. It is called from a single thread."""
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
         """Run one blank batch of each size."""

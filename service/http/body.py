@@ -1,10 +1,42 @@
 """Body: what a request carries, read whole into memory, bounded in size and time, and unpacked on the way."""
 
+import asyncio
+from collections.abc import Callable
+
 from starlette.requests import Request
 
 from service.admission import Upload
-from service.compression import PLAIN, Unpacker, coding_of
-from service.upload import largest_size, receive
+from service.errors import PayloadTooLarge, UploadTimedOut
+from service.http.compression import PLAIN, Unpacker, coding_of
+
+
+def largest_size(request: Request, limit: int) -> int:
+    """Return the most bytes that a request's body can have: its stated length, or the limit where it states none.
+
+    Raises:
+        PayloadTooLarge: if it states more than the limit.
+    """
+    stated = request.headers.get("content-length", "")
+    if not stated.isdigit():
+        return limit
+    if int(stated) > limit:
+        raise PayloadTooLarge(f"the body has {int(stated)} bytes; at most {limit} are read")
+    return int(stated)
+
+
+async def receive(request: Request, take: Callable[[bytes], None], seconds: float) -> None:
+    """Hand a request's body to ``take``, piece by piece as it arrives.
+
+    Raises:
+        ClientDisconnect: if the client hung up.
+        UploadTimedOut: if it did not arrive in so many seconds.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                take(chunk)
+    except TimeoutError:
+        raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
 
 
 def size_in_memory(request: Request, limit: int) -> int:

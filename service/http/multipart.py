@@ -2,8 +2,11 @@
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
 
-from service.errors import MalformedRequest
+from service.admission import Upload
+from service.errors import InvalidParameter, MalformedRequest, PayloadTooLarge
+from service.http.body import receive
 
 MEDIA_TYPE = "multipart/form-data"
 OTHER_PARTS = 7
@@ -141,3 +144,40 @@ def _encoded(field: str, charset: str) -> bytes:
         return field.encode()
     except ValueError:  # UnicodeError, and what the lookup has to say of a name with a null in it
         raise MalformedRequest("the form is not in the charset that it names") from None
+
+
+async def read_pictures(
+    request: Request, upload: Upload, field: str, *, most: int, limit: int, seconds: float
+) -> list[bytes]:
+    """Return the bytes of the pictures in a request's form, in their order.
+
+    Args:
+        request: whose body nobody has read yet.
+        upload: what counts its bytes.
+        field: the form field that carries them.
+        most: pictures, at most.
+        limit: the most bytes of body; more are refused while they are still being sent.
+        seconds: in which the whole body must have arrived.
+
+    Raises:
+        ClientDisconnect: if the client hung up.
+        MalformedRequest: if the body is no multipart form, or has too many parts.
+        InvalidParameter: if the form has no file under that name, or too many.
+        Overloaded: if there is no room for it in memory.
+        PayloadTooLarge: if the body is larger than the limit.
+        UploadTimedOut: if it did not arrive in time.
+    """
+    form = PictureForm(request.headers.get("content-type", ""), field, most=most)
+
+    def take(chunk: bytes) -> None:
+        if upload.size + len(chunk) > limit:
+            raise PayloadTooLarge(f"the body has more than {limit} bytes")
+        upload.add(len(chunk))
+        form.write(chunk)
+
+    await receive(request, take, seconds)
+    pictures = form.finish()
+    if not 1 <= len(pictures) <= most:
+        expected = "one file" if most == 1 else f"1 to {most} files"
+        raise InvalidParameter(f"expected {expected} in the form field {field!r}, found {len(pictures)}")
+    return pictures

@@ -16,8 +16,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service import problems
 from service.errors import HeadTimedOut, HeadTooLarge, MalformedRequest, RateLimited, ServiceError, TargetTooLong
-from service.headers import ALWAYS
-from service.middleware import REQUEST_ID, RequestObserver
+from service.middleware.request_id import REQUEST_ID
+from service.middleware.security_headers import ALWAYS
+from service.middleware.timing import RequestObserver
 
 _AROUND = len(b": \r\n")
 """Bytes of a header field beside its name and its value."""

@@ -1,11 +1,13 @@
-"""NetworkEngine: a recognizer's network as the scheduler's engine."""
+"""Engine: the recognizer that the settings name, and its network as the scheduler's engine."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from manet.backends import Backend, Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Backend, Logits
+from manet.recognizer import Recognizer
+from manet.vision.preprocess import Pixels
+from service.settings import Settings
 
 
 class NetworkEngine:
@@ -41,3 +43,25 @@ class NetworkEngine:
     def close(self) -> None:
         """Let go of the network."""
         self._backend.close()
+
+
+def load_recognizer(settings: Settings) -> Recognizer:
+    """Return the network and the detector, loaded.
+
+    Args:
+        settings: name the weights, the engine and where it runs, and for how many threads.
+
+    Raises:
+        ManetError: if the weights are unknown, not installed or not what they should be.
+        ValueError: if the engine, precision or device asked for is not to be had.
+        OSError: if a file cannot be read, or the export not be kept.
+    """
+    return Recognizer.from_weights(
+        settings.weights,
+        engine=settings.backend,
+        precision=settings.precision,
+        device=settings.device,
+        store=settings.weights_dir,
+        cache=settings.cache_dir,
+        threads=settings.threads,
+    )

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manet.explanation import Explanation
+from manet.explain.result import Explanation
 from manet.labels import Expression
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import FaceMode, Recognizer
+from manet.vision.images import PictureLimits, read_picture
 from service.admission import Ticket
 from service.clock import Clock
 from service.errors import (
@@ -27,7 +27,7 @@ from service.errors import (
 )
 
 if TYPE_CHECKING:
-    from manet.explain import Explainer
+    from manet.explain.attribution import Explainer
 
 NEEDED = ("torch", "captum")
 """The packages without which nothing is explained."""
@@ -163,7 +163,7 @@ class Explanations:
 
     def _loaded(self) -> "Explainer":
         if self._explainer is None:
-            from manet.explain import Explainer  # noqa: PLC0415 - PyTorch, not before it is needed
+            from manet.explain.attribution import Explainer  # noqa: PLC0415 - PyTorch, not before it is needed
 
             self._explainer = Explainer.load(self._recognizer, self._store)
         return self._explainer

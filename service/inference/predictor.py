@@ -7,15 +7,14 @@ from functools import partial
 from typing import Protocol
 
 from manet.errors import PictureTooLarge
-from manet.pictures import PictureLimits, read_crop, read_picture
 from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
+from manet.vision.images import PictureLimits, read_crop, read_picture
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.detection import DetectorGuard
+from service.concurrency import Rounds, Workers
 from service.errors import DeadlineExceeded
-from service.rounds import Rounds
-from service.workers import Workers
+from service.inference.detector import DetectorGuard
 
 
 class PictureObserver(Protocol):

@@ -22,8 +22,8 @@ from service.admission import Admission
 from service.batching.errors import BatchingError, EngineUnavailable
 from service.clock import Clock
 from service.errors import Draining, NotReady, Overloaded, ServiceError
-from service.predictor import Predictor, Recognized
-from service.schemas import FrameAnswer, FrameProblem, Image, TrackedFace
+from service.inference.predictor import Predictor, Recognized
+from service.schemas.predict import FrameAnswer, FrameProblem, Image, TrackedFace
 
 _log = logging.getLogger("manet.streams")
 

@@ -1,89 +1,26 @@
-"""Keys: who may send pictures; kept as hashes, told apart by number."""
+"""API keys: requests that need one are answered only if they carry a known one."""
 
 import base64
 import binascii
-import hashlib
-import hmac
-import re
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
 from service.errors import Unauthorized
+from service.keys import Keys
 
 OPEN = ("/", "/docs", "/openapi.json", "/favicon.ico")
 """Paths that need no key: the page, and what tells how to use the service."""
 OPEN_BELOW = ("/web/", "/docs/", "/static-offline-docs/", "/health/", "/v2/health/")
 """Likewise everything below these: their files, and the probes."""
 
-_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the service has any."},
-    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, otherwise sent."},
-}
-
 CLIENT = "manet.client"
 """Where the scope of a request says whose key it has."""
-
-OWNER = "key "
-"""What the names of keys' owners begin with."""
 
 PROTOCOL = "manet.key."
 """What a subprotocol begins with that carries a key, in base64url without padding (RFC 4648, section 5): a browser can
 set no header of a websocket but that one."""
-
-_KEY = re.compile(r"[!-~]{16,}")
-
-
-class Keys:
-    """The keys that are known.
-
-    Args:
-        keys: each at least 16 visible ASCII characters.
-
-    Raises:
-        ValueError: if one is not; it is not named.
-    """
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        known = list(dict.fromkeys(keys))
-        if not all(map(_KEY.fullmatch, known)):
-            raise ValueError("an API key has at least 16 characters, visible ASCII and no spaces; one has not")
-        self._digests = [_digest(key) for key in known]
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def owner(self, presented: str) -> str | None:
-        """Return a name for a key, such as ``key 1``, or None if it is not known.
-
-        Hashes are compared, all of them and each in constant time, so that the time tells nothing of any key.
-        """
-        digest = _digest(presented)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return f"{OWNER}{matches.index(True) + 1}" if any(matches) else None
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("latin-1", "replace")).digest()
-
-
-def read_keys(listed: Iterable[str], file: Path | None) -> Keys:
-    """Return the keys that are listed and those in a file: one a line; empty lines and those with ``#`` do not count.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if it holds no key, or one of the keys is none.
-    """
-    lines = [] if file is None else [line.strip() for line in file.read_text().splitlines()]
-    filed = [line for line in lines if line and not line.startswith("#")]
-    if file is not None and not filed:
-        raise ValueError("the file of API keys holds none")
-    return Keys([*listed, *filed])
 
 
 class KeyDoor:
@@ -135,19 +72,3 @@ def _decoded(key: str) -> str:
         return base64.urlsafe_b64decode(key + "=" * (-len(key) % 4)).decode("ascii", "replace")
     except (binascii.Error, ValueError):
         return ""
-
-
-def describe_keys(app: FastAPI, *, needed: bool) -> None:
-    """Show in the contract of an application how a key is sent, and if it is needed, where."""
-    plain = app.openapi
-
-    def described() -> dict[str, Any]:
-        contract = plain()  # made once, and kept by the application
-        contract.setdefault("components", {})["securitySchemes"] = _SCHEMES
-        if needed:
-            guarded = [methods for path, methods in contract["paths"].items() if not is_open(path)]
-            for operation in (operation for methods in guarded for operation in methods.values()):
-                operation["security"] = [{name: []} for name in _SCHEMES]
-        return contract
-
-    app.openapi = described  # type: ignore[method-assign]

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
 from service.errors import RETRY_SECONDS, RateLimited
-from service.keys import CLIENT, OWNER, is_open
+from service.keys import OWNER
+from service.middleware.api_keys import CLIENT, is_open
 
 GATE = "manet.gate"
 """Where the scope of a websocket holds what each of its frames goes through."""

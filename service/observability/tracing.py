@@ -23,9 +23,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import manet
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 from service.batching.scheduler import Answered, Scheduler
-from service.predictor import Predictor, Recognized
+from service.inference.predictor import Predictor, Recognized
 
 _log = logging.getLogger("manet.tracing")
 

@@ -1,13 +1,13 @@
-"""Contract: what the routes share in the OpenAPI document."""
+"""The OpenAPI document: what the routes share in it, and what FastAPI cannot say."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
 
-from service.examples import answers
+from service.openapi.examples import answers
 
 Responses = dict[int | str, dict[str, Any]]
 """Responses by status, as FastAPI takes them."""
@@ -63,6 +63,12 @@ TAGS = [
 ]
 
 
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the service has any."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, otherwise sent."},
+}
+
+
 def succeeded(description: str, headers: Mapping[str, Any] = MappingProxyType({})) -> Responses:
     """Return the success of an operation as the contract shows it.
 
@@ -88,11 +94,15 @@ def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Finish an application's contract where FastAPI cannot.
+def install(app: FastAPI, *, needs_key: Callable[[str], bool]) -> None:
+    """Finish an application's document where FastAPI cannot.
 
     FastAPI drops every null that it finds in an example, and with it what the answer's schema requires; and it gives
     the schema of an error the media type of the operation's success.
+
+    Args:
+        app: whose document it is.
+        needs_key: whether requests to a path need an API key.
     """
     plain = app.openapi
 
@@ -101,9 +111,18 @@ def install(app: FastAPI) -> None:
         document = plain()
         if not made:
             _finish(document)
+            _describe_keys(document, needs_key)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way of extending it
+
+
+def _describe_keys(document: dict[str, Any], needs_key: Callable[[str], bool]) -> None:
+    """Show how a key is sent, and where one is needed."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    guarded = [methods for path, methods in document["paths"].items() if needs_key(path)]
+    for operation in (operation for methods in guarded for operation in methods.values()):
+        operation["security"] = [{name: []} for name in _SCHEMES]
 
 
 def _finish(document: dict[str, Any]) -> None:

@@ -4,20 +4,10 @@ from pydantic import BaseModel
 
 import manet
 from manet.labels import Expression
-from manet.weights import get
+from manet.weights.registry import get
 from service.errors import NAMESPACE, UnsupportedPicture
-from service.explained import ExplainedFace, ExplainedPicture, FaceExplanation
-from service.protocol import (
-    InferenceResponse,
-    ModelMetadata,
-    ModelReady,
-    ResponseOutput,
-    ServerLive,
-    ServerMetadata,
-    ServerReady,
-    TensorMetadata,
-)
-from service.schemas import (
+from service.schemas.explain import ExplainedFace, ExplainedPicture, FaceExplanation
+from service.schemas.predict import (
     Box,
     Engine,
     Face,
@@ -31,7 +21,17 @@ from service.schemas import (
     Problem,
     Row,
 )
-from service.tensors import IMAGES, OUTPUTS
+from service.schemas.v2 import (
+    InferenceResponse,
+    ModelMetadata,
+    ModelReady,
+    ResponseOutput,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from service.schemas.v2_codec import IMAGES, OUTPUTS
 
 _SHARES = {
     Expression.NEUTRAL: 0.0002,

@@ -9,19 +9,20 @@ from fastapi import APIRouter, Depends, Query, Request
 from PIL import Image as Picture
 from pydantic import WithJsonSchema
 
-from manet.drawing import draw_explanation
-from manet.explanation import Explanation, record
+from manet.explain.overlays import draw_explanation
+from manet.explain.result import Explanation, record
 from manet.labels import Expression
 from service import errors
-from service.connection import while_connected
-from service.contract import form, succeeded
-from service.explained import ExplainedFace, ExplainedPicture, FaceExplanation, Overlays
-from service.explanations import Explained
-from service.parts import Parts, parts
+from service.http.body import largest_size
+from service.http.disconnect import while_connected
+from service.http.multipart import read_pictures
+from service.inference.explainer import Explained
+from service.openapi.document import form, succeeded
 from service.problems import documented
 from service.routes.predict import HOST, PICTURE, Mode
-from service.schemas import Face, Image
-from service.upload import largest_size, read_pictures
+from service.schemas.explain import ExplainedFace, ExplainedPicture, FaceExplanation, Overlays
+from service.schemas.predict import Face, Image
+from service.state import Parts, parts
 
 router = APIRouter(tags=["explain"])
 

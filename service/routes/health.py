@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from service.contract import succeeded
 from service.errors import NotReady
-from service.parts import Parts, parts
+from service.openapi.document import succeeded
 from service.problems import documented
-from service.schemas import Health
+from service.schemas.predict import Health
+from service.state import Parts, parts
 
 router = APIRouter(prefix="/health", tags=["health"])
 

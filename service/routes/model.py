@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
-from manet.weights import read_card
-from service.contract import succeeded
+from manet.weights.registry import read_card
 from service.errors import NoModelCard
-from service.parts import Parts, parts
+from service.openapi.document import succeeded
 from service.problems import documented
-from service.schemas import Model
+from service.schemas.predict import Model
+from service.state import Parts, parts
 
 router = APIRouter(tags=["model"])
 

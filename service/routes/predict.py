@@ -11,14 +11,15 @@ from manet.errors import PictureError
 from manet.recognizer import FaceMode
 from service import errors
 from service.batching.errors import BatchingError
-from service.connection import while_connected
-from service.contract import SERVER_TIMING, form, succeeded
-from service.parts import Parts, parts_of
-from service.predictor import Recognized
+from service.http.body import largest_size
+from service.http.disconnect import while_connected
+from service.http.multipart import read_pictures
+from service.inference.predictor import Recognized
+from service.openapi.document import SERVER_TIMING, form, succeeded
 from service.problems import described, documented
-from service.schemas import Face, Image, Prediction, Predictions, Row
+from service.schemas.predict import Face, Image, Prediction, Predictions, Row
 from service.settings import Settings
-from service.upload import largest_size, read_pictures
+from service.state import Parts, parts_of
 
 router = APIRouter(tags=["predict"])
 

@@ -14,9 +14,9 @@ from fastapi import APIRouter, Query, WebSocket
 
 from manet.tracking import Tracker, TrackingRules
 from service.errors import Overloaded
-from service.limits import GATE, client_of
-from service.parts import Parts, parts_of
-from service.streams import DRAINING, FULL, NOT_READY, Close, Session
+from service.inference.stream_session import DRAINING, FULL, NOT_READY, Close, Session
+from service.middleware.rate_limit import GATE, client_of
+from service.state import Parts, parts_of
 
 router = APIRouter()
 

@@ -10,17 +10,17 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import WithJsonSchema
 
 import manet
-from manet.backends import Logits
+from manet.backends.base import Logits
 from manet.recognizer import FaceInput, Recognizer
-from manet.weights import Weights
+from manet.weights.entry import Weights
 from service import errors
-from service.body import read_body, size_in_memory
-from service.compression import PLAIN, pack, preferred
-from service.connection import while_connected
-from service.contract import STAGES, succeeded
-from service.parts import Parts, parts
+from service.http.body import read_body, size_in_memory
+from service.http.compression import PLAIN, pack, preferred
+from service.http.disconnect import while_connected
+from service.openapi.document import STAGES, succeeded
 from service.problems import INFERENCE, documented
-from service.protocol import (
+from service.routes.health import check_ready
+from service.schemas.v2 import (
     InferenceProblem,
     InferenceRequest,
     InferenceResponse,
@@ -31,8 +31,8 @@ from service.protocol import (
     ServerReady,
     TensorMetadata,
 )
-from service.routes.health import check_ready
-from service.tensors import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_question, write_answer
+from service.schemas.v2_codec import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_question, write_answer
+from service.state import Parts, parts
 
 _OCTETS = "application/octet-stream"
 _REFUSALS = (
@@ -162,7 +162,7 @@ async def infer(
     json_length: Length = None,
     accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """Answer a batch of face crops, each as `manet.preprocess.network_input` makes it: RGB bytes of the model's side.
+    """Answer a batch of face crops, RGB of the model's side, as `manet.vision.preprocess.network_input` makes them.
 
     `logits` are the fused logits, `probabilities` the calibrated ones that `/predict` answers with. Tensors travel in
     the JSON or, by the protocol's binary tensor data extension, behind it; the JSON itself may have two mebibytes, so

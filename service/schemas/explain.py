@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from manet.explanation import PatchName
+from manet.explain.result import PatchName
 from manet.labels import Expression
-from service.schemas import Answer, Face, Image, Share
+from service.schemas.predict import Answer, Face, Image, Share
 
 Grid = Annotated[list[list[float]], Field(description="Rows of numbers, from the upper left of the face.")]
 Png = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"})]

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from manet.backends import Backend
+from manet.backends.base import Backend
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
 from manet.tracking import FollowedFace
-from manet.weights import Weights
+from manet.weights.entry import Weights
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from service.schemas import Problem
+from service.schemas.predict import Problem
 
 Parameters = dict[str, Any]
 """Named values; which names mean something is told where they are used."""

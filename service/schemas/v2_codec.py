@@ -15,9 +15,9 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 from service.errors import InvalidTensor, MalformedRequest, PayloadTooLarge
-from service.protocol import (
+from service.schemas.v2 import (
     InferenceRequest,
     InferenceResponse,
     Parameters,

@@ -11,9 +11,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect
 from skimage import data
 
-from tests.browser.clip import write_clip
+from testing.browser import KEY, write_clip
 from tests.browser.conftest import PATIENCE, Watch, launch
-from tests.browser.live import KEY
 
 expect.set_options(timeout=PATIENCE)
 

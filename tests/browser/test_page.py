@@ -14,9 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from testing.fakes import RED, RED_FACE, WEIGHTS
 from tests.browser.conftest import PATIENCE, Watch
 from tests.browser.test_pictures import FAILED, TWO_FACES, give
-from tests.service.fakes import RED, RED_FACE, WEIGHTS
 
 expect.set_options(timeout=PATIENCE)
 

@@ -15,9 +15,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from skimage import data
 
+from testing.browser import KEY, serving
+from testing.fakes import NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint
 from tests.browser.conftest import PATIENCE, Watch
-from tests.browser.live import KEY, serving
-from tests.service.fakes import NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint
 
 expect.set_options(timeout=PATIENCE)
 

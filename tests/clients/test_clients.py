@@ -19,7 +19,7 @@ from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.live import live
+from testing.live import live
 
 HERE = Path(__file__).parent
 TOOLS = Path(sys.executable).parent

@@ -2,8 +2,8 @@
 
 import pytest
 
+from testing.fakes import RED_FACE, make_app, post, running
 from tests.docker.configuration import samples
-from tests.service.fakes import RED_FACE, make_app, post, running
 
 
 @pytest.fixture

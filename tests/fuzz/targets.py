@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_crop, read_picture
-from manet.preprocess import Preprocessing
+from manet.vision.images import PictureLimits, read_crop, read_picture
+from manet.vision.preprocess import Preprocessing
 from service.admission import Admission, Bounds
 from service.clock import SystemClock
 from service.errors import ServiceError
-from service.upload import read_pictures
+from service.http.multipart import read_pictures
 
 _LIMITS = PictureLimits(max_bytes=1_000_000, max_pixels=200_000)
 _SIDE = 40

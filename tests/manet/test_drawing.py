@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from manet.drawing import draw_faces
-from manet.faces import Box, DetectedFace, Landmarks, Point
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 
 HAPPY = MappingProxyType({Expression.HAPPINESS: 0.9, Expression.ANGER: 0.1})
 

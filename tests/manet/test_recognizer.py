@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from manet.backends import Logits
-from manet.faces import Box, DetectedFace, Landmarks, Point
+from manet.backends.base import Logits
 from manet.labels import Expression
-from manet.preprocess import Pixels, Preprocessing
 from manet.recognizer import FaceInput, Recognizer
-from manet.weights import Weights, get
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.preprocess import Pixels, Preprocessing
+from manet.weights.entry import Weights
+from manet.weights.registry import get
 
 SIDE = 32
 WEIGHTS = replace(get("ferplus"), preprocessing=Preprocessing(input_size=SIDE, colour="rgb"), temperature=2.0)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from manet.faces import Box, DetectedFace, Landmarks, Point
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
 from manet.tracking import Tracker, TrackingRules
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 
 Places = Mapping[str, tuple[float, float]]
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manet.backends import Backend, Logits
-from manet.faces import DetectedFace, FaceDetector
+from manet.backends.base import Backend, Logits
 from manet.offline import loading
 from manet.offline.loading import Loaders, Resources
 from manet.offline.pipeline import Progress, predict_at_scale
 from manet.offline.plan import Job
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
-from tests.service.fakes import WEIGHTS, FakeBackend, FakeDetector
+from manet.vision.faces import DetectedFace, FaceDetector
+from manet.vision.preprocess import Pixels
+from testing.fakes import WEIGHTS, FakeBackend, FakeDetector
 
 
 @dataclass

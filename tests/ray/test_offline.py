@@ -22,10 +22,10 @@ from manet.offline import pipeline
 from manet.offline.attempt import MOST_BEGUN
 from manet.offline.pipeline import predict_at_scale
 from manet.offline.plan import Plan
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
+from manet.vision.images import PictureLimits, read_picture
+from testing.fakes import RED, RED_FACE, encode
 from tests.ray import networks
-from tests.service.fakes import RED, RED_FACE, encode
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,12 +20,12 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.clock import SystemClock
-from service.loading import load_recognizer
-from service.middleware import REQUEST_ID
+from service.inference.engine import load_recognizer
+from service.middleware.request_id import REQUEST_ID
 from service.ray_app import ClusterSettings
+from testing.fakes import RED, encode, post, running
 from tests.ray import replicas
 from tests.ray.replicas import Fakes, given, serving
-from tests.service.fakes import RED, encode, post, running
 
 ROOT = Path(__file__).parents[2]
 

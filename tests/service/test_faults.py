@@ -19,27 +19,16 @@ import skimage.data
 from fastapi import FastAPI
 from PIL import Image
 
-from manet.faces import DetectedFace
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
+from manet.vision.faces import DetectedFace
+from manet.vision.preprocess import Pixels
 from service.app import create_app
 from service.clock import SystemClock
-from service.detection import DetectorGuard
+from service.inference.detector import DetectorGuard
 from service.settings import Settings
-from tests.service.fakes import (
-    RED,
-    RED_FACE,
-    WEIGHTS,
-    FakeBackend,
-    FakeDetector,
-    encode,
-    paint,
-    post,
-    running,
-    until,
-)
+from testing.fakes import RED, RED_FACE, WEIGHTS, FakeBackend, FakeDetector, encode, paint, post, running, until
+from testing.processes import ROOT
 from tests.service.test_problems import check
-from tests.service.test_process import ROOT
 
 POISON = encode(paint((200, 0, 0)))
 
@@ -88,7 +77,7 @@ async def test_a_lost_network_refuses_with_a_reason_and_is_built_anew(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = FakeBackend()
-    monkeypatch.setattr("service.batching.keeper.EngineKeeper.CLOSING", 0.3)
+    monkeypatch.setattr("service.batching.supervisor.EngineKeeper.CLOSING", 0.3)
     async with running(rebuilding(backend, engine_patience=0.3)) as client:
         if fault == "hangs":
             backend.gate.clear()
@@ -209,11 +198,11 @@ def test_a_broken_detector_is_tried_once_an_interval_and_comes_back() -> None:
 LOST = """
 import sys, threading
 
-from service.__main__ import run, server
+from service.server import run, server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.fakes import FakeBackend, recognizer
+from testing.fakes import FakeBackend, recognizer
 
 settings = Settings(port=0, drain=10, max_batch_size=1, engine_patience=1, on_engine_failure=sys.argv[2])
 backend = FakeBackend()
@@ -292,11 +281,11 @@ LOADED = """
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client import generate_latest
 
-from service.__main__ import run, server
+from service.server import run, server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.fakes import FakeBackend, recognizer
+from testing.fakes import FakeBackend, recognizer
 
 settings = Settings(port=0, drain=10, max_batch_size=4)
 app = create_app(settings, recognizer(FakeBackend(seconds=0.02)), SystemClock())

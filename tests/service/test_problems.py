@@ -8,16 +8,7 @@ import httpx
 import pytest
 
 from service.errors import NAMESPACE
-from tests.service.fakes import (
-    RED_FACE,
-    FakeBackend,
-    encode,
-    make_app,
-    paint,
-    post,
-    running,
-    until,
-)
+from testing.fakes import RED_FACE, FakeBackend, encode, make_app, paint, post, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -11,15 +11,15 @@ import limits
 import pytest
 from pydantic import ValidationError
 from starlette.types import Scope
+from testing.processes import ROOT
 
-from service.__main__ import server
 from service.errors import RateLimited
 from service.keys import Keys, read_keys
-from service.limits import Turnstile, client_of
+from service.middleware.rate_limit import Turnstile, client_of
+from service.server import server
 from service.settings import Settings
-from tests.service.fakes import RED_FACE, FakeBackend, make_app, post, running, until
+from testing.fakes import RED_FACE, FakeBackend, make_app, post, running, until
 from tests.service.test_problems import check
-from tests.service.test_process import ROOT
 
 KEY, OTHER = "k1-abcdefghijklmnop", "k2-abcdefghijklmnop"
 KEYED = {"api_keys": f"{KEY},{OTHER}"}
@@ -209,7 +209,7 @@ async def test_requests_of_one_client_at_once_are_bounded() -> None:
 
 
 def test_any_number_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.limits.BUCKETS", 100)
+    monkeypatch.setattr("service.middleware.rate_limit.BUCKETS", 100)
     turnstile = Turnstile(rate=limits.parse("1000/hour"), at_once=5)
     for k in range(5000):
         with turnstile.entering(f"10.0.{k // 256}.{k % 256}"):

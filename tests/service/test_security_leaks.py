@@ -9,9 +9,9 @@ import threading
 import httpx
 import pytest
 from PIL import Image
+from testing.processes import ROOT
 
-from tests.service.fakes import paint
-from tests.service.test_process import ROOT
+from testing.fakes import paint
 
 KEY = "telltale-key-abcdef"
 NAME = "telltale-name.jpg"
@@ -23,12 +23,12 @@ TELLTALES = ("telltale", "dGVsbHRhbGU", "74656c6c74616c65")
 PROGRAM = """
 import asyncio, sys
 
-from service.__main__ import run, server
+from service.server import run, server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
 from manet.recognizer import Recognizer
-from tests.service.fakes import WEIGHTS, FakeBackend
+from testing.fakes import WEIGHTS, FakeBackend
 from tests.service.test_faults import FailingDetector
 
 settings = Settings(

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data as pictures
 from typer.testing import CliRunner
 
-from manet.retinaface import RetinaFaceDetector
+from manet.vision.retinaface import RetinaFaceDetector
 from training.__main__ import app
 from training.datasets import load
 from training.datasets.expression_set import DatasetError

@@ -21,12 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torchvision.models import resnet18
 from typer.testing import CliRunner
 
-from manet.checkpoint import save_weights
 from manet.errors import CheckpointError, UnknownWeightsError
-from manet.header import Header
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
+from manet.nn.model import MANet
 from manet.stop import Stop
+from manet.weights.checkpoint import save_weights
+from manet.weights.header import Header
 from training import recipe as recipes
 from training.__main__ import app
 from training.datasets import ferplus

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from manet.errors import PictureError
 from manet.labels import Expression
-from manet.pictures import PictureLimits, picture_bytes, read_picture
-from manet.preprocess import Pixels
+from manet.vision.images import PictureLimits, picture_bytes, read_picture
+from manet.vision.preprocess import Pixels
 from training.errors import TrainingError
 
 Split = Literal["train", "valid", "test"]

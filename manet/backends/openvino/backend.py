@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from manet.backends import Logits
-from manet.backends.choice import Choice, Precision
-from manet.backends.core import core
-from manet.backends.engine import Engine
-from manet.backends.exports import exported
-from manet.preprocess import Pixels
-from manet.weights import Weights
+from manet.backends.base import Engine, Logits
+from manet.backends.openvino.exports import exported
+from manet.backends.openvino.runtime import core
+from manet.backends.selection import Choice, Precision
+from manet.vision.preprocess import Pixels
+from manet.weights.entry import Weights
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The batch sizes that OpenVINO is given; a batch in between is filled up with blanks, a larger one is cut.
@@ -101,7 +100,7 @@ class Network:
 
 
 class OpenVINOBackend(Engine[Network]):
-    """OpenVINO as an engine; see ``manet.backends.Backend``."""
+    """OpenVINO as an engine; see ``manet.backends.base.Backend``."""
 
     name = "openvino"
     device = "cpu"
@@ -124,7 +123,7 @@ def padded(count: int) -> int:
 
 
 def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None, cache: Path | None) -> OpenVINOBackend:
-    """Return the engine for these weights; see ``manet.backends.load_backend``."""
+    """Return the engine for these weights; see ``manet.backends.factory.load_backend``."""
     side = weights.preprocessing.input_size
     graph = core().read_model(exported(weights, store, cache, int8=chosen.precision == "int8"))
     apart = chosen.precision == "int8"  # in the others it takes 250 MB, and gives nothing

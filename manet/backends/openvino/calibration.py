@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from manet.errors import CheckpointError
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 
 _ACTIVATION_LEVELS, _WEIGHT_LEVELS = 256, 255
 

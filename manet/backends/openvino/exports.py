@@ -17,10 +17,11 @@ import openvino
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from manet.backends.int8 import Calibration, apply
+from manet.backends.openvino.calibration import Calibration, apply
 from manet.errors import CheckpointError, ExportError
 from manet.files import sha256_of
-from manet.weights import Weights, locate, locate_calibration
+from manet.weights.entry import Weights
+from manet.weights.registry import locate, locate_calibration
 
 EXPORT = 2
 """The version of ``_export``; another one makes another entry of the cache."""
@@ -126,7 +127,7 @@ def converted(weights: Weights, store: Path | None) -> openvino.Model:
     # Imported late, so that a process which finds the network in the cache never loads PyTorch.
     import torch  # noqa: PLC0415
 
-    from manet.backends.torch import load_classifier  # noqa: PLC0415
+    from manet.nn.classifier import load_classifier  # noqa: PLC0415
 
     side = weights.preprocessing.input_size
     classifier = load_classifier(weights, store).eval()

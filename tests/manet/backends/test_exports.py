@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from manet.backends import exports
-from manet.backends.core import core
-from manet.backends.exports import CACHE_VARIABLE, default_cache, exported
-from manet.weights import get
+from manet.backends.openvino import exports
+from manet.backends.openvino.exports import CACHE_VARIABLE, default_cache, exported
+from manet.backends.openvino.runtime import core
+from manet.weights.registry import get
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from manet.__main__ import main; sys.argv = {}; main()"
 
@@ -95,8 +95,8 @@ def test_an_engine_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
     program = """
 import sys
 sys.modules["torch"] = None
-from manet.backends import load_backend
-from manet.weights import get
+from manet.backends.factory import load_backend
+from manet.weights.registry import get
 try:
     load_backend(get("ferplus"), engine="torch")
 except ValueError as error:

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from manet.backends import load_backend
-from manet.backends.choice import Machine, choose
-from manet.backends.torch import FusedClassifier, TorchBackend
-from manet.checkpoint import save_weights
+from manet.backends.factory import load_backend
+from manet.backends.selection import Machine, choose
+from manet.backends.torch_cpu import TorchBackend
 from manet.errors import CheckpointError, WeightsNotInstalledError
-from manet.header import Header
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet, fuse
-from manet.weights import described_by, get, resolve
-from tests.manet.own_weights import CROP, SPEC, noise, own_network, save_own
+from manet.nn.classifier import FusedClassifier
+from manet.nn.model import MANet, fuse
+from manet.weights.checkpoint import save_weights
+from manet.weights.header import Header
+from manet.weights.registry import described_by, get, resolve
+from testing.weights import CROP, SPEC, noise, own_network, save_own
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
     weights = get("ferplus")
     assert weights.int8 is not None
     figures = weights.int8.measured
-    found = json.loads((Path(__file__).parents[2] / figures.source).read_text())
+    found = json.loads((Path(__file__).parents[3] / figures.source).read_text())
 
     assert (found["backend"]["name"], found["backend"]["precision"]) == ("openvino", "int8")
     assert found["weights"]["sha256"] == weights.sha256
@@ -196,9 +197,9 @@ def test_weights_that_are_not_here_are_an_error(store: Path) -> None:
 def test_loading_leaves_no_threads_behind_that_would_compete_with_those_that_serve() -> None:
     program = """
 import os
-import manet.backends.torch
-from manet.backends import load_backend
-from manet.weights import get
+import manet.backends.torch_cpu
+from manet.backends.factory import load_backend
+from manet.weights.registry import get
 
 before = len(os.listdir("/proc/self/task"))
 engine = load_backend(get("ferplus"), engine="torch", threads=2)

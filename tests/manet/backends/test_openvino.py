@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from manet.backends import load_backend
-from manet.backends.core import core
-from manet.backends.exports import exported
-from manet.backends.openvino import Network, OpenVINOBackend, Request, compiled, padded
+from manet.backends.factory import load_backend
+from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, padded
+from manet.backends.openvino.exports import exported
+from manet.backends.openvino.runtime import core
 from manet.errors import CheckpointError
-from manet.weights import INT8_SUFFIX, get, locate, resolve
-from tests.manet.own_weights import noise, save_own
+from manet.weights.registry import INT8_SUFFIX, get, locate, resolve
+from testing.weights import noise, save_own
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) 
     program = f"""
 import sys
 from pathlib import Path
-from manet.backends import load_backend
-from manet.weights import resolve
+from manet.backends.factory import load_backend
+from manet.weights.registry import resolve
 engine = load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32", cache=Path({str(cache)!r}))
 engine.warmup([2])
 print("torch" in sys.modules)
@@ -71,8 +71,8 @@ tried = []
 sys.addaudithook(lambda event, args: event in {{"socket.connect", "socket.getaddrinfo"}} and tried.append(event))
 multiprocessing.process.BaseProcess.start = lambda process: tried.append("process")
 
-from manet.backends import load_backend
-from manet.weights import resolve
+from manet.backends.factory import load_backend
+from manet.weights.registry import resolve
 
 load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32").infer
 print(tried, sys.modules["openvino_telemetry"])
@@ -92,8 +92,8 @@ def test_a_signal_is_handled_after_engines_have_come_and_gone(own_file: Path) ->
 import os
 import signal
 
-from manet.backends import load_backend
-from manet.weights import resolve
+from manet.backends.factory import load_backend
+from manet.weights.registry import resolve
 
 signal.signal(signal.SIGTERM, lambda *_: print("handled"))
 engines = [load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32") for _ in range(2)]

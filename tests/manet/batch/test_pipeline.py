@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from manet import recognizer
-from manet.bulk import flow
-from manet.bulk.pipeline import Answer, Failure, Look, Outcome, answers
-from manet.bulk.walk import Found
-from manet.faces import DetectedFace
-from manet.pictures import PictureLimits
-from manet.preprocess import Pixels
+from manet.batch import flow
+from manet.batch.pipeline import Answer, Failure, Look, Outcome, answers
+from manet.batch.walk import Found
 from manet.recognizer import BATCH, Recognizer
-from tests.service.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
+from manet.vision.faces import DetectedFace
+from manet.vision.images import PictureLimits
+from manet.vision.preprocess import Pixels
+from testing.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
 
 LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits(max_bytes=10_000))
 KEEPING = Look(faces="detect", max_faces=9, keep_image=True, limits=PictureLimits())

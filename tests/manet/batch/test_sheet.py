@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manet.bulk.pipeline import Answer, Failure
-from manet.bulk.sheet import COLUMNS, ROWS, SIDE, ContactSheet
-from manet.bulk.walk import Found
-from manet.faces import Box, DetectedFace, Landmarks, Point
+from manet.batch.pipeline import Answer, Failure
+from manet.batch.sheet import COLUMNS, ROWS, SIDE, ContactSheet
+from manet.batch.walk import Found
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 
 SHARES = MappingProxyType({Expression.HAPPINESS: 0.9, Expression.ANGER: 0.1})
 

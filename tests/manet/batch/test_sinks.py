@@ -11,16 +11,16 @@ import pytest
 from pyarrow import parquet
 from rich.console import Console
 
-from manet.bulk import sinks
-from manet.bulk.pipeline import Answer, Failure, Outcome
-from manet.bulk.records import columns, picture_form
-from manet.bulk.sinks import ParquetFile, check_table, table
-from manet.bulk.terminal import TerminalTable
-from manet.bulk.walk import Found
-from manet.faces import Box, DetectedFace, Landmarks, Point
+from manet.batch import sinks
+from manet.batch.pipeline import Answer, Failure, Outcome
+from manet.batch.records import columns, picture_form
+from manet.batch.sinks import ParquetFile, check_table, table
+from manet.batch.terminal import TerminalTable
+from manet.batch.walk import Found
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
-from manet.weights import get
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.weights.registry import get
 
 WEIGHTS = get("ferplus")
 FORM = picture_form(WEIGHTS)

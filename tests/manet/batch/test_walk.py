@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manet.bulk.walk import walk
+from manet.batch.walk import walk
 
 
 def nothing(_path: Path) -> bool:

@@ -11,12 +11,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from manet.__main__ import app
-from manet.checkpoint import save_weights
-from manet.header import Header, Use
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
-from manet.preprocess import Preprocessing
-from manet.weights import get
+from manet.nn.model import MANet
+from manet.vision.preprocess import Preprocessing
+from manet.weights.checkpoint import save_weights
+from manet.weights.header import Header, Use
+from manet.weights.registry import get
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from PIL import Image
 from pyarrow import parquet
 from rich.console import Console
 
-from manet.bulk.walk import Found
-from manet.commands import predict
-from tests.manet.predicting import run, stop_after
-from tests.service.fakes import BLUE, RED, FakeBackend, paint
+from manet.batch.walk import Found
+from manet.cli import predict
+from testing.fakes import BLUE, RED, FakeBackend, paint
+from tests.manet.cli.predicting import run, stop_after
 
 pytestmark = pytest.mark.usefixtures("backend")
 

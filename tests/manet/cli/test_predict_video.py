@@ -9,11 +9,11 @@ import pytest
 from pyarrow import parquet
 from rich.console import Console
 
-from manet.commands import predict, video
+from manet.cli import predict, video
 from manet.stop import INTERRUPTED
-from tests.manet.predicting import run, stop_after
-from tests.manet.video.clips import packets, shown, wandering, write_clip
-from tests.service.fakes import BLUE, RED, FakeBackend
+from testing.clips import packets, shown, wandering, write_clip
+from testing.fakes import BLUE, RED, FakeBackend
+from tests.manet.cli.predicting import run, stop_after
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -8,23 +8,23 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from testing.occlusion import MAPS, covered, evidence_of, most_evidence, probabilities
 from typer.testing import CliRunner
 
-from bench.explain import MAPS, covered, evidence_of, most_evidence, probabilities
 from manet.__main__ import app
-from manet.backends.torch import FusedClassifier, TorchBackend, load_classifier
-from manet.drawing import draw_attention, draw_evidence
-from manet.explain import Explainer
-from manet.explanation import FaceMap, record
+from manet.backends.torch_cpu import TorchBackend
+from manet.explain.attribution import Explainer
+from manet.explain.overlays import draw_attention, draw_evidence
+from manet.explain.result import FaceMap, record
 from manet.labels import CLASS_ORDERS, Expression
-from manet.model import MANet, fuse
-from manet.preprocess import Preprocessing
+from manet.nn.classifier import FusedClassifier, load_classifier, normalised
+from manet.nn.model import MANet, fuse
 from manet.recognizer import FaceInput, Recognizer
-from manet.tensors import normalised
-from tests.service.fakes import WEIGHTS as FAKE_WEIGHTS
-from tests.service.fakes import FakeDetector
+from manet.vision.preprocess import Preprocessing
+from testing.fakes import WEIGHTS as FAKE_WEIGHTS
+from testing.fakes import FakeDetector
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EIGHT = CLASS_ORDERS["ferplus"]
 
 
@@ -171,7 +171,7 @@ def test_the_seam_is_where_the_network_cuts(side: int) -> None:
 def test_covering_what_a_map_points_at_moves_the_answer_more_than_covering_any_place(
     name: str, real: tuple[Recognizer, Explainer]
 ) -> None:
-    """A drawn smile; `bench/explain.py` does the same with hundreds of photographs."""
+    """A drawn smile; `bench/studies/explain.py` does the same with hundreds of photographs."""
     recognizer, explainer = real
     drawn = np.asarray(Image.open(ROOT / "service/web/drawn-faces.jpg").convert("RGB"))
     [smile] = [

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from manet.model import BranchLogits, MANet, fuse
-from manet.wiring import Wiring
+from manet.nn.model import BranchLogits, MANet, fuse
+from manet.nn.wiring import Wiring
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 RELEASES: list[tuple[str, Wiring]] = [("2023", "bidirectional"), ("2021", "unidirectional")]
 TOLERANCE = 1e-4
 

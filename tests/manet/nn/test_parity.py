@@ -8,12 +8,13 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from manet.backends import EngineName, Logits, PrecisionName, load_backend
-from manet.backends.choice import Machine
-from manet.preprocess import Pixels, network_input
-from manet.weights import get
+from manet.backends.base import EngineName, Logits, PrecisionName
+from manet.backends.factory import load_backend
+from manet.backends.selection import Machine
+from manet.vision.preprocess import Pixels, network_input
+from manet.weights.registry import get
 
-GOLDEN = Path(__file__).parents[1] / "golden/shipped_logits.npz"
+GOLDEN = Path(__file__).parents[2] / "golden/shipped_logits.npz"
 """Logits (8, 8) of ``views`` by PyTorch in float32, one thread, and the SHA-256 of the weights that gave them."""
 
 TOLERANCES: dict[tuple[EngineName, PrecisionName], float] = {

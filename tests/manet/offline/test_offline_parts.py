@@ -16,9 +16,9 @@ from manet.offline.attempt import MOST_BEGUN, Attempt
 from manet.offline.loading import Resources, network, settled
 from manet.offline.part import answer, find, place
 from manet.offline.plan import Files, Job, Plan, Rows, planned
-from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
-from tests.service.fakes import GREEN, NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint, recognizer
+from manet.vision.images import PictureLimits
+from testing.fakes import GREEN, NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint, recognizer
 
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0)))
 

@@ -10,14 +10,14 @@ import av
 import numpy as np
 import pytest
 
-from manet.faces import Box, DetectedFace, Landmarks, Point
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
 from manet.tracking import FollowedFace
 from manet.video.annotated import AnnotatedClip, best_suffix
 from manet.video.clip import Clip, Frame, Moment
 from manet.video.pipeline import FrameAnswer
-from tests.manet.video.clips import packets, shown, wandering, write_clip
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from testing.clips import packets, shown, wandering, write_clip
 
 MOST = 10_000
 SHARES = MappingProxyType({Expression.HAPPINESS: 0.9, Expression.ANGER: 0.1})

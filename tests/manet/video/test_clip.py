@@ -15,10 +15,10 @@ from av.stream import Disposition
 from PIL import Image
 
 from manet.errors import VideoError
-from manet.preprocess import Pixels
 from manet.video.clip import Clip, Frame, Sound
-from tests.manet.video.clips import BLACK, RED, wandering, write_clip
-from tests.service.fakes import paint
+from manet.vision.preprocess import Pixels
+from testing.clips import BLACK, RED, wandering, write_clip
+from testing.fakes import paint
 
 MOST = 10_000
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import av
 import pytest
 
-from manet.bulk.pipeline import Look
-from manet.pictures import PictureLimits
+from manet.batch.pipeline import Look
 from manet.recognizer import BATCH
 from manet.tracking import Tracker
 from manet.video.clip import Clip, Frame, Moment, Shape, Sound
 from manet.video.pipeline import FrameAnswer, answers
 from manet.video.records import frame_form
-from tests.manet.video.clips import wandering, write_clip
-from tests.service.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
+from manet.vision.images import PictureLimits
+from testing.clips import wandering, write_clip
+from testing.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
 
 UPRIGHT = Shape(Fraction(1), (1, 0, 0, 1))
 LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits())

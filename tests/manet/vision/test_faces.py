@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from manet.faces import Box, FaceCrop, Landmarks, Point, align, cut
-from manet.preprocess import Pixels
-from manet.weights import get
+from manet.vision.faces import Box, FaceCrop, Landmarks, Point, align, cut
+from manet.vision.preprocess import Pixels
+from manet.weights.registry import get
 
 CROP = FaceCrop(Landmarks(Point(0.3, 0.4), Point(0.7, 0.4), Point(0.5, 0.6), Point(0.35, 0.8), Point(0.65, 0.8)))
 SIDE = 64
@@ -131,7 +131,7 @@ def test_cut_is_the_square_around_the_box() -> None:
 
 
 def test_the_shipped_crop_is_the_one_that_was_measured() -> None:
-    measured = json.loads((Path(__file__).parents[2] / "bench/results/face_template.json").read_text())
+    measured = json.loads((Path(__file__).parents[3] / "bench/results/face_template.json").read_text())
     crop = get("ferplus").crop
     assert crop is not None
     assert measured["found_once"] > 1000

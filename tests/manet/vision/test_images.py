@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from manet.errors import PictureBroken, PictureError, PictureFormatUnsupported, PictureTooLarge
-from manet.jpeg import count_scans
-from manet.pictures import PictureLimits, read_crop, read_picture
-from manet.preprocess import Preprocessing, network_input
+from manet.vision.images import PictureLimits, count_scans, read_crop, read_picture
+from manet.vision.preprocess import Preprocessing, network_input
 
 LIMITS = PictureLimits()
 PORTRAIT = Image.fromarray(skimage.data.astronaut()).resize((96, 80))

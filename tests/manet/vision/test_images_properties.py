@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_picture
+from manet.vision.images import PictureLimits, read_picture
 
 LIMITS = PictureLimits(max_bytes=100_000, max_pixels=100_000)
 HEADS = [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBPVP8 ", b"BM"]

@@ -9,12 +9,12 @@ import skimage.data
 from PIL import Image
 
 from manet.errors import ChecksumError
-from manet.faces import DetectedFace
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels
-from manet.retinaface import NETWORK_FILE, RetinaFaceDetector
+from manet.vision.faces import DetectedFace
+from manet.vision.images import PictureLimits, read_picture
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import NETWORK_FILE, RetinaFaceDetector
 
-PHOTOS = Path(__file__).parents[3] / "shared/data/photos"
+PHOTOS = Path(__file__).parents[4] / "shared/data/photos"
 
 
 @pytest.fixture(scope="module")

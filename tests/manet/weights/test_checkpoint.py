@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from manet.checkpoint import load_model, read_authors_checkpoint, save_weights
 from manet.errors import CheckpointError, ChecksumError
 from manet.files import record_sha256
-from manet.header import Header, read_header
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
+from manet.nn.model import MANet
+from manet.weights.checkpoint import load_model, read_authors_checkpoint, save_weights
+from manet.weights.header import Header, read_header
 
 HEADER = Header(
     classes=CLASS_ORDERS["ferplus"],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from manet.quantised import expand, pack, quantise, unpack
+from manet.weights.int8_storage import expand, pack, quantise, unpack
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 3, 3), (4, 10)])

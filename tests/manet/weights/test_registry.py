@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from manet.__main__ import app, main
-from manet.checkpoint import load_model
-from manet.commands import weights as commands
+from manet.cli import weights as commands
 from manet.errors import CheckpointError, ChecksumError, ManetError, UnknownWeightsError, WeightsNotInstalledError
 from manet.files import record_sha256, sha256_of, verify_sha256
-from manet.header import Header, read_header
 from manet.labels import CLASS_ORDERS
-from manet.weights import as_installed, default_store, get, locate, names
+from manet.weights.checkpoint import load_model
+from manet.weights.header import Header, read_header
+from manet.weights.registry import as_installed, default_store, get, locate, names
 
 AUTHORS = ("caer_s", "affectnet7", "affectnet8", "raf_db", "sfew")
 SHIPPED_LIMIT_BYTES = 55_000_000

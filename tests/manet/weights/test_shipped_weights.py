@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import skimage.data
 
-from manet.header import read_header
 from manet.labels import Expression
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import RecognizedFace, Recognizer
-from manet.weights import get, locate
+from manet.vision.images import PictureLimits, read_picture
+from manet.weights.header import read_header
+from manet.weights.registry import get, locate
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PHOTOS = ROOT.parent / "shared/data/photos"
 
 
@@ -53,7 +53,7 @@ def test_the_figures_are_those_that_were_measured_from_this_very_file() -> None:
 
 
 def test_the_model_card_shows_these_figures() -> None:
-    card = (ROOT / "manet/weights/MODEL_CARD.md").read_text()
+    card = (ROOT / "manet/weights/assets/MODEL_CARD.md").read_text()
     weights = get("ferplus")
     [figures] = weights.measured
     found = json.loads((ROOT / figures.source).read_text())

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
-from service.batching.recovery import Recovery
 from service.batching.scheduler import Scheduler
+from service.batching.supervisor import Recovery
 
 SIDE = 2
 BLANK = 0

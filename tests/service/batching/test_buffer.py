@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.batching.buffer import Staging
 from service.batching.queue import Item
-from service.batching.staging import Staging
 
 
 def _pixels(mark: int) -> np.ndarray:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from manet.backends import Logits
+from manet.backends.base import Logits
 from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed, QueueFull
-from service.batching.keeper import EngineKeeper
+from service.batching.supervisor import EngineKeeper
 from tests.service.batching.conftest import breathe
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,7 @@ from itertools import pairwise
 import pytest
 
 from service.batching.errors import EngineUnavailable
-from service.batching.keeper import EngineKeeper
-from service.batching.recovery import Recovery, out_of_memory
+from service.batching.supervisor import EngineKeeper, Recovery, out_of_memory
 from tests.service.batching.conftest import FakeEngine, Rig
 
 pytestmark = pytest.mark.anyio

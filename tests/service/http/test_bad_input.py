@@ -10,7 +10,7 @@ import skimage.data
 from PIL import Image, features
 
 from service.errors import NAMESPACE
-from tests.service.fakes import RED_FACE, encode, make_app, paint, post, running
+from testing.fakes import RED_FACE, encode, make_app, paint, post, running
 
 pytestmark = pytest.mark.anyio
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from manet.faces import DetectedFace
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
+from manet.vision.faces import DetectedFace
+from manet.vision.preprocess import Pixels
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
-from tests.service.live import Live, live, until
+from testing.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
+from testing.live import Live, live, until
 
 FIELDS = {"/predict": "image", "/predict/batch": "images"}
 

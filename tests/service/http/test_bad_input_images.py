@@ -10,14 +10,14 @@ import pytest
 import skimage.data
 from PIL import Image, ImageCms
 
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
-from service.__main__ import keep_quiet_of_pictures
+from manet.vision.images import PictureLimits, read_picture
 from service.app import create_app
 from service.clock import SystemClock
+from service.observability.log_filters import keep_quiet_of_pictures
 from service.settings import Settings
-from tests.service.fakes import encode
-from tests.service.live import Live, live
+from testing.fakes import encode
+from testing.live import Live, live
 
 PORTRAIT = Image.fromarray(skimage.data.astronaut())
 STORED = {

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from service.__main__ import server
-from service.headers import ALWAYS
+from service.http.protocol import WireBounds, WireProtocol
+from service.middleware.security_headers import ALWAYS
+from service.server import server
 from service.settings import Settings
-from service.wire import WireBounds, WireProtocol
-from tests.service.fakes import RED_FACE, FakeBackend, make_app
-from tests.service.live import Live, live, until
+from testing.fakes import RED_FACE, FakeBackend, make_app
+from testing.live import Live, live, until
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"

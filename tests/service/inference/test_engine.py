@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
-from service.engine import NetworkEngine
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
+from service.inference.engine import NetworkEngine
 
 BATCH = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import manet
 from service.admission import REASONS
-from tests.service.fakes import NO_FACE, RED_FACE, WEIGHTS, FakeBackend, make_app, post, running
+from testing.fakes import NO_FACE, RED_FACE, WEIGHTS, FakeBackend, make_app, post, running
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.fakes import NO_FACE, RED_FACE, WEIGHTS, FakeBackend, make_app, post, running
+from testing.fakes import NO_FACE, RED_FACE, WEIGHTS, FakeBackend, make_app, post, running
 
 pytestmark = pytest.mark.anyio
 

@@ -21,14 +21,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import ValidationError
 
 from service import settings
+from service.observability.tracing import Tracing
 from service.settings import Settings
-from service.tracing import Tracing
-from tests.service.fakes import NO_FACE, RED_FACE, SIDE, WEIGHTS, FakeBackend, encode, make_app, paint, post, running
-from tests.service.live import live
+from testing.fakes import NO_FACE, RED_FACE, SIDE, WEIGHTS, FakeBackend, encode, make_app, paint, post, running
+from testing.live import live
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TWO_FACES = encode(paint((255, 0, 0), (0, 0, 255)))
 
@@ -203,7 +203,7 @@ def test_it_is_off_by_default_and_then_not_even_imported() -> None:
     assert Settings().otlp_endpoint is None
     program = (
         "import sys, service.__main__\n"
-        "from tests.service.fakes import make_app\n"
+        "from testing.fakes import make_app\n"
         "make_app()\n"
         "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
     )

@@ -6,9 +6,9 @@
 import json
 from pathlib import Path
 
-from tests.service.fakes import make_app
+from testing.fakes import make_app
 
-SNAPSHOT = Path(__file__).parents[2] / "docs/openapi.json"
+SNAPSHOT = Path(__file__).parents[3] / "docs/openapi.json"
 
 
 def contract() -> str:

@@ -8,11 +8,11 @@ import jsonschema_rs
 import pytest
 
 import manet
-from service.contract import MEDIA_TYPE
 from service.errors import NAMESPACE
-from service.keys import is_open
-from tests.service.fakes import RED_FACE, make_app, post, running
-from tests.service.snapshot import SNAPSHOT, contract
+from service.middleware.api_keys import is_open
+from service.openapi.document import MEDIA_TYPE
+from testing.fakes import RED_FACE, make_app, post, running
+from tests.service.openapi.snapshot import SNAPSHOT, contract
 
 DOCUMENT = json.loads(contract())
 OPERATIONS = {

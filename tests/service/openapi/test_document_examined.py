@@ -12,12 +12,12 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, Config, HookContext
 
-from service.contract import MOST_FIELDS
+from service.openapi.document import MOST_FIELDS
 from service.routes.v2 import version_of
+from testing.fakes import NO_FACE, RED_FACE, WEIGHTS, make_app
+from testing.live import live
 from tests.fuzz.seeds import pictures
-from tests.service.fakes import NO_FACE, RED_FACE, WEIGHTS, make_app
-from tests.service.live import live
-from tests.service.snapshot import contract
+from tests.service.openapi.snapshot import contract
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 PATIENT = 300.0

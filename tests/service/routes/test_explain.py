@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manet.explain import Explainer
-from manet.explanation import PATCH_NAMES
-from service import explanations
-from tests.service.fakes import NO_FACE, RED_FACE, encode, make_app, paint, running, until
+from manet.explain.attribution import Explainer
+from manet.explain.result import PATCH_NAMES
+from service.inference import explainer
+from testing.fakes import NO_FACE, RED_FACE, encode, make_app, paint, running, until
 from tests.service.test_problems import check
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ async def test_what_is_wrong_is_a_problem() -> None:
 
 
 async def test_without_what_it_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explanations, "find_spec", lambda name: None)
+    monkeypatch.setattr(explainer, "find_spec", lambda name: None)
     async with running(make_app(deadline=PATIENT)) as client:
         check(await ask(client, RED_FACE), 501, "explanations-unavailable", "no torch and no captum")
 
@@ -179,7 +179,7 @@ async def test_an_explanation_that_would_come_late_is_given_up(monkeypatch: pyte
 
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     program = (
-        "import sys; from tests.service.fakes import make_app; make_app();"
+        "import sys; from testing.fakes import make_app; make_app();"
         "print([name for name in ('torch', 'captum', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

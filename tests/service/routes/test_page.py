@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 
 from service.routes.page import CONTENT_SECURITY_POLICY
-from tests.service.fakes import make_app, running
+from testing.fakes import make_app, running
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from PIL import Image
 
-from tests.service.fakes import (
+from testing.fakes import (
     BLUE,
     GREEN,
     NO_FACE,

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.errors import NAMESPACE
-from tests.service.fakes import BLUE, NO_FACE, RED, RED_FACE, FakeBackend, encode, make_app, paint, post, running, until
+from testing.fakes import BLUE, NO_FACE, RED, RED_FACE, FakeBackend, encode, make_app, paint, post, running, until
 
 pytestmark = pytest.mark.anyio
 

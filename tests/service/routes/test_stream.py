@@ -11,11 +11,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from service.__main__ import NoFrames, server
+from service.observability.log_filters import NoFrames
 from service.routes.stream import PROTOCOL, is_allowed
+from service.server import server
 from service.settings import Settings
-from tests.service.fakes import BLUE, RED, RED_FACE, FakeBackend, encode, make_app, paint
-from tests.service.live import Live, live, until
+from testing.fakes import BLUE, RED, RED_FACE, FakeBackend, encode, make_app, paint
+from testing.live import Live, live, until
 
 KEY = "k1-abcdefghijklmnop"
 BLUE_FACE = encode(paint((0, 0, 255)))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from service.parts import Parts
-from service.predictor import Predictor
+from service.inference.predictor import Predictor
 from service.routes import stream
-from tests.service.fakes import RED_FACE, FakeBackend, make_app, running, until
+from service.state import Parts
+from testing.fakes import RED_FACE, FakeBackend, make_app, running, until
 
 pytestmark = pytest.mark.anyio
 

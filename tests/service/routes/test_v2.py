@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import manet
-from manet.preprocess import Pixels, network_input
 from manet.recognizer import Recognizer
+from manet.vision.preprocess import Pixels, network_input
 from service.app import create_app
 from service.clock import SystemClock
 from service.errors import NAMESPACE
 from service.settings import Settings
-from tests.service.fakes import SIDE, WEIGHTS, FakeBackend, make_app, recognizer, running, until
+from testing.fakes import SIDE, WEIGHTS, FakeBackend, make_app, recognizer, running, until
 
 pytestmark = pytest.mark.anyio
 

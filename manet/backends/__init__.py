@@ -1,0 +1,1 @@
+"""Backends: what runs the network, one module for each, behind one protocol."""
