@@ -6,10 +6,10 @@ Its three steps can also be taken apart, as the service does: ``find`` before th
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from manet.backends.base import Backend, Device, EngineName, Logits, PrecisionName
 from manet.backends.factory import load_backend
 from manet.labels import Expression
-from manet.vision.faces import DetectedFace, FaceDetector, align, cut
+from manet.vision.faces import Box, DetectedFace, FaceDetector, Landmarks, Point, align, cut
 from manet.vision.preprocess import Pixels, network_input
 from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.entry import Weights
@@ -31,6 +31,24 @@ MAX_FACES = 32
 
 BATCH = 32
 """Faces that the network is given at once, at most."""
+
+
+Face = TypeVar("Face")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFaces(Generic[Face]):
+    """The faces of one image: where they were found, as network input, answered, or explained.
+
+    Attributes:
+        width: of the upright image, in pixels; ``height`` likewise.
+        height: see ``width``.
+        faces: the largest first.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +85,26 @@ class RecognizedFace:
     def confidence(self) -> float:
         """Its probability, 0..1."""
         return self.probabilities[self.expression]
+
+    def record(self) -> dict[str, Any]:
+        """Return the face as plain values, which is how every answer in JSON has it; rows of tables are made of it."""
+        where, expression = self.face, self.expression
+        return {
+            "box": where and {side: getattr(where.box, side) for side in _BOX},
+            "detection_confidence": where and where.confidence,
+            "landmarks": where and {name: _point(getattr(where.landmarks, name)) for name in _LANDMARKS},
+            "expression": expression,
+            "confidence": self.probabilities[expression],
+            "probabilities": dict(self.probabilities),
+        }
+
+
+# By name, since a deep copy of the nested dataclasses takes five times as long.
+_BOX, _LANDMARKS = (tuple(field.name for field in fields(kind)) for kind in (Box, Landmarks))
+
+
+def _point(point: Point) -> dict[str, float]:
+    return {"x": point.x, "y": point.y}
 
 
 class Recognizer:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
+from typing import Any
 
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
@@ -53,9 +54,20 @@ class FollowedFace:
     smoothed: Probabilities
 
     @property
-    def calm(self) -> RecognizedFace:
+    def smoothed_face(self) -> RecognizedFace:
         """The face with the smoothed probabilities in place of its own."""
         return RecognizedFace(self.face.face, self.smoothed)
+
+    def record(self) -> dict[str, Any]:
+        """Return the face as plain values: its own, with the expression and confidence of the smoothed ones."""
+        smoothed = self.smoothed_face
+        return {
+            **self.face.record(),
+            "expression": smoothed.expression,
+            "confidence": smoothed.confidence,
+            "track": self.track,
+            "smoothed": dict(self.smoothed),
+        }
 
 
 class Tracker:

@@ -8,9 +8,7 @@ from manet.batch.pipeline import Failure, Outcome
 from manet.batch.walk import Found
 from manet.drawing import draw_faces
 from manet.files import write_whole
-
-FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""What a single drawing is written as, by the end of its name."""
+from manet.vision.images import SUFFIXES
 
 
 class Drawings:
@@ -32,8 +30,8 @@ class Drawings:
         self._target = target
         self._single = len(paths) == 1 and not os.path.isdir(paths[0])
         self._several = len(paths) > 1
-        if self._single and target.suffix.lower() not in FORMATS:
-            raise ValueError(f"--draw writes {', '.join(FORMATS)}; {target} is none of them")
+        if self._single and target.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--draw writes {', '.join(SUFFIXES)}; {target} is none of them")
         names = [_name(path) if os.path.isdir(path) else f"{path.stem}.png" for path in paths]
         if len(set(names)) < len(names):
             raise ValueError("two files of the same name would be drawn to one; give them one by one")

@@ -23,7 +23,7 @@ class Held(Protocol):
     """What waits for the network."""
 
     @property
-    def inputs(self) -> Sequence[FaceInput]:
+    def faces(self) -> Sequence[FaceInput]:
         """Its faces, if it has any."""
 
     @property
@@ -54,10 +54,10 @@ def in_order(
 def classified(items: Iterable[Waiting], recognizer: Recognizer) -> Iterator[tuple[Waiting, list[RecognizedFace]]]:
     """Yield each item with its faces read, in order; faces of several items share a batch."""
     for group in _groups(items):
-        inputs = [face for item in group for face in item.inputs]
+        inputs = [face for item in group for face in item.faces]
         read = iter(recognizer.read_all(inputs))
         for item in group:
-            yield item, list(islice(read, len(item.inputs)))
+            yield item, list(islice(read, len(item.faces)))
 
 
 def _groups(items: Iterable[Waiting]) -> Iterator[list[Waiting]]:
@@ -66,7 +66,7 @@ def _groups(items: Iterable[Waiting]) -> Iterator[list[Waiting]]:
     faces = size = 0
     for item in items:
         group.append(item)
-        faces += len(item.inputs)
+        faces += len(item.faces)
         size += 0 if item.image is None else item.image.nbytes
         if faces >= BATCH or len(group) >= _GROUP_ITEMS or size >= _GROUP_BYTES:
             yield group

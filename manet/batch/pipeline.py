@@ -8,7 +8,7 @@ from typing import ClassVar
 from manet.batch.flow import classified, in_order
 from manet.batch.walk import Found
 from manet.errors import PictureError, VideoError
-from manet.recognizer import BATCH, FaceInput, FaceMode, RecognizedFace, Recognizer
+from manet.recognizer import BATCH, FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
 from manet.vision.images import PictureLimits, picture_bytes, read_picture
 from manet.vision.preprocess import Pixels
 
@@ -31,21 +31,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(ImageFaces[RecognizedFace]):
     """What one picture shows.
 
     Attributes:
         file: which.
-        width: of the upright picture, in pixels; ``height`` likewise.
-        height: see ``width``.
-        faces: the largest first.
         image: RGB, uint8 (height, width, 3), where it was to be kept.
     """
 
     file: Found
-    width: int
-    height: int
-    faces: list[RecognizedFace]
     image: Pixels | None
 
 
@@ -55,7 +49,7 @@ class Failure:
 
     file: Found
     reason: str
-    inputs: ClassVar[Sequence[FaceInput]] = ()
+    faces: ClassVar[Sequence[FaceInput]] = ()
     image: ClassVar[None] = None
 
 
@@ -63,21 +57,15 @@ Outcome = Answer | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(ImageFaces[FaceInput]):
     """A picture whose faces wait for the network.
 
     Attributes:
         file: which.
-        width: of the upright picture, in pixels; ``height`` likewise.
-        height: see ``width``.
-        inputs: its faces, the largest first.
         image: RGB, uint8 (height, width, 3), where it was to be kept.
     """
 
     file: Found
-    width: int
-    height: int
-    inputs: list[FaceInput]
     image: Pixels | None
 
 
@@ -100,7 +88,7 @@ def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, worke
 def outcomes(seen: Iterable[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
     """Yield what became of each picture, in order, with its faces classified."""
     for one, faces in classified(seen, recognizer):
-        yield one if isinstance(one, Failure) else Answer(one.file, one.width, one.height, faces, one.image)
+        yield one if isinstance(one, Failure) else Answer(one.width, one.height, faces, one.file, one.image)
 
 
 def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failure:
@@ -120,8 +108,8 @@ def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Look
     except PictureError as error:
         return Failure(file, reason(error))
     height, width = image.shape[:2]
-    inputs = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return Looked(file, width, height, inputs, image if look.keep_image else None)
+    found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
+    return Looked(width, height, found, file, image if look.keep_image else None)
 
 
 def reason(error: PictureError | VideoError | OSError) -> str:

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from manet.batch.pipeline import Failure, Outcome
 from manet.labels import Expression
-from manet.recognizer import RecognizedFace
 from manet.vision.faces import Landmarks
 from manet.weights.entry import Weights
 
@@ -58,20 +57,7 @@ def nested(outcome: Outcome, model: str) -> dict[str, Any]:
         "file": name_of(outcome),
         "model": model,
         "image": image,
-        "faces": [face_record(face) for face in outcome.faces],
-    }
-
-
-def face_record(face: RecognizedFace) -> dict[str, Any]:
-    """Return a face as the service would answer it."""
-    where = face.face
-    return {
-        "box": None if where is None else asdict(where.box),
-        "detection_confidence": None if where is None else where.confidence,
-        "landmarks": None if where is None else asdict(where.landmarks),
-        "expression": face.expression,
-        "confidence": face.confidence,
-        "probabilities": dict(face.probabilities),
+        "faces": [face.record() for face in outcome.faces],
     }
 
 
@@ -114,15 +100,14 @@ def flat(outcome: Outcome, model: str) -> list[dict[str, Any]]:
     }
     if not outcome.faces:
         return [picture]
-    return [{**picture, "face": number, **flat_face(face)} for number, face in enumerate(outcome.faces, start=1)]
+    return [{**picture, "face": number, **row_of(face.record())} for number, face in enumerate(outcome.faces, start=1)]
 
 
-def flat_face(face: RecognizedFace) -> dict[str, Any]:
-    """Return the values of ``face_columns``; a face without a place has none for it."""
-    row: dict[str, Any] = {"expression": str(face.expression), "confidence": face.confidence}
-    row |= {probability_column(expression): share for expression, share in face.probabilities.items()}
-    if face.face is None:
+def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a face's plain values as those of a flat row."""
+    row = {"expression": str(record["expression"]), "confidence": record["confidence"]}
+    row |= {probability_column(expression): share for expression, share in record["probabilities"].items()}
+    if record["box"] is None:
         return row
-    points = asdict(face.face.landmarks)
-    places = {f"{point}_{axis}": points[point][axis] for point in _POINTS for axis in "xy"}
-    return {**row, **asdict(face.face.box), "detection_confidence": face.face.confidence, **places}
+    points = {f"{point}_{axis}": at for point, place in record["landmarks"].items() for axis, at in place.items()}
+    return {**row, **record["box"], "detection_confidence": record["detection_confidence"], **points}

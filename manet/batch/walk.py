@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = frozenset({".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
-"""Names that are taken for pictures in a folder, in any case of letters; a file named by itself is always read."""
+from manet.vision.images import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,8 @@ class Found:
 def walk(paths: Iterable[Path], *, leave_out: Callable[[Path], bool]) -> Iterator[Found]:
     """Yield the files in the order in which they are named; in a folder by name, its own files before its folders.
 
-    In a folder, what is hidden (its name begins with a dot) and what is no picture by its name is passed over. Links
+    In a folder, what is hidden (its name begins with a dot) and what is no picture by its name, in any case of letters,
+    is passed over; a file named by itself is always read. Links
     are followed, but no folder is entered twice, so a loop of links ends. No more than one folder's names are held.
 
     Args:

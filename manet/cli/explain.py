@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from manet.batch.pipeline import reason
-from manet.batch.records import face_record
 from manet.cli.weights import Store
 from manet.errors import PictureError
 from manet.explain.overlays import draw_explanation
@@ -18,11 +17,11 @@ from manet.explain.result import Explanation, record
 from manet.files import write_whole
 from manet.labels import Expression
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.vision.images import PictureLimits, picture_bytes, read_picture
+from manet.vision.images import ONE_OF_THE_FORMATS, PictureLimits, picture_bytes, read_picture
 
 
 def explain(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A JPEG, PNG, WebP or BMP picture.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=f"An image: {ONE_OF_THE_FORMATS}.")],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each face with the maps over it, as PNG.")
     ] = None,
@@ -59,7 +58,7 @@ def explain(
     explanations = [explainer.explain(face, expression) for face in found]
     if as_json:
         height, width = image.shape[:2]
-        shown = [{**face_record(one.answer), "explanation": record(one)} for one in explanations]
+        shown = [{**one.answer.record(), "explanation": record(one)} for one in explanations]
         head = {"file": str(file), "model": recognizer.weights.id, "image": {"width": width, "height": height}}
         typer.echo(json.dumps({**head, "faces": shown}))
     else:

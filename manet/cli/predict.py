@@ -29,7 +29,7 @@ from manet.cpus import picture_threads
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
 from manet.video.names import is_clip
-from manet.vision.images import PictureLimits
+from manet.vision.images import ONE_OF_THE_FORMATS, PictureLimits
 from manet.weights.entry import Weights
 
 _MOST_LISTED = 1000
@@ -39,7 +39,7 @@ _MOST_LISTED = 1000
 def predict(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="JPEG, PNG, WebP or BMP pictures, and folders of them; or one clip."),
+        typer.Argument(metavar="PATH...", help=f"Images ({ONE_OF_THE_FORMATS}) and folders of them; or one clip."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and file, or frame.")] = False,
     out: Annotated[

@@ -135,7 +135,7 @@ class _Tally:
         self.frames += 1
         self.seconds = answer.moment.time
         self.tracks = max([self.tracks, *(face.track for face in answer.faces)])
-        self.faces.update(face.calm.expression for face in answer.faces)
+        self.faces.update(face.smoothed_face.expression for face in answer.faces)
 
 
 def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, look: Look, stop: Stop) -> _Tally:

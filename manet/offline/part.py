@@ -93,7 +93,7 @@ def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Pa
     table = pyarrow.Table.from_pylist(rows, schema=schema(columns(recognizer.weights.classes)))
     write_whole(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
     unread = sum(isinstance(one.what, Failure) for one in seen)
-    faces = sum(len(one.what.inputs) for one in seen if isinstance(one.what, Looked))
+    faces = sum(len(one.what.faces) for one in seen if isinstance(one.what, Looked))
     return Done(number, len(seen), unread, faces)
 
 

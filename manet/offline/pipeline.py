@@ -37,15 +37,15 @@ _MOST_FAILED = 20
 """Parts of a wave that may fail while the others are finished; with one more the run is given up."""
 
 
-class Finder:
-    """Reads a part's pictures and finds their faces; an actor.
+class _Actor:
+    """What both actors are given.
 
-    It loads nothing until it has begun a part: a process that ends while its actor is made is begun again without
+    They load nothing until they have begun a part: a process that ends while its actor is made is begun again without
     end, and an actor whose constructor raises is never replaced (https://github.com/ray-project/ray/issues/62746).
 
     Args:
         folder: of the answers.
-        resources: tell where imported weights are.
+        resources: tell where imported weights are, and what the network may use.
         loaders: tell what it loads.
         run: what tells this run from others.
     """
@@ -60,6 +60,10 @@ class Finder:
     def _plan(self) -> Plan:
         return Plan(self._folder)
 
+
+class Finder(_Actor):
+    """Reads a part's pictures and finds their faces."""
+
     @cached_property
     def _recognizer(self) -> Recognizer:
         return self._loaders.finder(self._plan.job, self._resources)
@@ -73,25 +77,12 @@ class Finder:
             yield {"part": np.array([number]), "seen": np.array([pickle.dumps(seen)], dtype=object)}
 
 
-class Network:
-    """Runs the network on a part's faces and writes its answers; an actor that loads it late, as ``Finder`` does.
-
-    Args:
-        folder: of the answers.
-        resources: tell what it may use.
-        loaders: tell what it loads.
-        run: what tells this run from others.
-    """
-
-    def __init__(self, folder: Path, resources: Resources, loaders: Loaders, run: str) -> None:
-        self._folder = folder
-        self._resources = resources
-        self._loaders = loaders
-        self._run = run
+class Network(_Actor):
+    """Runs the network on a part's faces and writes its answers."""
 
     @cached_property
     def _recognizer(self) -> Recognizer:
-        return self._loaders.network(Plan(self._folder).job, self._resources)
+        return self._loaders.network(self._plan.job, self._resources)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what each part's file holds."""

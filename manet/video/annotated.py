@@ -106,7 +106,9 @@ class AnnotatedClip:
     def _drawn(self, answer: FrameAnswer) -> av.VideoFrame:
         """Return a frame as the encoder takes it; one of another size than the first is scaled to that."""
         assert answer.image is not None, "frames are kept where they are drawn"
-        drawn = draw_faces(answer.image, [face.calm for face in answer.faces], [face.track for face in answer.faces])
+        drawn = draw_faces(
+            answer.image, [face.smoothed_face for face in answer.faces], [face.track for face in answer.faces]
+        )
         frame = av.VideoFrame.from_ndarray(np.asarray(drawn)).reformat(
             width=self._video.width,
             height=self._video.height,

@@ -15,8 +15,44 @@ from PIL import ExifTags, Image
 from manet.errors import PictureBroken, PictureFormatUnsupported, PictureTooLarge
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 
-FORMATS = ("JPEG", "PNG", "WebP", "BMP")
-"""The formats that are read, as people write them."""
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """A format that is read.
+
+    Attributes:
+        name: as people write it; in capitals it is Pillow's.
+        magic: what stands in every file of it, each by its place.
+        suffixes: of such files' names, the usual one first.
+        media_type: by IANA's registry.
+    """
+
+    name: str
+    magic: tuple[tuple[int, bytes], ...]
+    suffixes: tuple[str, ...]
+    media_type: str
+
+    def matches(self, data: bytes) -> bool:
+        """Return whether a file is of this format by its first bytes."""
+        return all(data.startswith(mark, place) for place, mark in self.magic)
+
+
+FORMATS = (
+    ImageFormat("JPEG", ((0, b"\xff\xd8\xff"),), (".jpg", ".jpeg", ".jpe", ".jfif"), "image/jpeg"),
+    ImageFormat("PNG", ((0, b"\x89PNG\r\n\x1a\n"),), (".png",), "image/png"),
+    ImageFormat("WebP", ((0, b"RIFF"), (8, b"WEBP")), (".webp",), "image/webp"),
+    ImageFormat("BMP", ((0, b"BM"),), (".bmp",), "image/bmp"),
+)
+"""The formats that are read; whatever names them elsewhere is made of this table or tested against it."""
+
+FORMAT_NAMES = tuple(known.name for known in FORMATS)
+
+ONE_OF_THE_FORMATS = f"{', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}"
+"""For sentences."""
+
+SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+
+UNSUPPORTED = f"unsupported image format; supported: {', '.join(FORMAT_NAMES)}"
 
 _MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each costs a pass over all pixels and can be written in a few dozen bytes."""
@@ -66,12 +102,12 @@ def read_picture(data: bytes, *, limits: PictureLimits) -> Pixels:
     and CMYK become RGB.
 
     Args:
-        data: a whole JPEG, PNG, WebP or BMP file. Its first bytes decide the format; no name is looked at.
+        data: a whole file in one of ``FORMATS``. Its first bytes decide the format; no name is looked at.
         limits: the largest picture to read.
 
     Raises:
         PictureTooLarge: too many bytes or pixels, or more JPEG scans than any camera or program writes.
-        PictureFormatUnsupported: none of the four formats.
+        PictureFormatUnsupported: none of the formats.
         PictureBroken: empty, truncated or corrupt.
     """
     with _opened(data, limits) as picture:
@@ -143,15 +179,10 @@ def _opened(data: bytes, limits: PictureLimits) -> Iterator[Image.Image]:
 def _codec(data: bytes) -> str:
     if not data:
         raise PictureBroken("the picture is empty: it has 0 bytes")
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith(b"BM"):
-        return "BMP"
-    raise PictureFormatUnsupported(f"not a picture in one of the formats that are read: {', '.join(FORMATS)}")
+    known = next((known for known in FORMATS if known.matches(data)), None)
+    if known is None:
+        raise PictureFormatUnsupported(UNSUPPORTED)
+    return known.name.upper()
 
 
 def _check_size(picture: Image.Image, limits: PictureLimits) -> None:

@@ -7,14 +7,13 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manet.explain.result import Explanation
 from manet.labels import Expression
-from manet.recognizer import FaceMode, Recognizer
+from manet.recognizer import FaceMode, ImageFaces, Recognizer
 from manet.vision.images import PictureLimits, read_picture
 from service.admission import Ticket
 from service.clock import Clock
@@ -33,19 +32,8 @@ NEEDED = ("torch", "captum")
 """The packages without which nothing is explained."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """A picture whose faces are explained.
-
-    Attributes:
-        width: of the upright picture, in pixels; ``height`` likewise.
-        height: see ``width``.
-        faces: the largest first.
-    """
-
-    width: int
-    height: int
-    faces: list[Explanation]
+Explained = ImageFaces[Explanation]
+"""An image whose faces are explained."""
 
 
 class Place:

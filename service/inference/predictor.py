@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from manet.errors import PictureTooLarge
-from manet.recognizer import FaceInput, FaceMode, RecognizedFace, Recognizer
+from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
 from manet.vision.images import PictureLimits, read_crop, read_picture
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
@@ -28,29 +28,18 @@ class PictureObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Recognized:
+class PredictionResult(ImageFaces[RecognizedFace]):
     """What one picture shows, and where the time went.
 
     Attributes:
-        width: of the upright picture, in pixels; ``height`` likewise.
-        height: see ``width``.
-        faces: the largest first.
         seconds: spent in each stage: ``find`` (decode and detect), ``queue`` and ``infer``.
     """
 
-    width: int
-    height: int
-    faces: list[RecognizedFace]
     seconds: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A picture that was decoded and looked at: its size, and its faces as network input."""
-
-    width: int
-    height: int
-    faces: list[FaceInput]
+DecodedImage = ImageFaces[FaceInput]
+"""An image that was decoded, with its faces as network input."""
 
 
 _SMALL = PictureLimits(max_bytes=64 * 1024, max_pixels=256 * 256)
@@ -116,7 +105,7 @@ class Predictor:
 
     async def predict(
         self, data: bytes, ticket: Ticket, *, client: Client, faces: FaceMode, max_faces: int
-    ) -> Recognized:
+    ) -> PredictionResult:
         """Return what a picture shows.
 
         A caller that is cancelled takes its faces out of the queue; the worker, if it has begun, ends in its own time.
@@ -130,27 +119,27 @@ class Predictor:
         began = self._clock.now()
         seen = None
         if faces == "whole":
-            seen = await self._rounds.run(partial(self._glance, data))
+            seen = await self._rounds.run(partial(self._decode_inline, data))
         if seen is None:
             async with client.turns:
                 began = self._clock.now()
-                seen = await self._workers.run(partial(self._look, data, ticket, faces, max_faces))
+                seen = await self._workers.run(partial(self._decode_and_detect, data, ticket, faces, max_faces))
         looked = self._clock.now() - began
         if not seen.faces:
-            return Recognized(seen.width, seen.height, [], {"find": looked})
+            return PredictionResult(seen.width, seen.height, [], {"find": looked})
         ticket.leave()
         pixels = [face.pixels for face in seen.faces]
         answered = await self._scheduler.submit(pixels, deadline=ticket.deadline, lane=client)
         answers = list(map(self._recognizer.read, seen.faces, answered.logits))
         self._observer.recognized(len(answers))
         seconds = {"find": looked, "queue": answered.queued, "infer": answered.inferred}
-        return Recognized(seen.width, seen.height, answers, seconds)
+        return PredictionResult(seen.width, seen.height, answers, seconds)
 
     def close(self) -> None:
         """Let the workers end."""
         self._workers.close()
 
-    def _glance(self, data: bytes) -> _Seen | None:
+    def _decode_inline(self, data: bytes) -> DecodedImage | None:
         """Return what a small crop shows, here and now; None where it is not small enough for that."""
         began = self._clock.now()
         try:
@@ -158,7 +147,7 @@ class Predictor:
         except PictureTooLarge:
             return None  # told from its header; whether it is too large altogether, a worker finds out
 
-    def _look(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> _Seen:
+    def _decode_and_detect(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> DecodedImage:
         """Return what a picture shows; in a worker.
 
         Raises:
@@ -175,9 +164,9 @@ class Predictor:
             found = self._recognizer.find(image, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         height, width = image.shape[:2]
-        return _Seen(width, height, found)
+        return DecodedImage(width, height, found)
 
-    def _whole(self, data: bytes, limits: PictureLimits, began: float) -> _Seen:
+    def _whole(self, data: bytes, limits: PictureLimits, began: float) -> DecodedImage:
         crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits)
         self._observer.found(self._clock.now() - began)
-        return _Seen(crop.width, crop.height, [FaceInput(None, crop.pixels)])
+        return DecodedImage(crop.width, crop.height, [FaceInput(None, crop.pixels)])

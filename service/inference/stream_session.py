@@ -22,7 +22,7 @@ from service.admission import Admission
 from service.batching.errors import BatchingError, EngineUnavailable
 from service.clock import Clock
 from service.errors import Draining, NotReady, Overloaded, ServiceError
-from service.inference.predictor import Predictor, Recognized
+from service.inference.predictor import PredictionResult, Predictor
 from service.schemas.predict import FrameAnswer, FrameProblem, Image, TrackedFace
 
 _log = logging.getLogger("manet.streams")
@@ -237,7 +237,7 @@ class Session:
             return self._refused(frame, error)
         return self._found(frame, found)
 
-    def _found(self, frame: _Frame, found: Recognized) -> FrameAnswer:
+    def _found(self, frame: _Frame, found: PredictionResult) -> FrameAnswer:
         age = self._clock.now() - frame.arrived
         self._observer.frame("answered")
         self._observer.frame_answered(age)

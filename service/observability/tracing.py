@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import manet
 from manet.vision.preprocess import Pixels
 from service.batching.scheduler import Answered, Scheduler
-from service.inference.predictor import Predictor, Recognized
+from service.inference.predictor import PredictionResult, Predictor
 
 _log = logging.getLogger("manet.tracing")
 
@@ -137,7 +137,7 @@ class TracedPredictor(Predictor):
         super().__init__(*args, **options)
         self._tracing = tracing
 
-    async def predict(self, *args: Any, **options: Any) -> Recognized:
+    async def predict(self, *args: Any, **options: Any) -> PredictionResult:
         """Return what a picture shows, as ``Predictor.predict`` does."""
         tracer = self._tracing.tracer
         with tracer.start_as_current_span("picture", record_exception=False, set_status_on_exception=False) as span:

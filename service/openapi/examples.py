@@ -4,6 +4,7 @@ from pydantic import BaseModel
 
 import manet
 from manet.labels import Expression
+from manet.vision.images import UNSUPPORTED
 from manet.weights.registry import get
 from service.errors import NAMESPACE, UnsupportedPicture
 from service.schemas.explain import ExplainedFace, ExplainedPicture, FaceExplanation
@@ -63,7 +64,7 @@ _TEXT = Problem(
     type=NAMESPACE + UnsupportedPicture.problem,
     title=UnsupportedPicture.title,
     status=UnsupportedPicture.status,
-    detail="not a picture in one of the formats that are read: JPEG, PNG, WebP, BMP",
+    detail=UNSUPPORTED,
 )
 
 

@@ -9,12 +9,13 @@ from pydantic import WithJsonSchema
 
 from manet.errors import PictureError
 from manet.recognizer import FaceMode
+from manet.vision.images import ONE_OF_THE_FORMATS
 from service import errors
 from service.batching.errors import BatchingError
 from service.http.body import largest_size
 from service.http.disconnect import while_connected
 from service.http.multipart import read_pictures
-from service.inference.predictor import Recognized
+from service.inference.predictor import PredictionResult
 from service.openapi.document import SERVER_TIMING, form, succeeded
 from service.problems import described, documented
 from service.schemas.predict import Face, Image, Prediction, Predictions, Row
@@ -26,7 +27,7 @@ router = APIRouter(tags=["predict"])
 T = TypeVar("T")
 
 
-PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
+PICTURE = {"type": "string", "format": "binary", "description": f"One image: {ONE_OF_THE_FORMATS}."}
 HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
     errors.MalformedRequest,
@@ -134,7 +135,7 @@ def _most(asked: int | None, settings: Settings) -> int:
     return settings.max_faces if asked is None else min(asked, settings.max_faces)
 
 
-def _prediction(found: Recognized, parts: Parts) -> Prediction:
+def _prediction(found: PredictionResult, parts: Parts) -> Prediction:
     return Prediction(
         model=parts.recognizer.weights.id,
         image=Image(width=found.width, height=found.height),
@@ -142,6 +143,6 @@ def _prediction(found: Recognized, parts: Parts) -> Prediction:
     )
 
 
-def _timing(found: Recognized) -> str:
+def _timing(found: PredictionResult) -> str:
     """Return the value of the header Server-Timing (W3C Server Timing), in milliseconds."""
     return ", ".join(f"{name};dur={1e3 * seconds:.1f}" for name, seconds in found.seconds.items())

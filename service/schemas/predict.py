@@ -76,15 +76,7 @@ class Face(Answer):
     @classmethod
     def of(cls, face: RecognizedFace) -> "Face":
         """Return the answer for one face."""
-        where, expression = face.face, face.expression
-        return cls(
-            box=None if where is None else Box.model_validate(where.box),
-            detection_confidence=None if where is None else where.confidence,
-            landmarks=None if where is None else FacePoints.model_validate(where.landmarks),
-            expression=expression,
-            confidence=face.probabilities[expression],
-            probabilities=dict(face.probabilities),
-        )
+        return cls.model_validate(face.record())
 
 
 class Prediction(Answer):
@@ -108,9 +100,7 @@ class TrackedFace(Face):
     @classmethod
     def followed(cls, face: FollowedFace) -> "TrackedFace":
         """Return the answer for one face of a frame."""
-        own = Face.of(face.face).model_dump()
-        calm = {"expression": face.calm.expression, "confidence": face.calm.confidence}
-        return cls(**{**own, **calm}, track=face.track, smoothed=dict(face.smoothed))
+        return cls.model_validate(face.record())
 
 
 class _FrameOutcome(Answer):

@@ -116,12 +116,14 @@ def test_smoothing_goes_by_time_and_not_by_frames(rate: int) -> None:
     assert found.face.probabilities[Expression.HAPPINESS] == 0.0
     assert found.smoothed[Expression.HAPPINESS] == pytest.approx(0.25)
     assert sum(found.smoothed.values()) == pytest.approx(1)
-    assert found.calm.expression == Expression.NEUTRAL
+    assert found.smoothed_face.expression == Expression.NEUTRAL
 
 
 def test_one_odd_frame_does_not_change_the_answer() -> None:
     tracker = Tracker()
-    answers = [tracker.follow([face(0, 0, happy=h)], n / 15)[0].calm.expression for n, h in enumerate([0.9, 0.9, 0.1])]
+    answers = [
+        tracker.follow([face(0, 0, happy=h)], n / 15)[0].smoothed_face.expression for n, h in enumerate([0.9, 0.9, 0.1])
+    ]
     assert set(answers) == {Expression.HAPPINESS}
 
 

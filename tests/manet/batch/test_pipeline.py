@@ -66,7 +66,7 @@ def test_what_cannot_be_read_fails_alone_in_its_place(hundred: list[Path], tmp_p
 
     assert [type(one) for one in outcomes] == [Answer, Failure, Failure, Failure, Answer]
     reasons = [one.reason for one in outcomes if isinstance(one, Failure)]
-    assert reasons[0].startswith("not a picture in one of the formats")
+    assert reasons[0].startswith("unsupported image format")
     assert reasons[1] == "No such file or directory"
     assert reasons[2] == "the picture has 10001 bytes; at most 10000 are read"
 

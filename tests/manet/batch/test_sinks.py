@@ -32,8 +32,8 @@ def face(x: float, expression: Expression = Expression.FEAR) -> RecognizedFace:
     return RecognizedFace(DetectedFace(Box(x, 1.5, 20.0, 30.0), 0.75, points), MappingProxyType(shares))
 
 
-TWO = Answer(Found(Path("a, b.png")), 64, 48, [face(3.25), face(40.0, Expression.ANGER)], None)
-NONE = Answer(Found(Path("none.png")), 10, 20, [], None)
+TWO = Answer(64, 48, [face(3.25), face(40.0, Expression.ANGER)], Found(Path("a, b.png")), None)
+NONE = Answer(10, 20, [], Found(Path("none.png")), None)
 BAD = Failure(Found(Path(os.fsdecode(b"b\xffad\n.png"))), "the PNG picture is truncated or corrupt")
 OUTCOMES: list[Outcome] = [TWO, NONE, BAD]
 
@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
 def test_names_in_the_terminal_are_names_and_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
     sink = TerminalTable(Console(width=200))
     for name in ("[red]a.png", "\x1b[2Jb.png"):
-        sink.add(Answer(Found(Path(name)), 1, 1, [], None))
+        sink.add(Answer(1, 1, [], Found(Path(name)), None))
     sink.close()
 
     shown = capsys.readouterr().out
@@ -149,7 +149,7 @@ def test_a_long_table_comes_in_pages(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_probabilities_survive_to_the_last_bit(tmp_path: Path) -> None:
     share = float(np.float64(1) / 3)
     one = RecognizedFace(None, MappingProxyType(dict.fromkeys(WEIGHTS.classes, share)))
-    answer = Answer(Found(Path("a.png")), 1, 1, [one], None)
+    answer = Answer(1, 1, [one], Found(Path("a.png")), None)
     read = []
     for name in ("rows.csv", "rows.parquet"):
         sink = table(tmp_path / name, FORM)

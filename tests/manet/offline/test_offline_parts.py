@@ -148,7 +148,7 @@ def test_a_row_for_every_face_and_for_every_picture_without_one(tmp_path: Path) 
     assert sum(left[f"probability_{name}"] for name in WEIGHTS.classes) == pytest.approx(1)
     assert (none["faces"], none["face"], none["error"], none["image_width"]) == (0, None, None, 64)
     assert [text["error"], empty["error"], absent["error"]] == [
-        "not a picture in one of the formats that are read: JPEG, PNG, WebP, BMP",
+        "unsupported image format; supported: JPEG, PNG, WebP, BMP",
         "the picture is empty: it has 0 bytes",
         "No such file or directory",
     ]

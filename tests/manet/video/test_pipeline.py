@@ -36,7 +36,9 @@ def test_faces_of_many_frames_share_batches_and_are_followed(tmp_path: Path) -> 
     assert sum(backend.batches) == 60
     assert backend.batches == [BATCH, 60 - BATCH]
     tracks = [
-        [(face.track, face.calm.expression) for face in one.faces] for one in found if isinstance(one, FrameAnswer)
+        [(face.track, face.smoothed_face.expression) for face in one.faces]
+        for one in found
+        if isinstance(one, FrameAnswer)
     ]
     assert tracks == [[(1, RED)]] * 20 + [[(1, RED), (2, BLUE)]] * 20
 
