@@ -24,7 +24,7 @@ audit: install
 
 # Mixed load, good and bad, for MINUTES (20); writes bench/results/soak.json.
 soak: install
-	$(BIN)/python bench/soak.py --minutes $(or $(MINUTES),20) --out bench/results/soak.json
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20) --out bench/results/soak.json
 
 format: install
 	$(BIN)/ruff check --fix .

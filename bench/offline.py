@@ -1,4 +1,4 @@
-"""Offline: pictures a second of ``manet predict --engine ray`` on this machine, beside a plain loop in one process.
+"""Offline: pictures a second of ``manet predict --executor ray`` on this machine, beside a plain loop in one process.
 
     python bench/offline.py --pictures 10000 --out bench/results/offline.json
 

@@ -1,4 +1,4 @@
-"""``manet predict --engine ray``: millions of pictures on a Ray cluster, into a folder of Parquet files."""
+"""``manet predict --executor ray``: millions of pictures on a Ray cluster, into a folder of Parquet files."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -38,9 +38,9 @@ def predict_on_ray(
         OfflineRunError: see ``manet.offline.pipeline.predict_at_scale``.
     """
     if find_spec("ray") is None:
-        raise typer.BadParameter("--engine ray needs Ray, which is not installed: pip install 'manet[ray]'")
+        raise typer.BadParameter("--executor ray needs Ray, which is not installed: pip install 'manet[ray]'")
     if out is None or out.suffix:
-        raise typer.BadParameter("--engine ray writes a folder of Parquet files: name it with --out")
+        raise typer.BadParameter("--executor ray writes a folder of Parquet files: name it with --out")
     from manet.offline.loading import Resources  # noqa: PLC0415
     from manet.offline.pipeline import Progress, predict_at_scale  # noqa: PLC0415 -- an extra
     from manet.offline.plan import Job  # noqa: PLC0415

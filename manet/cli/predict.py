@@ -1,39 +1,19 @@
 """``manet predict``: apparent expressions of the faces in picture files and folders of them."""
 
-import itertools
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from manet.backends.base import Device, EngineName, PrecisionName
-from manet.batch.drawings import Drawings
-from manet.batch.pipeline import Failure, Look, Outcome, answers
-from manet.batch.records import name_of, picture_form
-from manet.batch.sheet import ContactSheet
-from manet.batch.sinks import JsonLines, Sink, check_table, table
-from manet.batch.terminal import TerminalTable, printable, say, shares
-from manet.batch.walk import Found, walk
+from manet.cli.local import Outputs, predict_locally
 from manet.cli.offline import predict_on_ray
 from manet.cli.weights import Store
-from manet.cpus import picture_threads
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.stop import INTERRUPTED, Stop
 from manet.video.names import is_clip
-from manet.vision.images import ONE_OF_THE_FORMATS, PictureLimits
-from manet.weights.entry import Weights
-
-_MOST_LISTED = 1000
-"""Files that could not be read are listed one by one up to this many, and counted beyond."""
+from manet.vision.images import ONE_OF_THE_FORMATS
 
 
 def predict(
@@ -61,7 +41,7 @@ def predict(
     backend: Annotated[EngineName, typer.Option(help="What runs it.")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="The number format that it runs in.")] = "auto",
     store: Store = None,
-    engine: Annotated[
+    executor: Annotated[
         Literal["local", "ray"],
         typer.Option(help="This process, or a Ray cluster, which writes a folder of Parquet files named by --out."),
     ] = "local",
@@ -85,15 +65,15 @@ def predict(
     that keeps the sound. Where neither they nor --json are given, both are made beside the clip: CLIP-faces.csv and
     CLIP-faces.mp4.
     """
+    load = partial(_recognizer, weights, backend, precision, device, store)
     if any(is_clip(path) for path in paths):
-        _check_clip(alone=len(paths) == 1 and sheet is None and engine == "local")
+        _check_clip(alone=len(paths) == 1 and sheet is None and executor == "local")
         from manet.cli.video import Targets, predict_on_clip  # noqa: PLC0415 - an extra
 
         targets = Targets(as_json=as_json, out=out, draw=draw)
-        load = partial(_recognizer, weights, backend, precision, device, store)
         predict_on_clip(paths[0], targets, load, faces=faces, max_faces=max_faces)
         return
-    if engine == "ray":
+    if executor == "ray":
         predict_on_ray(
             paths,
             out,
@@ -111,47 +91,7 @@ def predict(
             gpus=gpus,
         )
         return
-    pictures = _pictures(paths, out, sheet, draw)
-    recognizer = _recognizer(weights, backend, precision, device, store)
-    look = Look(faces=faces, max_faces=max_faces, keep_image=bool(pictures), limits=PictureLimits())
-    stop, tally = Stop(), _Tally()
-
-    def named() -> Iterator[Found]:
-        return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in pictures))
-
-    with stop.on_signals(), ExitStack() as closing:
-        sinks: list[Sink[Outcome]] = [*pictures, *_written(out, as_json, recognizer.weights)]
-        for sink in sinks:
-            closing.callback(sink.close)
-        files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=picture_threads())
-        for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
-            tally.add(outcome)
-            for sink in sinks:
-                sink.add(outcome)
-    _report(tally, Console(stderr=True), listed=not as_json, counted=out is not None or stop.asked)
-    if stop.asked:
-        raise typer.Exit(INTERRUPTED)
-    if tally.failed or not tally.pictures:
-        raise typer.Exit(1)
-
-
-def _pictures(
-    paths: list[Path], out: Path | None, sheet: Path | None, draw: Path | None
-) -> list[ContactSheet | Drawings]:
-    """Return what pictures are written to, when every target was found to be one.
-
-    Raises:
-        typer.BadParameter: if one is not.
-    """
-    try:
-        if out is not None:
-            check_table(out)
-        sheets = [] if sheet is None else [ContactSheet(sheet)]
-        drawings = [] if draw is None else [Drawings(paths, draw)]
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    return [*sheets, *drawings]
+    predict_locally(paths, Outputs(as_json, out, sheet, draw), load, faces=faces, max_faces=max_faces)
 
 
 def _recognizer(
@@ -166,61 +106,6 @@ def _recognizer(
 def _check_clip(*, alone: bool) -> None:
     """Make sure that a clip can be answered: nothing else is asked for, and what it needs is installed."""
     if not alone:
-        raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --engine ray")
+        raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --executor ray")
     if find_spec("av") is None:
         raise typer.BadParameter("clips need PyAV, which is not installed: pip install 'manet[video]'")
-
-
-def _written(out: Path | None, as_json: bool, weights: Weights) -> list[Sink[Outcome]]:
-    """Return what writes the answers: a file, lines on standard output, or a table where neither is asked for."""
-    form = picture_form(weights)
-    sinks: list[Sink[Outcome]] = [] if out is None else [table(out, form)]
-    if as_json:
-        return [*sinks, JsonLines(sys.stdout, form)]
-    return sinks or [TerminalTable(Console())]
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What came of it all."""
-
-    pictures: int = 0
-    failed: int = 0
-    faces: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, Failure):
-            self.pictures += 1
-            self.faces.update(face.expression for face in outcome.faces)
-            return
-        self.failed += 1
-        if self.failed <= _MOST_LISTED:
-            self.failures.append((printable(name_of(outcome)), outcome.reason))
-
-
-def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[Outcome]:
-    """Yield the outcomes, with a bar for a person who watches; only then the files are counted beforehand."""
-    console = Console(stderr=True)
-    total = count() if console.is_terminal else 0
-    if total <= 1:
-        yield from outcomes
-        return
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(outcomes, total=total)
-
-
-def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> None:
-    """Tell what could not be read, and, where nothing else tells it, how much was done."""
-    if listed:
-        for name, reason in tally.failures:
-            say(console, f"{name}: {reason}", "red")
-        if tally.failed > len(tally.failures):
-            say(console, f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
-    if not tally.pictures and not tally.failed:
-        say(console, "no pictures there", "red")
-    if counted:
-        unread = f", {tally.failed:,} files that could not be read" if tally.failed else ""
-        named = shares(tally.faces)
-        say(console, f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{named and f': {named}'}")

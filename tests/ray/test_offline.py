@@ -59,7 +59,7 @@ def _expected(folder: Path) -> list[str]:
 
 
 def _predict(*arguments: object) -> Result:
-    command = ["predict", *map(str, arguments), "--engine", "ray"]
+    command = ["predict", *map(str, arguments), "--executor", "ray"]
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, command)
 
 

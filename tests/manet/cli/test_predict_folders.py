@@ -11,7 +11,7 @@ from pyarrow import parquet
 from rich.console import Console
 
 from manet.batch.walk import Found
-from manet.cli import predict
+from manet.cli import local
 from testing.fakes import BLUE, RED, FakeBackend, paint
 from tests.manet.cli.predicting import run, stop_after
 
@@ -115,7 +115,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_file(
     stop_after(40, number, monkeypatch)
     done = run(folder, "--out", tmp_path / name)
 
-    assert done.exit_code == predict.INTERRUPTED
+    assert done.exit_code == local.INTERRUPTED
     path = tmp_path / name
     if name.endswith("parquet"):
         written = parquet.read_table(path)["file"].to_pylist()
@@ -141,7 +141,7 @@ def test_a_failing_network_still_leaves_what_was_written_whole(
 
 
 def test_the_list_of_failures_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "_MOST_LISTED", 2)
+    monkeypatch.setattr(local, "_MOST_LISTED", 2)
 
     done = run(*(tmp_path / f"absent{number}.png" for number in range(5)))
 
@@ -156,7 +156,7 @@ def test_a_bar_for_whoever_watches(album: Path, monkeypatch: pytest.MonkeyPatch)
     def terminal(*, stderr: bool = False) -> Console:
         return made(stderr=stderr, force_terminal=stderr, width=80)
 
-    monkeypatch.setattr(predict, "Console", terminal)
+    monkeypatch.setattr(local, "Console", terminal)
     done = run(album, "--json")
 
     assert "4/4" in done.stderr
@@ -165,13 +165,13 @@ def test_a_bar_for_whoever_watches(album: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_files_are_counted_only_for_a_bar(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walks = []
-    walked = predict.walk
+    walked = local.walk
 
     def counted(*arguments: object, **options: object) -> "list[Found]":
         walks.append(arguments)
         return walked(*arguments, **options)
 
-    monkeypatch.setattr(predict, "walk", counted)
+    monkeypatch.setattr(local, "walk", counted)
     run(album, "--json")
 
     assert len(walks) == 1

@@ -201,7 +201,7 @@ def test_the_clip_is_never_written_over(clip: Path) -> None:
     [
         (["--sheet", "sheet.png"], "by itself"),
         (["other.mp4"], "by itself"),
-        (["--engine", "ray", "--out", "answers"], "by itself"),
+        (["--executor", "ray", "--out", "answers"], "by itself"),
         (["--draw", "drawn.avi"], ".mp4, .mkv, .mov"),
         (["--out", "rows.xls"], ".csv, .jsonl, .parquet"),
     ],
