@@ -88,7 +88,7 @@ def test_the_python_client_uploads_a_photo_and_gets_a_typed_problem_for_a_text(p
     assert run(sys.executable, "program.py", folder=python) == "happiness 1.00\n"
     (python / "face.jpg").write_text("no picture")
     problem = run(sys.executable, "program.py", folder=python, status=1)
-    assert problem.startswith("urn:manet:problem:unsupported-picture: not a picture in one of the formats")
+    assert problem.startswith("urn:manet:problem:unsupported-picture: unsupported image format")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_the_typescript_client_uploads_a_photo_and_gets_a_typed_problem_for_a_te
     assert run("node", "program.js", folder=typescript) == "happiness 1.00\n"
     (typescript / "face.jpg").write_text("no picture")
     problem = run("node", "program.js", folder=typescript, status=1)
-    assert "urn:manet:problem:unsupported-picture: not a picture in one of the formats" in problem
+    assert "urn:manet:problem:unsupported-picture: unsupported image format" in problem
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("face.expression", "face.mood"), ("error.detail", "error.message")])

@@ -89,7 +89,7 @@ def test_an_unreadable_file_is_named_and_spoils_only_itself(
     machine = CliRunner().invoke(app, ["predict", *files, "--json", "--weights", random_weights])
 
     assert done.exit_code == machine.exit_code == 1
-    assert "notes.txt: not a picture" in done.stderr
+    assert "notes.txt: unsupported image format" in done.stderr
     assert "absent.png: No such file" in done.stderr
     assert "portrait.png" in done.stdout
     first, second, third = map(json.loads, machine.stdout.splitlines())

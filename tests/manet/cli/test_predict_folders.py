@@ -36,7 +36,7 @@ def test_a_folder_as_a_file_of_rows(album: Path, tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout == ""
     told = done.stderr.splitlines()
-    assert told[0].startswith(f"{album / 'broken.jpg'}: not a picture")
+    assert told[0].startswith(f"{album / 'broken.jpg'}: unsupported image format")
     assert told[1] == f"3 pictures, 1 files that could not be read, 3 faces: {RED} 2, {BLUE} 1"
     with (tmp_path / "rows.csv").open() as file:
         rows = [(Path(row["file"]).relative_to(album).as_posix(), row["expression"]) for row in csv.DictReader(file)]
