@@ -27,7 +27,7 @@ from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import resolve
 from service.app import create_app
 from service.clock import SystemClock
-from service.server import server, settle
+from service.server import server, tune_runtime
 from service.settings import Settings
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, on_signal)
     recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector())
     app = create_app(settings, recognizer, SystemClock())
-    settle()
+    tune_runtime()
     server(app, settings).run()
     if not asked.null:
         report(after=bare(backend.infer, side, asked.seconds))

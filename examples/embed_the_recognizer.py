@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from manet import Recognizer
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.vision.images import PictureLimits, read_picture
 
 SURE = 0.6
@@ -22,7 +22,7 @@ def place_of(picture: Path, recognizer: Recognizer) -> str:
     try:
         # Upright RGB pixels, (height, width, 3), whatever the file is: the limits keep a hostile one out of memory.
         image = read_picture(picture.read_bytes(), limits=PictureLimits())
-    except PictureError:
+    except ImageError:
         return "not a picture"
     faces = recognizer.recognize(image, max_faces=1)
     if not faces:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from manet.backends.base import Backend, Device, EngineName, Logits, PrecisionName
+from manet.backends.base import Backend, BackendName, Device, Logits, PrecisionName
 from manet.backends.factory import load_backend
 from manet.labels import Expression
 from manet.vision.faces import Box, DetectedFace, FaceDetector, Landmarks, Point, align, cut
@@ -131,7 +131,7 @@ class Recognizer:
         cls,
         name: str = "ferplus",
         *,
-        engine: EngineName = "auto",
+        backend: BackendName = "auto",
         precision: PrecisionName = "auto",
         device: Device = "auto",
         threads: int | None = None,
@@ -143,7 +143,7 @@ class Recognizer:
         Args:
             name: one of ``manet.weights.registry.names()``, or the path of a ``.safetensors`` file that
                 ``manet-train`` wrote.
-            engine: what runs the network; ``auto`` here and below takes what suits the machine.
+            backend: what runs the network; ``auto`` here and below takes what suits the machine.
             precision: the number format that it runs in.
             device: where it runs.
             threads: CPU threads of the network; None means as many as the process may use.
@@ -157,10 +157,10 @@ class Recognizer:
             ValueError: if what is asked for is not to be had, or ``threads`` is below one.
         """
         weights = resolve(name, store)
-        backend = load_backend(
-            weights, engine=engine, precision=precision, device=device, threads=threads, store=store, cache=cache
+        loaded = load_backend(
+            weights, backend=backend, precision=precision, device=device, threads=threads, store=store, cache=cache
         )
-        return cls(weights, backend, RetinaFaceDetector())
+        return cls(weights, loaded, RetinaFaceDetector())
 
     def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> list[FaceInput]:
         """Return the picture's faces as network input, the largest first; safe to call from several threads.

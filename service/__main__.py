@@ -11,8 +11,8 @@ from manet.errors import ManetError
 from service.app import create_app
 from service.clock import SystemClock
 from service.inference.engine import load_recognizer
-from service.observability.log_filters import keep_quiet_of_pictures
-from service.server import run, server, settle
+from service.observability.log_filters import silence_pillow_warnings
+from service.server import run, server, tune_runtime
 from service.settings import Settings
 
 
@@ -23,7 +23,7 @@ def _refuse(reason: str) -> NoReturn:
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps the service from starting is one red line and exit status 2."""
-    keep_quiet_of_pictures()
+    silence_pillow_warnings()
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
@@ -33,7 +33,7 @@ def main() -> None:
         app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
-    settle()
+    tune_runtime()
     run(server(app, settings))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.clock import Clock
-from service.errors import RETRY_SECONDS, Draining, NotReady, Overloaded
+from service.errors import RETRY_SECONDS, DrainingError, NotReadyError, OverloadedError
 
 
 class Engine(Protocol):
@@ -90,7 +90,7 @@ class Upload:
         """Hold so many bytes more.
 
         Raises:
-            Overloaded: if that is more than may be in memory at once.
+            OverloadedError: if that is more than may be in memory at once.
         """
         self._admission.hold(size)
         self.size += size
@@ -144,13 +144,13 @@ class Admission:
         """Return if pictures are let in at all, as things stand now.
 
         Raises:
-            Draining: if the service is being stopped.
-            NotReady: if the network does not answer.
-            Overloaded: if all places are taken, or the answer would come too late.
+            DrainingError: if the service is being stopped.
+            NotReadyError: if the network does not answer.
+            OverloadedError: if all places are taken, or the answer would come too late.
         """
         if self.draining:
             self._observer.shed("draining")
-            raise Draining("the service is being stopped")
+            raise DrainingError("the service is being stopped")
         self._refuse_picture()
 
     @contextmanager
@@ -161,9 +161,9 @@ class Admission:
             size: the largest number of bytes that it can have.
 
         Raises:
-            Draining: if the service is being stopped.
-            NotReady: if the network does not answer.
-            Overloaded: if a bound is reached, or the answer would come too late.
+            DrainingError: if the service is being stopped.
+            NotReadyError: if the network does not answer.
+            OverloadedError: if a bound is reached, or the answer would come too late.
         """
         self.check()
         self._refuse_if(uploads=len(self._arriving) >= self._bounds.uploads, bytes=self._exceeds(size))
@@ -179,7 +179,7 @@ class Admission:
         """Count bytes that have arrived; whoever received them gives them back.
 
         Raises:
-            Overloaded: if that is more than may be in memory at once.
+            OverloadedError: if that is more than may be in memory at once.
         """
         self._refuse_if(bytes=self._exceeds(size))
         self._bytes += size
@@ -192,8 +192,8 @@ class Admission:
             upload: the body that the picture came in, which is there now.
 
         Raises:
-            NotReady: if the network does not answer.
-            Overloaded: if there is no place, or the answer would come too late.
+            NotReadyError: if the network does not answer.
+            OverloadedError: if there is no place, or the answer would come too late.
         """
         self._arriving.discard(upload)
         self._refuse_picture()
@@ -211,7 +211,7 @@ class Admission:
     def _refuse_picture(self) -> None:
         if not self._engine.alive:
             self._observer.shed("not_ready")
-            raise NotReady(self._engine.reason)
+            raise NotReadyError(self._engine.reason)
         # A picture whose faces are not queued yet stands for one face: most pictures have one.
         wait = self._engine.expected_wait(ahead=len(self._ahead))
         late = wait - self._bounds.deadline
@@ -222,7 +222,7 @@ class Admission:
         for reason, is_reached in reached.items():
             if is_reached:
                 self._observer.shed(reason)
-                raise Overloaded(_SENTENCES[reason], retry_after=retry_after)
+                raise OverloadedError(_SENTENCES[reason], retry_after=retry_after)
 
 
 _SENTENCES = {

@@ -24,19 +24,19 @@ from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.errors import InternalError, RateLimited, Unauthorized
+from service.errors import InternalError, RateLimitedError, UnauthorizedError
 from service.inference.detector import DetectorGuard, TimedDetector
 from service.inference.engine import NetworkEngine
 from service.inference.explainer import Explanations
 from service.inference.predictor import Predictor
 from service.inference.stream_session import Streams
 from service.keys import read_keys
-from service.middleware.api_keys import KeyDoor, is_open
-from service.middleware.load_shedding import Door
-from service.middleware.rate_limit import ClientLimits, Turnstile
-from service.middleware.request_id import RequestId
-from service.middleware.security_headers import SecurityHeaders
-from service.middleware.timing import Stopwatch
+from service.middleware.api_keys import ApiKeyMiddleware, is_open
+from service.middleware.load_shedding import LoadSheddingMiddleware
+from service.middleware.rate_limit import RateLimiter, RateLimitMiddleware
+from service.middleware.request_id import RequestIdMiddleware
+from service.middleware.security_headers import SecurityHeadersMiddleware
+from service.middleware.timing import TimingMiddleware
 from service.observability.metrics import Metrics
 from service.openapi import document
 from service.problems import documented
@@ -109,7 +109,7 @@ def create_app(
     if tracing is not None:
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
-        app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
+        app.include_router(route.router, responses=documented(UnauthorizedError, RateLimitedError))
     for router in (v2.probes, health.router, page.router, stream.router):
         app.include_router(router)
     return app
@@ -117,14 +117,16 @@ def create_app(
 
 def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> None:
     """Put the middleware around an application, the innermost first; what is not asked for is not there at all."""
-    app.add_middleware(Door, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain"))
+    app.add_middleware(
+        LoadSheddingMiddleware, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain")
+    )
     if settings.rate_limit is not None or settings.max_client_requests is not None:
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
-        app.add_middleware(ClientLimits, turnstile=Turnstile(rate=rate, at_once=settings.max_client_requests))
+        app.add_middleware(RateLimitMiddleware, limiter=RateLimiter(rate=rate, at_once=settings.max_client_requests))
     keys = read_keys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     if keys:
-        app.add_middleware(KeyDoor, keys=keys)
-    app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
+        app.add_middleware(ApiKeyMiddleware, keys=keys)
+    app.add_middleware(TimingMiddleware, clock=clock, observer=parts.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -133,8 +135,8 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> N
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestId)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(RequestIdMiddleware)
     document.install(app, needs_key=lambda path: bool(keys) and not is_open(path))
 
 
@@ -162,17 +164,17 @@ def _parts(
     scheduler = new_scheduler(
         NetworkEngine(recognizer.backend, classes),
         side=side,
-        policy=BatchPolicy(settings.max_batch_size, settings.batch_window),
+        policy=BatchPolicy(settings.max_batch_size, settings.batch_timeout),
         capacity=settings.max_queued_faces,
         clock=clock,
         observer=observer,
-        health=EngineHealth(patience=settings.engine_patience),
+        health=EngineHealth(patience=settings.engine_timeout),
         rebuild=_rebuild(settings, reload, classes),
     )
     admission = Admission(
         Bounds(
             uploads=settings.max_uploads,
-            pictures=settings.max_pictures,
+            pictures=settings.max_inflight_images,
             bytes=settings.max_bytes_in_flight,
             deadline=settings.deadline,
         ),

@@ -20,7 +20,7 @@ from ray.serve.config import AutoscalingConfig
 from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
-from service.errors import NotReady
+from service.errors import NotReadyError
 from service.inference.engine import load_recognizer
 from service.settings import MEBIBYTE, Settings
 
@@ -97,10 +97,10 @@ class Replica:
         """Return if the network answers.
 
         Raises:
-            NotReady: if it does not; Ray Serve then replaces the replica.
+            NotReadyError: if it does not; Ray Serve then replaces the replica.
         """
         if not self._application.state.parts.scheduler.alive:
-            raise NotReady("the network does not answer")
+            raise NotReadyError("the network does not answer")
 
 
 def application(settings: ClusterSettings, load: Loader, replica: type[Replica] = Replica) -> serve.Application:
@@ -121,7 +121,7 @@ def application(settings: ClusterSettings, load: Loader, replica: type[Replica] 
             "num_gpus": settings.replica_gpus,
             "memory": settings.replica_memory,
         },
-        max_ongoing_requests=2 * settings.max_pictures,
+        max_ongoing_requests=2 * settings.max_inflight_images,
         autoscaling_config=AutoscalingConfig(
             min_replicas=settings.min_replicas,
             max_replicas=settings.max_replicas,
@@ -130,7 +130,7 @@ def application(settings: ClusterSettings, load: Loader, replica: type[Replica] 
             upscale_delay_s=settings.upscale_delay,
             downscale_delay_s=settings.downscale_delay,
         ),
-        graceful_shutdown_timeout_s=max(settings.drain, settings.deadline) + _CLOSING,
+        graceful_shutdown_timeout_s=max(settings.shutdown_timeout, settings.deadline) + _CLOSING,
         health_check_period_s=settings.health_period,
     )
     return deploy(replica).bind(settings, load)

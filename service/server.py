@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
 from service.http.protocol import bounded
-from service.observability.log_filters import NoFrames, OnlyPaths
+from service.observability.log_filters import AccessLogRedactor, WebSocketLogFilter
 from service.settings import Settings
 
 LISTENERS = 8
@@ -77,7 +77,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         log_level=settings.log_level,
         log_config=_logging(settings.log_level, settings.access_log),
         access_log=settings.access_log,
-        timeout_graceful_shutdown=settings.drain,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
@@ -96,13 +96,13 @@ def _logging(level: str, access: bool) -> dict[str, Any]:
     server = {**LOGGING_CONFIG["loggers"]["uvicorn.error"], "filters": ["frames"]}
     return {
         **LOGGING_CONFIG,
-        "filters": {"paths": {"()": OnlyPaths}, "frames": {"()": NoFrames, "access": access}},
+        "filters": {"paths": {"()": AccessLogRedactor}, "frames": {"()": WebSocketLogFilter, "access": access}},
         "handlers": {**LOGGING_CONFIG["handlers"], "access": requests},
         "loggers": {**LOGGING_CONFIG["loggers"], "uvicorn.error": server, "manet": ours},
     }
 
 
-def settle() -> None:
+def tune_runtime() -> None:
     """Make the process ready to serve, when all that lasts as long as it does was made."""
     sys.setswitchinterval(SWITCH)
     gc.collect()

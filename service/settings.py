@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from manet.backends.base import Device, EngineName, PrecisionName
+from manet.backends.base import BackendName, Device, PrecisionName
 from manet.recognizer import MAX_FACES
 
 MEBIBYTE = 1024 * 1024
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     """Id of the weights (`manet weights list`), or a .safetensors file that manet-train wrote."""
     weights_dir: Path | None = None
     """Folder of imported weights; by default the platform's place for such data."""
-    backend: EngineName = "auto"
+    backend: BackendName = "auto"
     """What runs the network; auto takes PyTorch on a CUDA device, OpenVINO on a processor."""
     precision: PrecisionName = "auto"
     """The number format that the network runs in; auto takes int8 where the processor has VNNI and the weights stay
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
 
     max_batch_size: PositiveInt = 32
     """The most faces in one batch."""
-    batch_window: NonNegativeFloat = 0.0
+    batch_timeout: NonNegativeFloat = 0.0
     """Seconds for which an idle network waits for company; 0 starts at once."""
     max_queued_faces: PositiveInt = 512
     """The most faces that wait for the network; more are answered with 429."""
@@ -87,9 +87,9 @@ class Settings(BaseSettings):
     """Seconds after its arrival in which a picture must be answered: else it is refused early or answered with 504."""
     upload_timeout: PositiveFloat = 10.0
     """Seconds in which the body of a request must have arrived; a slower one is answered with 408."""
-    drain: PositiveInt = 30
+    shutdown_timeout: PositiveInt = 30
     """Seconds that accepted requests get to finish after SIGTERM."""
-    engine_patience: PositiveFloat = 30.0
+    engine_timeout: PositiveFloat = 30.0
     """Seconds after which a batch that has not come back is taken for hanging, and the network for lost."""
     on_engine_failure: Literal["rebuild", "exit"] = "rebuild"
     """What to do when the network is lost: build it anew, within bounds, or end the process with status 1 at once."""
@@ -111,11 +111,11 @@ class Settings(BaseSettings):
 
     max_uploads: PositiveInt = 1024
     """The most bodies on their way in at once, which hold no picture's place yet; more are answered with 429."""
-    max_pictures: PositiveInt = 128
+    max_inflight_images: PositiveInt = 128
     """The most pictures in work at once; more are answered with 429."""
     max_upload_bytes: PositiveInt = 20 * MEBIBYTE
     """The largest request body, in bytes; more is answered with 413."""
-    max_batch_pictures: PositiveInt = 100
+    max_batch_images: PositiveInt = 100
     """The most pictures in one request to /predict/batch; more is answered with 422 or 400."""
     max_batch_bytes: PositiveInt = 200 * MEBIBYTE
     """The largest request body of /predict/batch, in bytes; more is answered with 413."""
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     `max_client_requests`."""
     max_frame_bytes: PositiveInt = 2 * MEBIBYTE
     """The largest frame of a live video, in bytes; more closes it with 1009."""
-    stream_patience: PositiveFloat = 30.0
+    stream_idle_timeout: PositiveFloat = 30.0
     """Seconds after which a live video is closed if no frame came, or no answer was taken."""
 
     explain: bool = True

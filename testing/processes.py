@@ -27,7 +27,7 @@ backend = FakeBackend()
 if sys.argv[1] == "held":
     backend.gate.clear()
     Thread(target=lambda: sys.stdin.readline() and backend.gate.set(), daemon=True).start()
-settings = Settings(port=0, drain=10, max_batch_size=1, max_upload_bytes=1_000_000)
+settings = Settings(port=0, shutdown_timeout=10, max_batch_size=1, max_upload_bytes=1_000_000)
 server(create_app(settings, recognizer(backend), SystemClock()), settings).run()
 """
 

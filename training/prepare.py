@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from manet.errors import ManetError
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.vision.faces import DetectedFace, FaceCrop, align
 from manet.vision.images import PictureLimits, read_picture
 from manet.vision.preprocess import Pixels
@@ -97,10 +97,10 @@ def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress
             if complaint is not None:
                 missing.append((job.source, complaint))
             progress(done, len(jobs))
-    write_whole(out / NOT_FOUND, partial(_write_missing, missing))
+    atomic_write(out / NOT_FOUND, partial(_write_missing, missing))
     found = len(jobs) - len(missing)
     note = {"dataset": name, "side": SIDE, "pictures": len(jobs), "faces": found}
-    write_whole(out / folders.PREPARED, lambda part: part.write_text(json.dumps(note, indent=2) + "\n"))
+    atomic_write(out / folders.PREPARED, lambda part: part.write_text(json.dumps(note, indent=2) + "\n"))
     return Outcome(found, tuple(missing))
 
 
@@ -141,7 +141,7 @@ def _cut_out(job: Job) -> str | None:
         notes.mkdir(exist_ok=True)
         with (notes / f"{job.target.stem}_exp.npy").open("wb") as file:
             np.save(file, np.array(job.label))
-    write_whole(job.target, lambda part: Image.fromarray(crop).save(part, format=_format(job.target), quality=95))
+    atomic_write(job.target, lambda part: Image.fromarray(crop).save(part, format=_format(job.target), quality=95))
     return None
 
 

@@ -40,7 +40,7 @@ def ways(weights: Weights, cache: Path | None, threads: int) -> Mapping[str, Inf
             network = compiled(graph, side=side, precision=precision, threads=threads, apart=apart)
             found[f"openvino {precision}, {name}"] = network.infer
     for precision in ("float32", "bf16"):
-        backend = load_backend(weights, engine="torch", precision=precision, device="cpu", threads=threads)
+        backend = load_backend(weights, backend="torch", precision=precision, device="cpu", threads=threads)
         found[f"torch {precision}"] = backend.infer
     found["torch float32, compiled"] = _compiled(weights)
     return found

@@ -15,7 +15,7 @@ from manet.backends.selection import Precision
 from manet.vision.preprocess import Pixels
 
 Device = Literal["auto", "cpu", "cuda"]
-EngineName = Literal["auto", "torch", "openvino"]
+BackendName = Literal["auto", "torch", "openvino"]
 PrecisionName = Literal["auto", "float32", "bf16", "float16", "int8"]
 
 Logits = npt.NDArray[np.float32]
@@ -23,11 +23,11 @@ Logits = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
-    """An engine with the network loaded and ready to answer."""
+    """A backend with the network loaded and ready to answer."""
 
     @property
     def name(self) -> str:
-        """The engine, such as ``torch``."""
+        """The backend, such as ``torch``."""
 
     @property
     def precision(self) -> str:
@@ -39,7 +39,7 @@ class Backend(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this engine runs, and in this number format, in one line for people."""
+        """Why this backend runs, and in this number format, in one line for people."""
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
         """Run one blank batch of each size, so that the first real one pays for no set-up.
@@ -59,7 +59,7 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the network's memory. An engine that was closed answers no more."""
+        """Let go of the network's memory. A backend that was closed answers no more."""
 
 
 def check_images(images: Pixels, side: int) -> None:
@@ -74,17 +74,17 @@ def check_images(images: Pixels, side: int) -> None:
 
 
 Network = TypeVar("Network")
-"""What runs, as the engine has it."""
+"""What runs, as the backend has it."""
 
 
-class Engine(ABC, Generic[Network]):
-    """The common part of engines; see ``manet.backends.base.Backend`` for what they promise.
+class BaseBackend(ABC, Generic[Network]):
+    """The common part of backends; see ``manet.backends.base.Backend`` for what they promise.
 
     Args:
         network: loaded.
         side: S of the network's input, in pixels.
         precision: the number format that the network runs in.
-        reason: why this engine was chosen.
+        reason: why this backend was chosen.
     """
 
     name: ClassVar[str]
@@ -106,7 +106,7 @@ class Engine(ABC, Generic[Network]):
 
         Raises:
             ValueError: if a size is below one.
-            RuntimeError: if the engine was closed, or fails.
+            RuntimeError: if the backend was closed, or fails.
         """
         for size in self._warmed(self._open, batch_sizes):
             self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
@@ -119,7 +119,7 @@ class Engine(ABC, Generic[Network]):
 
         Raises:
             ValueError: if the batch is empty or has another type or shape.
-            RuntimeError: if the engine was closed, or fails.
+            RuntimeError: if the backend was closed, or fails.
         """
         network = self._open
         check_images(images, self._side)
@@ -132,7 +132,7 @@ class Engine(ABC, Generic[Network]):
     @property
     def _open(self) -> Network:
         if self._network is None:
-            raise RuntimeError("the engine was closed")
+            raise RuntimeError("the backend was closed")
         return self._network
 
     def _warmed(self, _network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:

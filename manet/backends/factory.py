@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from manet.backends.base import Backend, Device, EngineName, PrecisionName
+from manet.backends.base import Backend, BackendName, Device, PrecisionName
 from manet.backends.selection import Choice, Int8State, Machine, choose
 from manet.cpus import available_cpus
 from manet.weights.entry import Weights
@@ -12,7 +12,7 @@ from manet.weights.registry import locate_calibration
 def choice_for(
     weights: Weights,
     *,
-    engine: EngineName = "auto",
+    backend: BackendName = "auto",
     precision: PrecisionName = "auto",
     device: Device = "auto",
     store: Path | None = None,
@@ -25,24 +25,24 @@ def choice_for(
     """
     calibration = locate_calibration(weights, store)
     int8: Int8State = "absent" if calibration is None else "close" if weights.int8_is_close else "unmeasured"
-    return choose(Machine.this(), engine=engine, precision=precision, device=device, int8=int8)
+    return choose(Machine.this(), backend=backend, precision=precision, device=device, int8=int8)
 
 
 def load_backend(
     weights: Weights,
     *,
-    engine: EngineName = "auto",
+    backend: BackendName = "auto",
     precision: PrecisionName = "auto",
     device: Device = "auto",
     threads: int | None = None,
     store: Path | None = None,
     cache: Path | None = None,
 ) -> Backend:
-    """Return an engine for these weights; by default the one that suits this machine (``manet.backends.selection``).
+    """Return a backend for these weights; by default the one that suits this machine (``manet.backends.selection``).
 
     Args:
         weights: an entry of the registry; its file is found by ``manet.weights.registry.locate``.
-        engine: what runs the network.
+        backend: what runs the network.
         precision: the number format that it runs in.
         device: ``auto`` takes a CUDA device where there is one, else the CPU.
         threads: CPU threads for one batch; None means as many as the process may use.
@@ -57,13 +57,13 @@ def load_backend(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    chosen = choice_for(weights, engine=engine, precision=precision, device=device, store=store)
+    chosen = choice_for(weights, backend=backend, precision=precision, device=device, store=store)
     threads = available_cpus() if threads is None else threads
-    # Imported late, so that a process which serves with one engine never loads another.
-    if chosen.engine == "openvino":
-        from manet.backends.openvino import backend  # noqa: PLC0415
+    # Imported late, so that a process which serves with one backend never loads another.
+    if chosen.backend == "openvino":
+        from manet.backends.openvino.backend import load as load_openvino  # noqa: PLC0415
 
-        return backend.load(weights, chosen, threads=threads, store=store, cache=cache)
+        return load_openvino(weights, chosen, threads=threads, store=store, cache=cache)
     try:
         from manet.backends import torch_cpu, torch_cuda  # noqa: PLC0415
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Choice: which engine, number format and device suit a machine, and why."""
+"""Choice: which backend, number format and device suit a machine, and why."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Self
 
-Engine = Literal["torch", "openvino"]
+BackendKind = Literal["torch", "openvino"]
 Precision = Literal["float32", "bf16", "float16", "int8"]
 Device = Literal["cpu", "cuda"]
 
@@ -16,14 +16,14 @@ Int8State = Literal["absent", "unmeasured", "close"]
 """What is known of weights in int8 arithmetic: no calibration, one whose loss nobody measured or that loses too much
 (``manet.weights.entry.MOST_LOST``), or one that stays close to float32."""
 
-_RUNS: Mapping[tuple[Engine, Device], tuple[Precision, ...]] = MappingProxyType(
+_RUNS: Mapping[tuple[BackendKind, Device], tuple[Precision, ...]] = MappingProxyType(
     {
         ("openvino", "cpu"): ("float32", "bf16", "int8"),
         ("torch", "cpu"): ("float32", "bf16"),
         ("torch", "cuda"): ("float32", "bf16", "float16"),
     }
 )
-"""The number formats that each engine runs in, by device."""
+"""The number formats that each backend runs in, by device."""
 
 _AMPERE = 8
 """Major compute capability of the first NVIDIA devices with bf16 arithmetic (CUDA C++ Programming Guide, table 21)."""
@@ -65,13 +65,13 @@ class Choice:
     """What was chosen.
 
     Attributes:
-        engine: what runs the network.
+        backend: what runs the network.
         precision: the number format that it runs in.
         device: where.
         reason: why, in one line.
     """
 
-    engine: Engine
+    backend: BackendKind
     precision: Precision
     device: Device
     reason: str
@@ -80,7 +80,7 @@ class Choice:
 def choose(
     machine: Machine,
     *,
-    engine: Engine | Literal["auto"] = "auto",
+    backend: BackendKind | Literal["auto"] = "auto",
     precision: Precision | Literal["auto"] = "auto",
     device: Device | Literal["auto"] = "auto",
     int8: Int8State = "absent",
@@ -91,29 +91,29 @@ def choose(
 
     Raises:
         ValueError: if what is asked for is not there: a CUDA device, OpenVINO, a calibration, or a number format that
-            the engine does not run in.
+            the backend does not run in.
     """
     if device == "cuda" and not machine.cuda:
         raise ValueError("device cuda was asked for, but there is none here")
-    if engine == "openvino" and not machine.openvino:
+    if backend == "openvino" and not machine.openvino:
         raise ValueError("backend openvino was asked for, but it is not installed: pip install openvino")
-    if engine == "openvino" and device == "cuda":
+    if backend == "openvino" and device == "cuda":
         raise ValueError("backend openvino does not run on cuda")
-    on_cuda = device == "cuda" or (device == "auto" and engine != "openvino" and machine.cuda > 0)
+    on_cuda = device == "cuda" or (device == "auto" and backend != "openvino" and machine.cuda > 0)
     place: Device = "cuda" if on_cuda else "cpu"
-    runner, why_engine = _engine(machine, engine, on_cuda)
+    runner, why_backend = _backend(machine, backend, on_cuda)
     numbers, why_numbers = (precision, "asked for") if precision != "auto" else _precision(machine, runner, place, int8)
     if numbers not in _RUNS[runner, place]:
         possible = ", ".join(_RUNS[runner, place])
         raise ValueError(f"backend {runner} on {place} does not run in {numbers}; it does in {possible}")
     if numbers == "int8" and int8 == "absent":
         raise ValueError("int8 was asked for, but these weights have no calibration: manet-train calibrate makes one")
-    return Choice(runner, numbers, place, f"{runner}: {why_engine}; {numbers}: {why_numbers}")
+    return Choice(runner, numbers, place, f"{runner}: {why_backend}; {numbers}: {why_numbers}")
 
 
-def _engine(machine: Machine, engine: Engine | Literal["auto"], on_cuda: bool) -> tuple[Engine, str]:
-    if engine != "auto":
-        return engine, "asked for"
+def _backend(machine: Machine, backend: BackendKind | Literal["auto"], on_cuda: bool) -> tuple[BackendKind, str]:
+    if backend != "auto":
+        return backend, "asked for"
     if on_cuda:
         return "torch", "there is a CUDA device"
     if machine.openvino:
@@ -121,12 +121,12 @@ def _engine(machine: Machine, engine: Engine | Literal["auto"], on_cuda: bool) -
     return "torch", "OpenVINO is not installed"
 
 
-def _precision(machine: Machine, engine: Engine, device: Device, int8: Int8State) -> tuple[Precision, str]:
+def _precision(machine: Machine, backend: BackendKind, device: Device, int8: Int8State) -> tuple[Precision, str]:
     if device == "cuda":
         return ("bf16", "the device has it") if machine.cuda >= _AMPERE else ("float32", "exact everywhere")
-    if engine == "openvino" and machine.vnni and int8 == "close":
+    if backend == "openvino" and machine.vnni and int8 == "close":
         return "int8", "the processor has VNNI, and these weights lose next to nothing"
-    if engine == "openvino" and machine.bf16:
+    if backend == "openvino" and machine.bf16:
         return "bf16", "the processor has it"
     return "float32", "exact everywhere"
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from manet.backends.base import Engine, Logits
+from manet.backends.base import BaseBackend, Logits
 from manet.backends.selection import Choice, Precision
 from manet.nn.classifier import FusedClassifier, load_classifier
 from manet.vision.preprocess import Pixels
 from manet.weights.entry import Weights
 
 
-class TorchBackend(Engine[FusedClassifier]):
-    """PyTorch as an engine; see ``manet.backends.base.Backend``.
+class TorchBackend(BaseBackend[FusedClassifier]):
+    """PyTorch as a backend; see ``manet.backends.base.Backend``.
 
     Args:
         classifier: the network with what belongs to it.
@@ -38,7 +38,7 @@ class TorchBackend(Engine[FusedClassifier]):
 
 
 def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None) -> TorchBackend:
-    """Return the engine for these weights; see ``manet.backends.factory.load_backend``."""
+    """Return the backend for these weights; see ``manet.backends.factory.load_backend``."""
     with _single_thread(threads):
         return TorchBackend(load_classifier(weights, store), chosen.precision, chosen.reason)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from manet.backends.base import Engine, Logits
+from manet.backends.base import BaseBackend, Logits
 from manet.backends.selection import Choice, Precision
 from manet.nn.classifier import FusedClassifier, load_classifier
 from manet.vision.preprocess import Pixels
@@ -21,8 +21,8 @@ from manet.weights.entry import Weights
 _TYPES = {"bf16": torch.bfloat16, "float16": torch.float16}
 
 
-class CudaBackend(Engine[FusedClassifier]):
-    """PyTorch on a CUDA device as an engine; see ``manet.backends.base.Backend``.
+class CudaBackend(BaseBackend[FusedClassifier]):
+    """PyTorch on a CUDA device as a backend; see ``manet.backends.base.Backend``.
 
     Args:
         classifier: the network with what belongs to it.
@@ -67,5 +67,5 @@ class CudaBackend(Engine[FusedClassifier]):
 
 
 def load(weights: Weights, chosen: Choice, *, store: Path | None) -> CudaBackend:
-    """Return the engine for these weights; see ``manet.backends.factory.load_backend``."""
+    """Return the backend for these weights; see ``manet.backends.factory.load_backend``."""
     return CudaBackend(load_classifier(weights, store), torch.device("cuda"), chosen.precision, chosen.reason)

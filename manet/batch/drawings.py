@@ -7,7 +7,7 @@ from pathlib import Path
 from manet.batch.pipeline import Failure, Outcome
 from manet.batch.walk import Found
 from manet.drawing import draw_faces
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.vision.images import SUFFIXES
 
 
@@ -61,7 +61,7 @@ class Drawings:
         if isinstance(outcome, Failure) or outcome.image is None:
             return
         picture = draw_faces(outcome.image, outcome.faces)
-        write_whole(self.of(outcome.file), picture.save)
+        atomic_write(self.of(outcome.file), picture.save)
 
     def close(self) -> None:
         """Nothing is left to do: each drawing is whole when it is there."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from manet.batch.flow import classified, in_order
 from manet.batch.walk import Found
-from manet.errors import PictureError, VideoError
+from manet.errors import ImageError, VideoError
 from manet.recognizer import BATCH, FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
 from manet.vision.images import PictureLimits, picture_bytes, read_picture
 from manet.vision.preprocess import Pixels
@@ -105,13 +105,13 @@ def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Look
     """Return what a picture's bytes show, or why they show nothing."""
     try:
         image = read_picture(data, limits=look.limits)
-    except PictureError as error:
+    except ImageError as error:
         return Failure(file, reason(error))
     height, width = image.shape[:2]
     found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
     return Looked(width, height, found, file, image if look.keep_image else None)
 
 
-def reason(error: PictureError | VideoError | OSError) -> str:
+def reason(error: ImageError | VideoError | OSError) -> str:
     """Return why a file could not be read, without its name."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from manet.batch.pipeline import Answer, Failure, Outcome
 from manet.batch.records import name_of
 from manet.batch.terminal import printable
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.recognizer import RecognizedFace
 from manet.vision.faces import Box, cut
 from manet.vision.preprocess import Pixels
@@ -87,7 +87,7 @@ class ContactSheet:
         self._pages += 1
         page, self._tiles = _page(self._tiles), []
         path = self._path if self._pages == 1 else self._path.with_stem(f"{self._path.stem}-{self._pages}")
-        write_whole(path, page.save)
+        atomic_write(path, page.save)
 
 
 def _tiles(answer: Answer, image: Pixels, name: str) -> list[_Tile]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Generic, Protocol
 
 from manet.batch.records import Form, Item_contra
-from manet.files import Draft
+from manet.files import AtomicFile
 
 
 class Sink(Protocol[Item_contra]):
@@ -101,8 +101,8 @@ class ParquetFile(Generic[Item_contra]):
         self._schema = schema(form.columns)
         self._table = pyarrow.Table
         self._form = form
-        self._draft = Draft(path)
-        self._writer = parquet.ParquetWriter(self._draft.part, self._schema)
+        self._file = AtomicFile(path)
+        self._writer = parquet.ParquetWriter(self._file.part, self._schema)
         self._rows: list[dict[str, Any]] = []
 
     def add(self, item: Item_contra) -> None:
@@ -113,10 +113,10 @@ class ParquetFile(Generic[Item_contra]):
 
     def close(self) -> None:
         """Write what is left, and put the file in its place."""
-        with self._draft:
+        with self._file:
             self._flush()
             self._writer.close()
-            self._draft.put()
+            self._file.commit()
 
     def _flush(self) -> None:
         self._writer.write_table(self._table.from_pylist(self._rows, schema=self._schema))

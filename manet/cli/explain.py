@@ -11,10 +11,10 @@ from rich.table import Table
 
 from manet.batch.pipeline import reason
 from manet.cli.weights import Store
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.explain.overlays import draw_explanation
 from manet.explain.result import Explanation, record
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.labels import Expression
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 from manet.vision.images import ONE_OF_THE_FORMATS, PictureLimits, picture_bytes, read_picture
@@ -44,13 +44,13 @@ def explain(
         raise typer.BadParameter("explanations need captum, which is not installed: pip install 'manet[explain]'")
     from manet.explain.attribution import Explainer  # noqa: PLC0415 - an extra, and it loads PyTorch
 
-    recognizer = Recognizer.from_weights(weights, engine="torch", store=store)
+    recognizer = Recognizer.from_weights(weights, backend="torch", store=store)
     if expression is not None and expression not in recognizer.weights.classes:
         raise typer.BadParameter(f"these weights tell {', '.join(recognizer.weights.classes)} apart")
     limits = PictureLimits()
     try:
         image = read_picture(picture_bytes(file, limits), limits=limits)
-    except (PictureError, OSError) as error:
+    except (ImageError, OSError) as error:
         typer.secho(f"{file}: {reason(error)}", fg="red", err=True)
         raise typer.Exit(1) from None
     explainer = Explainer.load(recognizer, store)
@@ -70,7 +70,7 @@ def explain(
 
 def _write(out: Path, number: int, explanation: Explanation) -> None:
     for name, picture in draw_explanation(explanation).items():
-        write_whole(out / f"face-{number}-{name.replace('_', '-')}.png", picture.save)
+        atomic_write(out / f"face-{number}-{name.replace('_', '-')}.png", picture.save)
 
 
 def _print(explanations: list[Explanation], console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from manet.backends.base import Device, EngineName, PrecisionName
+from manet.backends.base import BackendName, Device, PrecisionName
 from manet.recognizer import FaceMode
 from manet.weights.registry import resolve
 
@@ -22,7 +22,7 @@ def predict_on_ray(
     faces: FaceMode,
     max_faces: int,
     device: Device,
-    backend: EngineName,
+    backend: BackendName,
     precision: PrecisionName,
     store: Path | None,
     part_pictures: int,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from manet.backends.base import Device, EngineName, PrecisionName
+from manet.backends.base import BackendName, Device, PrecisionName
 from manet.cli.local import Outputs, predict_locally
 from manet.cli.offline import predict_on_ray
 from manet.cli.weights import Store
@@ -38,7 +38,7 @@ def predict(
     faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each picture as one.")] = "detect",
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to answer in a picture.")] = MAX_FACES,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
-    backend: Annotated[EngineName, typer.Option(help="What runs it.")] = "auto",
+    backend: Annotated[BackendName, typer.Option(help="What runs it.")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="The number format that it runs in.")] = "auto",
     store: Store = None,
     executor: Annotated[
@@ -95,10 +95,10 @@ def predict(
 
 
 def _recognizer(
-    weights: str, backend: EngineName, precision: PrecisionName, device: Device, store: Path | None
+    weights: str, backend: BackendName, precision: PrecisionName, device: Device, store: Path | None
 ) -> Recognizer:
     try:
-        return Recognizer.from_weights(weights, engine=backend, precision=precision, device=device, store=store)
+        return Recognizer.from_weights(weights, backend=backend, precision=precision, device=device, store=store)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

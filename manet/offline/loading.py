@@ -52,7 +52,7 @@ class _Elsewhere:
 
 
 def settled(job: Job, resources: Resources) -> Job:
-    """Return the job with the engine and the number format that suit this machine where it leaves them open.
+    """Return the job with the backend and the number format that suit this machine where it leaves them open.
 
     Raises:
         ManetError: if the weights are not there, or what is asked for is not to be had.
@@ -60,11 +60,11 @@ def settled(job: Job, resources: Resources) -> Job:
     weights = resolve(job.weights, resources.store)
     try:
         chosen = choice_for(
-            weights, engine=job.backend, precision=job.precision, device=resources.device, store=resources.store
+            weights, backend=job.backend, precision=job.precision, device=resources.device, store=resources.store
         )
     except ValueError as error:
         raise OfflineRunError(str(error)) from error
-    return replace(job, backend=chosen.engine, precision=chosen.precision)
+    return replace(job, backend=chosen.backend, precision=chosen.precision)
 
 
 def finder(job: Job, resources: Resources) -> Recognizer:
@@ -77,14 +77,14 @@ def network(job: Job, resources: Resources) -> Recognizer:
 
     Raises:
         ManetError: if the weights are not there, or not those that the run began with.
-        ValueError: if the engine or the number format of the run is not to be had on this machine.
+        ValueError: if the backend or the number format of the run is not to be had on this machine.
     """
     weights = resolve(job.weights, resources.store)
     if weights.sha256 != job.sha256:
         raise OfflineRunError(f"the weights {job.weights} on this machine are not those that the run began with")
     backend = load_backend(
         weights,
-        engine=job.backend,
+        backend=job.backend,
         precision=job.precision,
         device=resources.device,
         threads=ceil(resources.network_cpus),

@@ -19,7 +19,7 @@ from manet.batch.arrow import schema
 from manet.batch.pipeline import Failure, Look, Looked, looked, outcomes, reason
 from manet.batch.records import columns, flat
 from manet.batch.walk import Found
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.offline.attempt import Attempt
 from manet.offline.plan import Files, Job, Part, Rows
 from manet.recognizer import Recognizer
@@ -91,7 +91,7 @@ def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Pa
         name = {} if one.name is None else {"file": one.name}
         rows += [{**row, **name} for row in flat(outcome, recognizer.weights.id)]
     table = pyarrow.Table.from_pylist(rows, schema=schema(columns(recognizer.weights.classes)))
-    write_whole(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
+    atomic_write(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
     unread = sum(isinstance(one.what, Failure) for one in seen)
     faces = sum(len(one.what.faces) for one in seen if isinstance(one.what, Looked))
     return Done(number, len(seen), unread, faces)

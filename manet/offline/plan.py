@@ -16,10 +16,10 @@ from typing import Self, TypeVar
 import pyarrow
 from pyarrow import parquet
 
-from manet.backends.base import EngineName, PrecisionName
+from manet.backends.base import BackendName, PrecisionName
 from manet.batch.walk import Found, walk
 from manet.errors import OfflineRunError
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.recognizer import FaceMode
 
 NAME = "_plan.parquet"
@@ -68,7 +68,7 @@ class Job:
     part_pictures: int
     column: str
     name_column: str | None
-    backend: EngineName = "auto"
+    backend: BackendName = "auto"
     precision: PrecisionName = "auto"
 
     def as_in(self, other: "Job") -> Self:
@@ -147,7 +147,7 @@ def planned(job: Job, folder: Path) -> Plan:
         pyarrow.ArrowException: if a Parquet file is none, or has no such columns.
     """
     if not (folder / NAME).exists():
-        write_whole(folder / NAME, lambda path: _write(job, folder, path))
+        atomic_write(folder / NAME, lambda path: _write(job, folder, path))
     plan = Plan(folder)
     if plan.job != job:
         asked, found = asdict(job), asdict(plan.job)

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from manet.drawing import draw_faces
 from manet.errors import VideoError
-from manet.files import Draft
+from manet.files import AtomicFile
 from manet.video.clip import Clip, Sound
 from manet.video.names import COPIES
 from manet.video.pipeline import FrameAnswer
@@ -54,9 +54,9 @@ class AnnotatedClip:
     def __init__(self, path: Path, clip: Clip) -> None:
         self._frames, self._failed = 0, False
         with self._told(), ExitStack() as opening:
-            self._draft = opening.enter_context(Draft(path))
+            self._file = opening.enter_context(AtomicFile(path))
             opening.push(self._put)
-            file = opening.enter_context(self._draft.part.open("wb"))
+            file = opening.enter_context(self._file.part.open("wb"))
             self._container = av.open(file, "w", format=_MUXERS[path.suffix.lower()])
             opening.callback(self._end)
             self._video = _encoder(self._container, clip)
@@ -101,7 +101,7 @@ class AnnotatedClip:
 
     def _put(self, failed: type[BaseException] | None, *_: object) -> None:
         if failed is None and self._frames and not self._failed:
-            self._draft.put()
+            self._file.commit()
 
     def _drawn(self, answer: FrameAnswer) -> av.VideoFrame:
         """Return a frame as the encoder takes it; one of another size than the first is scaled to that."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import ExifTags, Image
 
-from manet.errors import PictureBroken, PictureFormatUnsupported, PictureTooLarge
+from manet.errors import ImageCorruptError, ImageFormatError, ImageTooLargeError
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 
 
@@ -106,9 +106,9 @@ def read_picture(data: bytes, *, limits: PictureLimits) -> Pixels:
         limits: the largest picture to read.
 
     Raises:
-        PictureTooLarge: too many bytes or pixels, or more JPEG scans than any camera or program writes.
-        PictureFormatUnsupported: none of the formats.
-        PictureBroken: empty, truncated or corrupt.
+        ImageTooLargeError: too many bytes or pixels, or more JPEG scans than any camera or program writes.
+        ImageFormatError: none of the formats.
+        ImageCorruptError: empty, truncated or corrupt.
     """
     with _opened(data, limits) as picture:
         picture.load()
@@ -143,7 +143,7 @@ def read_crop(data: bytes, spec: Preprocessing, *, limits: PictureLimits) -> Cro
         limits: the largest picture to read.
 
     Raises:
-        PictureError: as ``read_picture`` does.
+        ImageError: as ``read_picture`` does.
     """
     with _opened(data, limits) as picture:
         if spec.colour == "grey":
@@ -158,39 +158,39 @@ def read_crop(data: bytes, spec: Preprocessing, *, limits: PictureLimits) -> Cro
 def _opened(data: bytes, limits: PictureLimits) -> Iterator[Image.Image]:
     """Give the picture with its header read, and make one kind of error of all that comes of reading the rest."""
     if len(data) > limits.max_bytes:
-        raise PictureTooLarge(f"the picture has {len(data)} bytes; at most {limits.max_bytes} are read")
+        raise ImageTooLargeError(f"the picture has {len(data)} bytes; at most {limits.max_bytes} are read")
     codec = _codec(data)
     if codec == "JPEG" and has_more_scans(data, _MAX_JPEG_SCANS):
-        raise PictureTooLarge(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
+        raise ImageTooLargeError(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
     try:
         with Image.open(io.BytesIO(data), formats=[codec]) as picture:
             _check_size(picture, limits)
             yield picture
-    except (PictureTooLarge, PictureBroken, MemoryError):
+    except (ImageTooLargeError, ImageCorruptError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureTooLarge(f"the picture has more than {limits.max_pixels} pixels") from error
+        raise ImageTooLargeError(f"the picture has more than {limits.max_pixels} pixels") from error
     except Exception as error:
         # A decoder fed with hostile bytes raises whatever it stumbles over (OSError, SyntaxError, struct.error,
         # zlib.error, ...); here all of them say the same.
-        raise PictureBroken(f"the {codec} picture is truncated or corrupt") from error
+        raise ImageCorruptError(f"the {codec} picture is truncated or corrupt") from error
 
 
 def _codec(data: bytes) -> str:
     if not data:
-        raise PictureBroken("the picture is empty: it has 0 bytes")
+        raise ImageCorruptError("the picture is empty: it has 0 bytes")
     known = next((known for known in FORMATS if known.matches(data)), None)
     if known is None:
-        raise PictureFormatUnsupported(UNSUPPORTED)
+        raise ImageFormatError(UNSUPPORTED)
     return known.name.upper()
 
 
 def _check_size(picture: Image.Image, limits: PictureLimits) -> None:
     width, height = picture.size
     if width < 1 or height < 1:
-        raise PictureBroken(f"the picture has no pixels: it is {width} x {height}")
+        raise ImageCorruptError(f"the picture has no pixels: it is {width} x {height}")
     if width * height > limits.max_pixels:
-        raise PictureTooLarge(
+        raise ImageTooLargeError(
             f"the picture has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are read"
         )
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from manet.errors import CheckpointError
-from manet.files import recorded_sha256, sha256_of, verify_sha256, write_whole
+from manet.files import atomic_write, recorded_sha256, sha256_of, verify_sha256
 from manet.nn.model import MANet
 from manet.nn.wiring import Wiring
 from manet.weights.header import Header, Storage, read_header
@@ -53,7 +53,7 @@ def save_weights(source: MANet | Mapping[str, Tensor], path: Path, header: Heade
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     if header.storage == "int8":
         stored = pack(stored)
-    write_whole(path, lambda part: save_file(stored, part, metadata=header.as_metadata()))
+    atomic_write(path, lambda part: save_file(stored, part, metadata=header.as_metadata()))
     return sha256_of(path)
 
 

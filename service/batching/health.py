@@ -28,7 +28,7 @@ class EngineHealth:
 
     @property
     def broken(self) -> bool:
-        """Whether the engine was condemned, and has not answered since."""
+        """Whether the engine was marked_unhealthy, and has not answered since."""
         return self._fault is not None
 
     @property
@@ -52,7 +52,7 @@ class EngineHealth:
         self._last_try = now
         self._failures += 1
 
-    def condemn(self, reason: str) -> None:
+    def mark_unhealthy(self, reason: str) -> None:
         """Note that the fault is the engine's, and which."""
         self._fault = reason
 

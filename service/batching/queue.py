@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.batching.errors import QueueFull
+from service.batching.errors import QueueFullError
 
 
 @dataclass(slots=True, eq=False)
@@ -63,10 +63,10 @@ class BoundedQueue(Generic[ItemT]):
         """Queue a group of items behind all others of their lanes.
 
         Raises:
-            QueueFull: if not all of them fit; then none is queued.
+            QueueFullError: if not all of them fit; then none is queued.
         """
         if self._count + len(group) > self.capacity:
-            raise QueueFull(f"{self._count} of {self.capacity} places are taken; {len(group)} were asked for")
+            raise QueueFullError(f"{self._count} of {self.capacity} places are taken; {len(group)} were asked for")
         for item in group:
             self._lanes.setdefault(item.lane, OrderedDict())[item] = None
         self._count += len(group)

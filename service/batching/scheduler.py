@@ -11,11 +11,17 @@ import numpy as np
 from manet.backends.base import Logits
 from manet.vision.preprocess import Pixels
 from service.batching.buffer import Staging
-from service.batching.errors import BatchingError, DeadlinePassed, EngineGone, EngineUnavailable, ItemFailed
+from service.batching.errors import (
+    BatchingError,
+    DeadlinePassedError,
+    EngineLostError,
+    EngineUnavailableError,
+    ItemFailedError,
+)
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.queue import BoundedQueue, Item
-from service.batching.supervisor import Engine, EngineKeeper, Recovery
+from service.batching.supervisor import Engine, EngineSupervisor, Recovery
 from service.clock import Clock
 
 _log = logging.getLogger("manet.scheduler")
@@ -95,7 +101,7 @@ class Scheduler:
         self._next: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._spare: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._blank: Pixels = np.zeros((policy.max_batch_size, side, side, 3), dtype=np.uint8)
-        self._keeper = EngineKeeper(
+        self._keeper = EngineSupervisor(
             engine,
             rebuild=rebuild,
             recovery=Recovery() if recovery is None else recovery,
@@ -167,16 +173,16 @@ class Scheduler:
             lane: whose they are: lanes take turns. None is a lane of their own.
 
         Raises:
-            QueueFull: if they do not all fit into the queue.
-            DeadlinePassed: if the deadline passed before the engine came to one of them.
-            ItemFailed: if the engine fails on one of them.
-            EngineUnavailable: if the engine does not answer.
+            QueueFullError: if they do not all fit into the queue.
+            DeadlinePassedError: if the deadline passed before the engine came to one of them.
+            ItemFailedError: if the engine fails on one of them.
+            EngineUnavailableError: if the engine does not answer.
             ValueError: if one of them has another shape; nothing is queued.
         """
         if wrong := [pixels.shape for pixels in faces if pixels.shape != self._blank.shape[1:]]:
             raise ValueError(f"a face has the shape {wrong[0]} instead of {self._blank.shape[1:]}")
         if self._driver is None or self._ended or self.health.broken:
-            raise EngineUnavailable(self.reason)
+            raise EngineUnavailableError(self.reason)
         now = self._clock.now()
         lane = object() if lane is None else lane
         group = [_Face(enqueued=now, deadline=deadline, lane=lane, pixels=pixels) for pixels in faces]
@@ -216,7 +222,7 @@ class Scheduler:
     def _notice_end(self, driver: asyncio.Task[None]) -> None:
         if not driver.cancelled():
             error = driver.exception()
-            traceback = None if isinstance(error, EngineGone) else error
+            traceback = None if isinstance(error, EngineLostError) else error
             _log.critical("the scheduler died, and nothing is answered any more: %s", error, exc_info=traceback)
             self._died = True
         self._ended = True
@@ -252,13 +258,13 @@ class Scheduler:
         taken = self._queue.take(self._next.room, now)
         for face in taken.ready:
             self._next.add(face, face.pixels)
-        _fail(taken.expired, DeadlinePassed, "the deadline passed in the queue")
+        _fail(taken.expired, DeadlinePassedError, "the deadline passed in the queue")
 
     def _drop_expired(self, now: float) -> None:
         expired = [face for face in self._next.items if face.deadline <= now]
         for face in expired:
             self._next.discard(face)
-        _fail(expired, DeadlinePassed, "the deadline passed in the queue")
+        _fail(expired, DeadlinePassedError, "the deadline passed in the queue")
 
     def _withdraw(self, group: Iterable[_Face]) -> None:
         for face in group:
@@ -268,7 +274,7 @@ class Scheduler:
         self._top_up(self._clock.now())
 
     def _refuse_waiting(self) -> None:
-        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailable, self.reason)
+        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailableError, self.reason)
 
     # -- the batch in the engine
 
@@ -281,21 +287,21 @@ class Scheduler:
                 self._observer.waited(now - face.enqueued)
             await self._settle(batch.pixels, batch.items)
         finally:
-            _fail(batch.clear(), EngineUnavailable, "the engine was stopped")
+            _fail(batch.clear(), EngineUnavailableError, "the engine was stopped")
 
     async def _settle(self, pixels: Pixels, faces: Sequence[_Face]) -> None:
         """Answer every face; a batch that fails is tried again in halves, down to the face at fault."""
         if self.health.broken:
-            _fail(faces, EngineUnavailable, self.reason)
+            _fail(faces, EngineUnavailableError, self.reason)
             return
         started = self._clock.now()
         try:
             logits = await self._keeper.infer(pixels)
         except Exception:  # logged where it was raised; a network may raise anything
             if self.health.broken or (self.health.suspect and not await self._keeper.probe()):
-                _fail(faces, EngineUnavailable, self.reason)
+                _fail(faces, EngineUnavailableError, self.reason)
             elif len(faces) == 1:
-                _fail(faces, ItemFailed, "the network failed on this face")
+                _fail(faces, ItemFailedError, "the network failed on this face")
             else:
                 half = len(faces) // 2
                 await self._settle(pixels[:half], faces[:half])

@@ -1,4 +1,4 @@
-"""EngineKeeper: keeps an engine that answers: asks it for no longer than a bound, judges it, builds it anew."""
+"""EngineSupervisor: keeps an engine that answers: asks it for no longer than a bound, judges it, builds it anew."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from manet.backends.base import Logits
 from manet.vision.preprocess import Pixels
-from service.batching.errors import EngineGone, EngineHung
+from service.batching.errors import EngineLostError, EngineTimeoutError
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchTimes, Running
 from service.clock import Clock
@@ -74,7 +74,7 @@ class FailureObserver(Protocol):
         """A batch failed."""
 
 
-class EngineKeeper:
+class EngineSupervisor:
     """One engine at a time, each in a thread of its own.
 
     An engine is lost when it fails on a blank batch, hangs, or runs out of memory. It is then closed, or left behind
@@ -141,7 +141,7 @@ class EngineKeeper:
         """Return the logits, (N, C), of a batch of somebody's work, (N, S, S, 3).
 
         Raises:
-            EngineHung: if the batch did not come back in time; the engine is lost.
+            EngineTimeoutError: if the batch did not come back in time; the engine is lost.
             Exception: whatever the engine raises; it is lost if that was for want of memory.
         """
         logits = await self._ask(pixels)
@@ -161,10 +161,10 @@ class EngineKeeper:
         """Put a new engine into the place of one that was lost, trying again after growing pauses.
 
         Raises:
-            EngineGone: if none is to be built, or not any more.
+            EngineLostError: if none is to be built, or not any more.
         """
         lost = self.health.reason
-        await self._let_go()
+        await self._release()
         while True:
             rebuild = self._next_attempt(lost)
             pause = self._recovery.delay(self._attempts)
@@ -177,7 +177,7 @@ class EngineKeeper:
             except Exception as error:  # whatever keeps a network from being built
                 _log.exception("attempt %d to build the engine anew failed", self._attempts)
                 self._thread.close()
-                if isinstance(error, EngineHung):
+                if isinstance(error, EngineTimeoutError):
                     self._abandoned.append(self._thread)
                 continue
             self.rebuilt += 1
@@ -187,11 +187,11 @@ class EngineKeeper:
 
     async def close(self) -> None:
         """Close the engine, and give up on it if it does not return."""
-        await self._let_go()
+        await self._release()
 
     def _present(self) -> Engine:
         if self._engine is None:
-            raise EngineGone("there is no engine")
+            raise EngineLostError("there is no engine")
         return self._engine
 
     def _build(self, rebuild: Callable[[], Engine]) -> Engine:
@@ -209,11 +209,11 @@ class EngineKeeper:
     def _next_attempt(self, lost: str) -> Callable[[], Engine]:
         """Return what makes another engine, as long as the bounds allow."""
         if self._rebuild is None:
-            raise EngineGone(f"{lost}, and it is not to be built anew")
+            raise EngineLostError(f"{lost}, and it is not to be built anew")
         if self._attempts >= self._recovery.attempts:
-            raise EngineGone(f"{lost}, and building it anew did not help {self._attempts} times in succession")
+            raise EngineLostError(f"{lost}, and building it anew did not help {self._attempts} times in succession")
         if self.abandoned > self._recovery.abandoned:
-            raise EngineGone(f"{lost}, and {self.abandoned} engines hang already")
+            raise EngineLostError(f"{lost}, and {self.abandoned} engines hang already")
         return self._rebuild
 
     async def _ask(self, pixels: Pixels) -> Logits:
@@ -236,7 +236,7 @@ class EngineKeeper:
     def _judge(self, error: Exception) -> None:
         self.health.failed(self._clock.now())
         self._observer.failed()
-        if isinstance(error, EngineHung):
+        if isinstance(error, EngineTimeoutError):
             self._condemn("the network hangs")
         elif out_of_memory(error):
             self._condemn("the network ran out of memory")
@@ -244,7 +244,7 @@ class EngineKeeper:
     def _condemn(self, reason: str) -> None:
         if not self.health.broken:
             _log.critical("%s; not ready until it answers again", reason)
-            self.health.condemn(reason)
+            self.health.mark_unhealthy(reason)
 
     async def _within(self, seconds: float, outcome: asyncio.Future[T]) -> T:
         """Return what a call in the engine's thread comes to.
@@ -253,7 +253,7 @@ class EngineKeeper:
         one over, and the engine has the second to answer in.
 
         Raises:
-            EngineHung: if it did not come back in time; what it comes to later is nobody's any more.
+            EngineTimeoutError: if it did not come back in time; what it comes to later is nobody's any more.
         """
         done = asyncio.Event()
 
@@ -267,15 +267,15 @@ class EngineKeeper:
             if not outcome.done():
                 await self._clock.wait(done, seconds / 2)
         if not outcome.done():
-            raise EngineHung(f"the engine did not return within {seconds:g} s")
+            raise EngineTimeoutError(f"the engine did not return within {seconds:g} s")
         return outcome.result()
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
         engine, thread, self._engine = self._engine, self._thread, None
         try:
             if engine is not None:
                 await self._within(self.CLOSING, thread.run(engine.close))
-        except EngineHung as error:
+        except EngineTimeoutError as error:
             self._abandoned.append(thread)
             _log.error("%s of being closed; it is left behind", error)
         except Exception:

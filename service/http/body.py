@@ -6,7 +6,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 
 from service.admission import Upload
-from service.errors import PayloadTooLarge, UploadTimedOut
+from service.errors import PayloadTooLargeError, UploadTimedOutError
 from service.http.compression import PLAIN, Unpacker, coding_of
 
 
@@ -14,13 +14,13 @@ def largest_size(request: Request, limit: int) -> int:
     """Return the most bytes that a request's body can have: its stated length, or the limit where it states none.
 
     Raises:
-        PayloadTooLarge: if it states more than the limit.
+        PayloadTooLargeError: if it states more than the limit.
     """
     stated = request.headers.get("content-length", "")
     if not stated.isdigit():
         return limit
     if int(stated) > limit:
-        raise PayloadTooLarge(f"the body has {int(stated)} bytes; at most {limit} are read")
+        raise PayloadTooLargeError(f"the body has {int(stated)} bytes; at most {limit} are read")
     return int(stated)
 
 
@@ -29,22 +29,22 @@ async def receive(request: Request, take: Callable[[bytes], None], seconds: floa
 
     Raises:
         ClientDisconnect: if the client hung up.
-        UploadTimedOut: if it did not arrive in so many seconds.
+        UploadTimedOutError: if it did not arrive in so many seconds.
     """
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 take(chunk)
     except TimeoutError:
-        raise UploadTimedOut(f"the body did not arrive within {seconds:g} seconds") from None
+        raise UploadTimedOutError(f"the body did not arrive within {seconds:g} seconds") from None
 
 
 def size_in_memory(request: Request, limit: int) -> int:
     """Return the most bytes that a request's body can take: its length where it states one and is not compressed.
 
     Raises:
-        PayloadTooLarge: if it states more than the limit.
-        UnsupportedEncoding: if it is compressed in a way that is not read.
+        PayloadTooLargeError: if it states more than the limit.
+        UnsupportedEncodingError: if it is compressed in a way that is not read.
     """
     stated = largest_size(request, limit)
     return stated if coding_of(request.headers.get("content-encoding", "")) == PLAIN else limit
@@ -60,12 +60,12 @@ async def read_body(request: Request, upload: Upload, *, limit: int, seconds: fl
         seconds: in which all of it must have arrived.
 
     Raises:
-        UnsupportedEncoding: if it is compressed in a way that is not read.
+        UnsupportedEncodingError: if it is compressed in a way that is not read.
         ClientDisconnect: if the client hung up.
-        PayloadTooLarge: if it is larger than the limit.
-        Overloaded: if there is no room for it in memory.
-        MalformedRequest: if it is not compressed as it says.
-        UploadTimedOut: if it did not arrive in time.
+        PayloadTooLargeError: if it is larger than the limit.
+        OverloadedError: if there is no room for it in memory.
+        MalformedRequestError: if it is not compressed as it says.
+        UploadTimedOutError: if it did not arrive in time.
     """
     unpacker = Unpacker(coding_of(request.headers.get("content-encoding", "")), limit)
 

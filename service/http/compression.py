@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from service.errors import MalformedRequest, PayloadTooLarge, UnsupportedEncoding
+from service.errors import MalformedRequestError, PayloadTooLargeError, UnsupportedEncodingError
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _PACKERS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
@@ -22,11 +22,13 @@ def coding_of(header: str) -> str:
     """Return the coding that a ``Content-Encoding`` names.
 
     Raises:
-        UnsupportedEncoding: if it is none of identity, gzip and deflate, or several one after the other.
+        UnsupportedEncodingError: if it is none of identity, gzip and deflate, or several one after the other.
     """
     named = header.strip().lower() or PLAIN
     if named not in {PLAIN, *_WINDOWS}:
-        raise UnsupportedEncoding("the content encodings that are read are identity, gzip and deflate, one at a time")
+        raise UnsupportedEncodingError(
+            "the content encodings that are read are identity, gzip and deflate, one at a time"
+        )
     return named
 
 
@@ -61,24 +63,24 @@ class Unpacker:
         """Take the next bytes in.
 
         Raises:
-            PayloadTooLarge: if more comes out than allowed.
-            MalformedRequest: if they are not in that coding.
+            PayloadTooLargeError: if more comes out than allowed.
+            MalformedRequestError: if they are not in that coding.
         """
         if self._inflater is None:
             self.content += chunk[: self._limit + 1 - len(self.content)]
         else:
             self._inflate(self._inflater, chunk)
         if len(self.content) > self._limit:
-            raise PayloadTooLarge(f"the body has more than {self._limit} bytes")
+            raise PayloadTooLargeError(f"the body has more than {self._limit} bytes")
 
     def finish(self) -> bytearray:
         """Return the content once all has arrived.
 
         Raises:
-            MalformedRequest: if something is missing.
+            MalformedRequestError: if something is missing.
         """
         if self._inflater is not None and not self._inflater.eof:
-            raise MalformedRequest("the compressed body ends too early")
+            raise MalformedRequestError("the compressed body ends too early")
         return self.content
 
     def _inflate(self, inflater: "zlib._Decompress", chunk: bytes) -> None:
@@ -86,6 +88,6 @@ class Unpacker:
             # One byte more than allowed is enough to know.
             self.content += inflater.decompress(chunk, self._limit + 1 - len(self.content))
         except zlib.error:
-            raise MalformedRequest("the body is not compressed as its Content-Encoding says") from None
+            raise MalformedRequestError("the body is not compressed as its Content-Encoding says") from None
         if inflater.unused_data:
-            raise MalformedRequest("bytes follow the end of the compressed body")
+            raise MalformedRequestError("bytes follow the end of the compressed body")

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 T = TypeVar("T")
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return the outcome of some work, unless the client hangs up first: then the work is cancelled.
 
     The work is done in the caller's own task, as under ``asyncio.timeout``: only the watcher is a task more.

@@ -5,7 +5,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from service.admission import Upload
-from service.errors import InvalidParameter, MalformedRequest, PayloadTooLarge
+from service.errors import InvalidParameterError, MalformedRequestError, PayloadTooLargeError
 from service.http.body import receive
 
 MEDIA_TYPE = "multipart/form-data"
@@ -26,15 +26,15 @@ class PictureForm:
         most: pictures that are expected, at most; more are read only to count them, and not all of them.
 
     Raises:
-        MalformedRequest: if it is no multipart form, without a boundary that parts it, or in a charset without letters.
+        MalformedRequestError: if it is no multipart form, has no usable boundary, or names an unusable charset.
     """
 
     def __init__(self, content_type: str, field: str, *, most: int) -> None:
         media_type, options = parse_options_header(content_type)
         if media_type != MEDIA_TYPE.encode():
-            raise MalformedRequest(f"the body is not {MEDIA_TYPE}")
+            raise MalformedRequestError(f"the body is not {MEDIA_TYPE}")
         if not (boundary := options.get(b"boundary")):
-            raise MalformedRequest("the content type names no boundary between the parts of the form")
+            raise MalformedRequestError("the content type names no boundary between the parts of the form")
         self._field = _encoded(field, options.get(b"charset", b"utf-8").decode("latin-1"))
         self._most_files = self._files_left = most + OTHER_PARTS
         self._texts_left = OTHER_PARTS
@@ -59,27 +59,27 @@ class PictureForm:
                 },
             )
         except FormParserError as error:
-            raise MalformedRequest("the boundary between the parts of the form is too long") from error
+            raise MalformedRequestError("the boundary between the parts of the form is too long") from error
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body.
 
         Raises:
-            MalformedRequest: if they do not go on with the form, or it has too many parts or too long a text.
+            MalformedRequestError: if they do not go on with the form, or it has too many parts or too long a text.
         """
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise MalformedRequest("the body does not hold the multipart form that it should") from error
+            raise MalformedRequestError("the body does not hold the multipart form that it should") from error
 
     def finish(self) -> list[bytes]:
         """Return the pictures, in their order.
 
         Raises:
-            MalformedRequest: if the form has not ended.
+            MalformedRequestError: if the form has not ended.
         """
         if not self._ended:
-            raise MalformedRequest("the form has no end")
+            raise MalformedRequestError("the form has no end")
         return self._pictures
 
     # -- what the parser calls
@@ -102,7 +102,7 @@ class PictureForm:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name")
         if name is None:
-            raise MalformedRequest("a part of the form has no name")
+            raise MalformedRequestError("a part of the form has no name")
         self._pieces = [] if name == self._field else None
         self._is_file = self._pieces is not None or b"filename" in options
         if self._is_file:
@@ -111,9 +111,9 @@ class PictureForm:
             self._texts_left -= 1
             self._text_left = _LONGEST_TEXT
         if self._files_left < 0:
-            raise MalformedRequest(f"the form has too many files: at most {self._most_files} are read")
+            raise MalformedRequestError(f"the form has too many files: at most {self._most_files} are read")
         if self._texts_left < 0:
-            raise MalformedRequest(f"the form has too many fields of text: at most {OTHER_PARTS} are read")
+            raise MalformedRequestError(f"the form has too many fields of text: at most {OTHER_PARTS} are read")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._pieces is not None:
@@ -121,7 +121,7 @@ class PictureForm:
         elif not self._is_file:
             self._text_left -= end - start
             if self._text_left < 0:
-                raise MalformedRequest(f"a text in the form has more than {_LONGEST_TEXT} bytes")
+                raise MalformedRequestError(f"a text in the form has more than {_LONGEST_TEXT} bytes")
 
     def _on_part_end(self) -> None:
         if self._pieces is not None:
@@ -136,14 +136,14 @@ def _encoded(field: str, charset: str) -> bytes:
     """Return the name of a field as a form in that charset has it; one that Python does not know is taken for ASCII.
 
     Raises:
-        MalformedRequest: if nothing can be written in it.
+        MalformedRequestError: if nothing can be written in it.
     """
     try:
         return field.encode(charset)
     except LookupError:
         return field.encode()
     except ValueError:  # UnicodeError, and what the lookup has to say of a name with a null in it
-        raise MalformedRequest("the form is not in the charset that it names") from None
+        raise MalformedRequestError("the form is not in the charset that it names") from None
 
 
 async def read_pictures(
@@ -161,17 +161,17 @@ async def read_pictures(
 
     Raises:
         ClientDisconnect: if the client hung up.
-        MalformedRequest: if the body is no multipart form, or has too many parts.
-        InvalidParameter: if the form has no file under that name, or too many.
-        Overloaded: if there is no room for it in memory.
-        PayloadTooLarge: if the body is larger than the limit.
-        UploadTimedOut: if it did not arrive in time.
+        MalformedRequestError: if the body is no multipart form, or has too many parts.
+        InvalidParameterError: if the form has no file under that name, or too many.
+        OverloadedError: if there is no room for it in memory.
+        PayloadTooLargeError: if the body is larger than the limit.
+        UploadTimedOutError: if it did not arrive in time.
     """
     form = PictureForm(request.headers.get("content-type", ""), field, most=most)
 
     def take(chunk: bytes) -> None:
         if upload.size + len(chunk) > limit:
-            raise PayloadTooLarge(f"the body has more than {limit} bytes")
+            raise PayloadTooLargeError(f"the body has more than {limit} bytes")
         upload.add(len(chunk))
         form.write(chunk)
 
@@ -179,5 +179,5 @@ async def read_pictures(
     pictures = form.finish()
     if not 1 <= len(pictures) <= most:
         expected = "one file" if most == 1 else f"1 to {most} files"
-        raise InvalidParameter(f"expected {expected} in the form field {field!r}, found {len(pictures)}")
+        raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(pictures)}")
     return pictures

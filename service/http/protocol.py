@@ -15,7 +15,14 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service import problems
-from service.errors import HeadTimedOut, HeadTooLarge, MalformedRequest, RateLimited, ServiceError, TargetTooLong
+from service.errors import (
+    HeadTimedOutError,
+    HeadTooLargeError,
+    MalformedRequestError,
+    RateLimitedError,
+    ServiceError,
+    TargetTooLongError,
+)
 from service.middleware.request_id import REQUEST_ID
 from service.middleware.security_headers import ALWAYS
 from service.middleware.timing import RequestObserver
@@ -128,7 +135,7 @@ class WireProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Take a whole head: a request begins."""
         if len(self.pipeline) >= self._bounds.pipelined:
-            self._stop(RateLimited("too many requests wait on one connection"))
+            self._stop(RateLimitedError("too many requests wait on one connection"))
         if fault := self._excess():
             self._stop(fault)
         self._unfinished = 0
@@ -159,7 +166,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser stopped at: something over a bound, or no HTTP at all."""
-        self._refuse(self._fault or MalformedRequest("this is no HTTP/1.1 request"))
+        self._refuse(self._fault or MalformedRequestError("this is no HTTP/1.1 request"))
 
     @property
     def _working(self) -> bool:
@@ -169,13 +176,13 @@ class WireProtocol(HttpToolsProtocol):
         """Return what there is too much of, if anything, in what came out and what is still to."""
         bounds = self._bounds
         if self._in_head and len(self.url) > bounds.target:
-            return TargetTooLong(f"the target of the request has more than {bounds.target} bytes")
+            return TargetTooLongError(f"the target of the request has more than {bounds.target} bytes")
         fields = self.headers or ()
         if len(fields) <= bounds.fields and unfinished <= bounds.size:
             size = len(self.url) + sum(map(len, chain.from_iterable(fields))) + _AROUND * len(fields)
             if size <= bounds.size:
                 return None
-        return HeadTooLarge(f"the head has more than {bounds.size} bytes or {bounds.fields} fields")
+        return HeadTooLargeError(f"the head has more than {bounds.size} bytes or {bounds.fields} fields")
 
     def _stop(self, fault: ServiceError) -> NoReturn:
         """Make the parser stop: uvicorn then has the request refused.
@@ -198,7 +205,7 @@ class WireProtocol(HttpToolsProtocol):
         elif left > 0:
             self._watch = self.loop.call_later(left, self._look)
         elif self._in_head:
-            self._refuse(HeadTimedOut(f"the head did not arrive within {self._bounds.seconds:g} seconds"))
+            self._refuse(HeadTimedOutError(f"the head did not arrive within {self._bounds.seconds:g} seconds"))
         else:
             self.transport.close()
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from manet.vision.faces import DetectedFace, FaceDetector
 from manet.vision.preprocess import Pixels
 from service.clock import Clock
-from service.errors import DetectionFailed, DetectorUnavailable
+from service.errors import DetectionFailedError, DetectorUnavailableError
 
 _log = logging.getLogger("manet.detection")
 
@@ -51,8 +51,8 @@ class DetectorGuard:
         """Hold while faces are looked for.
 
         Raises:
-            DetectionFailed: if the search failed, and the detector answers for a blank picture.
-            DetectorUnavailable: if the detector fails altogether, or was found to do so lately.
+            DetectionFailedError: if the search failed, and the detector answers for a blank picture.
+            DetectorUnavailableError: if the detector fails altogether, or was found to do so lately.
         """
         self._refuse_if_needed()
         try:
@@ -62,7 +62,7 @@ class DetectorGuard:
                 self._failures += 1
             _log.error("the detector failed", exc_info=error)
             if self._answers():
-                raise DetectionFailed("the detector fails on this picture") from None
+                raise DetectionFailedError("the detector fails on this picture") from None
             raise self._unavailable() from None
         self._next_try = None
 
@@ -87,8 +87,8 @@ class DetectorGuard:
         self._next_try = None
         return True
 
-    def _unavailable(self) -> DetectorUnavailable:
-        return DetectorUnavailable("no faces can be looked for", retry_after=int(self.INTERVAL))
+    def _unavailable(self) -> DetectorUnavailableError:
+        return DetectorUnavailableError("no faces can be looked for", retry_after=int(self.INTERVAL))
 
 
 class DetectorObserver(Protocol):

@@ -58,7 +58,7 @@ def load_recognizer(settings: Settings) -> Recognizer:
     """
     return Recognizer.from_weights(
         settings.weights,
-        engine=settings.backend,
+        backend=settings.backend,
         precision=settings.precision,
         device=settings.device,
         store=settings.weights_dir,

@@ -19,10 +19,10 @@ from service.admission import Ticket
 from service.clock import Clock
 from service.errors import (
     RETRY_SECONDS,
-    DeadlineExceeded,
-    ExplanationsUnavailable,
-    InvalidParameter,
-    Overloaded,
+    DeadlineExceededError,
+    ExplanationsUnavailableError,
+    InvalidParameterError,
+    OverloadedError,
 )
 
 if TYPE_CHECKING:
@@ -74,18 +74,18 @@ class Explanations:
             expression: the one that is to be explained, if not the answered one.
 
         Raises:
-            ExplanationsUnavailable: if what they need is not installed.
-            InvalidParameter: if the weights do not know the expression.
-            Overloaded: if all places are taken.
+            ExplanationsUnavailableError: if what they need is not installed.
+            InvalidParameterError: if the weights do not know the expression.
+            OverloadedError: if all places are taken.
         """
         missing = [name for name in NEEDED if find_spec(name) is None]
         if missing:
-            raise ExplanationsUnavailable(f"this server has no {' and no '.join(missing)}; see its operator")
+            raise ExplanationsUnavailableError(f"this server has no {' and no '.join(missing)}; see its operator")
         classes = self._recognizer.weights.classes
         if expression is not None and expression not in classes:
-            raise InvalidParameter(f"expression: the weights tell {', '.join(classes)} apart")
+            raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
         if len(self._places) >= self._most:
-            raise Overloaded("as many pictures as allowed wait to be explained", retry_after=RETRY_SECONDS)
+            raise OverloadedError("as many pictures as allowed wait to be explained", retry_after=RETRY_SECONDS)
         place = Place()
         self._places.add(place)
         try:
@@ -109,8 +109,8 @@ class Explanations:
         A caller that is cancelled gives up its turn; the worker, if it has begun, ends after the face that it is at.
 
         Raises:
-            PictureError: if the bytes give no picture.
-            DeadlineExceeded: if the deadline passes before the last face is begun.
+            ImageError: if the bytes give no picture.
+            DeadlineExceededError: if the deadline passes before the last face is begun.
         """
         ticket.leave()  # its faces never stand in the queue of the engine that serves
         work = self._explaining(data, ticket, place, faces=faces, max_faces=max_faces, expression=expression)
@@ -134,7 +134,7 @@ class Explanations:
     ) -> Callable[[], Explained]:
         def in_time() -> None:
             if place.left or self._clock.now() >= ticket.deadline:
-                raise DeadlineExceeded("the deadline passed before all faces were explained")
+                raise DeadlineExceededError("the deadline passed before all faces were explained")
 
         def explain() -> Explained:
             in_time()

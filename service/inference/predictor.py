@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from manet.errors import PictureTooLarge
+from manet.errors import ImageTooLargeError
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
 from manet.vision.images import PictureLimits, read_crop, read_picture
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
 from service.concurrency import Rounds, Workers
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceededError
 from service.inference.detector import DetectorGuard
 
 
@@ -111,9 +111,9 @@ class Predictor:
         A caller that is cancelled takes its faces out of the queue; the worker, if it has begun, ends in its own time.
 
         Raises:
-            PictureError: if the bytes give no picture.
-            DeadlineExceeded: if the deadline passed before a worker came to it.
-            DetectionFailed, DetectorUnavailable: if the detector fails.
+            ImageError: if the bytes give no picture.
+            DeadlineExceededError: if the deadline passed before a worker came to it.
+            DetectionFailedError, DetectorUnavailableError: if the detector fails.
             BatchingError: if its faces got no logits.
         """
         began = self._clock.now()
@@ -144,19 +144,19 @@ class Predictor:
         began = self._clock.now()
         try:
             return self._whole(data, self._small, began)
-        except PictureTooLarge:
+        except ImageTooLargeError:
             return None  # told from its header; whether it is too large altogether, a worker finds out
 
     def _decode_and_detect(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> DecodedImage:
         """Return what a picture shows; in a worker.
 
         Raises:
-            DeadlineExceeded: if the deadline passed before.
-            PictureError: if the bytes give no picture.
+            DeadlineExceededError: if the deadline passed before.
+            ImageError: if the bytes give no picture.
         """
         began = self._clock.now()
         if began >= ticket.deadline:
-            raise DeadlineExceeded("the deadline passed before the picture was looked at")
+            raise DeadlineExceededError("the deadline passed before the picture was looked at")
         if faces == "whole":
             return self._whole(data, self._limits, began)
         image = read_picture(data, limits=self._limits)

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.tracking import Tracker
 from service import problems
 from service.admission import Admission
-from service.batching.errors import BatchingError, EngineUnavailable
+from service.batching.errors import BatchingError, EngineUnavailableError
 from service.clock import Clock
-from service.errors import Draining, NotReady, Overloaded, ServiceError
+from service.errors import DrainingError, NotReadyError, OverloadedError, ServiceError
 from service.inference.predictor import PredictionResult, Predictor
 from service.schemas.predict import FrameAnswer, FrameProblem, Image, TrackedFace
 
@@ -31,7 +31,7 @@ OUTCOMES = ("answered", "refused", "failed", "dropped")
 """What becomes of a frame: an answer, a problem with status 429, another problem, or a newer frame came first."""
 
 Gate = Callable[[], AbstractContextManager[None]]
-"""Holds a client's place for one frame; raises ``RateLimited``."""
+"""Holds a client's place for one frame; raises ``RateLimitedError``."""
 
 
 class FrameObserver(Protocol):
@@ -82,11 +82,11 @@ class Streams:
         """Hold the place of a client's session while inside.
 
         Raises:
-            Overloaded: if there is none.
+            OverloadedError: if there is none.
         """
         each = self._most_each
         if self.open >= self._most or (each is not None and self._clients[client] >= each):
-            raise Overloaded(FULL.reason)
+            raise OverloadedError(FULL.reason)
         self._clients[client] += 1
         try:
             yield
@@ -229,11 +229,11 @@ class Session:
                     found = await self._predictor.predict(
                         frame.data, ticket, client=self._client, faces="detect", max_faces=self._max_faces
                     )
-        except Draining:
+        except DrainingError:
             return DRAINING
-        except (NotReady, EngineUnavailable):
+        except (NotReadyError, EngineUnavailableError):
             return NOT_READY
-        except (ServiceError, PictureError, BatchingError) as error:
+        except (ServiceError, ImageError, BatchingError) as error:
             return self._refused(frame, error)
         return self._found(frame, found)
 
@@ -250,7 +250,7 @@ class Session:
             faces=[TrackedFace.followed(face) for face in self._tracker.follow(found.faces, frame.arrived)],
         )
 
-    def _refused(self, frame: _Frame, error: ServiceError | PictureError | BatchingError) -> FrameProblem:
+    def _refused(self, frame: _Frame, error: ServiceError | ImageError | BatchingError) -> FrameProblem:
         problem = problems.described(error)
         self._observer.frame("refused" if problem.status == HTTPStatus.TOO_MANY_REQUESTS else "failed")
         return FrameProblem(

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
-from service.errors import Unauthorized
+from service.errors import UnauthorizedError
 from service.keys import Keys
 
 OPEN = ("/", "/docs", "/openapi.json", "/favicon.ico")
@@ -23,7 +23,7 @@ PROTOCOL = "manet.key."
 set no header of a websocket but that one."""
 
 
-class KeyDoor:
+class ApiKeyMiddleware:
     """Lets requests pass that carry a known key, as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
 
     Websockets may also carry it as a subprotocol, which goes no further than here. Others are
@@ -44,7 +44,7 @@ class KeyDoor:
         if owner is None:
             lacking = "has no API key" if presented is None else "has an API key that is not known"
             challenge = {"WWW-Authenticate": 'Bearer realm="manet"'}  # RFC 9110, section 11.6.1
-            await problems.refuse(Unauthorized(f"the request {lacking}"), scope, receive, send, challenge)
+            await problems.refuse(UnauthorizedError(f"the request {lacking}"), scope, receive, send, challenge)
             return
         known = {**scope, CLIENT: owner}
         if scope["type"] == "websocket":

@@ -11,7 +11,7 @@ from service.problems import answer
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedAway:
+class RejectedRoute:
     """What stands in a request's scope in the place of the route that it never came to, for whoever counts.
 
     Attributes:
@@ -21,7 +21,7 @@ class TurnedAway:
     path: str
 
 
-class Door:
+class LoadSheddingMiddleware:
     """Asks admission before the request is even routed; the routes ask again, with the body's size.
 
     A refusal costs a third of what it does from inside a handler.
@@ -43,7 +43,7 @@ class Door:
             try:
                 self._admission.check()
             except ServiceError as error:
-                scope["route"] = TurnedAway(scope["path"])
+                scope["route"] = RejectedRoute(scope["path"])
                 await answer(error, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -14,18 +14,18 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
-from service.errors import RETRY_SECONDS, RateLimited
+from service.errors import RETRY_SECONDS, RateLimitedError
 from service.keys import OWNER
 from service.middleware.api_keys import CLIENT, is_open
 
-GATE = "manet.gate"
+FRAME_LIMITER = "manet.frame_limiter"
 """Where the scope of a websocket holds what each of its frames goes through."""
 
 BUCKETS = 4096
 """Counters of addresses, at most: these are told apart by a hash into so many, and two that meet in one share it."""
 
 
-class Turnstile:
+class RateLimiter:
     """Counts each client's requests: how many in a time, and how many at once.
 
     Args:
@@ -44,14 +44,14 @@ class Turnstile:
         """Hold a client's place while its request is in work.
 
         Raises:
-            RateLimited: if the client may not send this request now.
+            RateLimitedError: if the client may not send this request now.
         """
         if self._at_once is not None and self._inside[client] >= self._at_once:
-            raise RateLimited(f"{self._at_once} requests of this client are in work", retry_after=RETRY_SECONDS)
+            raise RateLimitedError(f"{self._at_once} requests of this client are in work", retry_after=RETRY_SECONDS)
         bucket = client if client.startswith(OWNER) else str(hash(client) % BUCKETS)
         if self._rate is not None and not self._window.hit(self._rate, bucket):
             left = self._window.get_window_stats(self._rate, bucket).reset_time - time.time()
-            raise RateLimited(f"a client may send {self._rate}", retry_after=max(RETRY_SECONDS, math.ceil(left)))
+            raise RateLimitedError(f"a client may send {self._rate}", retry_after=max(RETRY_SECONDS, math.ceil(left)))
         self._inside[client] += 1
         try:
             yield
@@ -61,31 +61,31 @@ class Turnstile:
                 del self._inside[client]
 
 
-class ClientLimits:
-    """Sends every request but probes and pages through the turnstile; refusals read no byte of the body.
+class RateLimitMiddleware:
+    """Sends every request but probes and pages through the limiter; refusals read no byte of the body.
 
     A websocket counts when it is opened, and then each frame of it counts as a request.
     """
 
-    def __init__(self, app: ASGIApp, *, turnstile: Turnstile) -> None:
+    def __init__(self, app: ASGIApp, *, limiter: RateLimiter) -> None:
         self._app = app
-        self._turnstile = turnstile
+        self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] == "lifespan" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        gate = partial(self._turnstile.entering, client_of(scope))
+        limiter = partial(self._limiter.entering, client_of(scope))
         try:
-            with gate():
+            with limiter():
                 if scope["type"] == "http":
                     await self._app(scope, receive, send)
                     return
-        except RateLimited as error:
+        except RateLimitedError as error:
             await problems.refuse(error, scope, receive, send)
             return
-        await self._app({**scope, GATE: gate}, receive, send)
+        await self._app({**scope, FRAME_LIMITER: limiter}, receive, send)
 
 
 def client_of(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""RequestId: every answer carries the id of its request."""
+"""RequestIdMiddleware: every answer carries the id of its request."""
 
 import itertools
 import re
@@ -11,7 +11,7 @@ REQUEST_ID = "x-request-id"
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-class RequestId:
+class RequestIdMiddleware:
     """Gives every answer the id that its request came with, or a new one where it has none that is short and plain.
 
     A new one is a random name of this process and a number, which costs a request less than randomness of its own.

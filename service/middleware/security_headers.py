@@ -1,4 +1,4 @@
-"""SecurityHeaders: what every answer tells a browser not to do."""
+"""SecurityHeadersMiddleware: what every answer tells a browser not to do."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +31,7 @@ PAGE, REFERENCE = _policy(_PAGE), _policy(_REFERENCE)
 """The Content-Security-Policy of a page of ours, and of the reference below ``/docs``."""
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Adds them to every answer, and to pages a Content-Security-Policy unless they bring their own."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -14,11 +14,11 @@ class RequestObserver(Protocol):
         """A request was answered."""
 
 
-HUNG_UP = 499
+CLIENT_CLOSED_REQUEST = 499
 """Counted where a client left before its answer began; no such status is ever sent."""
 
 
-class Stopwatch:
+class TimingMiddleware:
     """Times requests by route; a path that no route has is ``other``."""
 
     def __init__(self, app: ASGIApp, *, clock: Clock, observer: RequestObserver) -> None:
@@ -31,7 +31,7 @@ class Stopwatch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = self._clock.now(), HUNG_UP
+        began, status = self._clock.now(), CLIENT_CLOSED_REQUEST
 
         async def noting(message: Message) -> None:
             nonlocal status

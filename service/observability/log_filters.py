@@ -8,7 +8,7 @@ _UNKNOWN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT
 """Statuses whose path may be anything that a client thought of."""
 
 
-class OnlyPaths(logging.Filter):
+class AccessLogRedactor(logging.Filter):
     """Keeps what a client wrote behind the ``?``, and paths that are none of ours, out of the access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -20,7 +20,7 @@ class OnlyPaths(logging.Filter):
         return True
 
 
-class NoFrames(logging.Filter):
+class WebSocketLogFilter(logging.Filter):
     """Keeps what passes through websockets out of the log: at the level debug, every message and header would be there.
 
     Args:
@@ -42,6 +42,6 @@ class NoFrames(logging.Filter):
         return True
 
 
-def keep_quiet_of_pictures() -> None:
+def silence_pillow_warnings() -> None:
     """Drop Pillow's warnings: they tell what stands in a picture's metadata, and each new one is kept for ever."""
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -6,7 +6,7 @@ import manet
 from manet.labels import Expression
 from manet.vision.images import UNSUPPORTED
 from manet.weights.registry import get
-from service.errors import NAMESPACE, UnsupportedPicture
+from service.errors import NAMESPACE, UnsupportedImageError
 from service.schemas.explain import ExplainedFace, ExplainedPicture, FaceExplanation
 from service.schemas.predict import (
     Box,
@@ -61,9 +61,9 @@ _FOUND = Face(
 )
 _WHOLE = _FOUND.model_copy(update={"box": None, "detection_confidence": None, "landmarks": None})
 _TEXT = Problem(
-    type=NAMESPACE + UnsupportedPicture.problem,
-    title=UnsupportedPicture.title,
-    status=UnsupportedPicture.status,
+    type=NAMESPACE + UnsupportedImageError.problem,
+    title=UnsupportedImageError.title,
+    status=UnsupportedImageError.status,
     detail=UNSUPPORTED,
 )
 

@@ -14,7 +14,7 @@ from manet.explain.result import Explanation, record
 from manet.labels import Expression
 from service import errors
 from service.http.body import largest_size
-from service.http.disconnect import while_connected
+from service.http.disconnect import cancel_on_disconnect
 from service.http.multipart import read_pictures
 from service.inference.explainer import Explained
 from service.openapi.document import form, succeeded
@@ -37,19 +37,19 @@ MOST_FACES = 4
     openapi_extra=form("image", PICTURE, curl=f"curl -F image=@face.jpg {HOST}/explain"),
     responses=succeeded("The faces, their apparent expressions, and what the network went by.")
     | documented(
-        errors.MalformedRequest,
-        errors.UploadTimedOut,
-        errors.PayloadTooLarge,
-        errors.UnsupportedPicture,
-        errors.InvalidParameter,
-        errors.BrokenPicture,
-        errors.Overloaded,
-        errors.RateLimited,
+        errors.MalformedRequestError,
+        errors.UploadTimedOutError,
+        errors.PayloadTooLargeError,
+        errors.UnsupportedImageError,
+        errors.InvalidParameterError,
+        errors.BrokenImageError,
+        errors.OverloadedError,
+        errors.RateLimitedError,
         errors.InternalError,
-        errors.ExplanationsUnavailable,
-        errors.NotReady,
-        errors.Draining,
-        errors.DeadlineExceeded,
+        errors.ExplanationsUnavailableError,
+        errors.NotReadyError,
+        errors.DrainingError,
+        errors.DeadlineExceededError,
     ),
 )
 async def explain(
@@ -79,7 +79,7 @@ async def explain(
             work = parts.explanations.explain(
                 data, ticket, place, faces=faces, max_faces=min(max_faces, settings.max_faces), expression=expression
             )
-            found = await while_connected(request, work)
+            found = await cancel_on_disconnect(request, work)
             return await asyncio.to_thread(_answer, found, parts.recognizer.weights.id, overlays)
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.recognizer import FaceMode
 from manet.vision.images import ONE_OF_THE_FORMATS
 from service import errors
 from service.batching.errors import BatchingError
 from service.http.body import largest_size
-from service.http.disconnect import while_connected
+from service.http.disconnect import cancel_on_disconnect
 from service.http.multipart import read_pictures
 from service.inference.predictor import PredictionResult
 from service.openapi.document import SERVER_TIMING, form, succeeded
@@ -30,14 +30,14 @@ T = TypeVar("T")
 PICTURE = {"type": "string", "format": "binary", "description": f"One image: {ONE_OF_THE_FORMATS}."}
 HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
-    errors.MalformedRequest,
-    errors.UploadTimedOut,
-    errors.PayloadTooLarge,
-    errors.InvalidParameter,
-    errors.Overloaded,
-    errors.RateLimited,
-    errors.NotReady,
-    errors.Draining,
+    errors.MalformedRequestError,
+    errors.UploadTimedOutError,
+    errors.PayloadTooLargeError,
+    errors.InvalidParameterError,
+    errors.OverloadedError,
+    errors.RateLimitedError,
+    errors.NotReadyError,
+    errors.DrainingError,
 )
 """Errors that keep a request out."""
 
@@ -59,13 +59,13 @@ Most = Annotated[
     responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
     | documented(
         *_REFUSALS,
-        errors.UnsupportedPicture,
-        errors.BrokenPicture,
-        errors.DetectionFailed,
-        errors.FaceFailed,
+        errors.UnsupportedImageError,
+        errors.BrokenImageError,
+        errors.DetectionFailedError,
+        errors.FaceFailedError,
         errors.InternalError,
-        errors.DetectorUnavailable,
-        errors.DeadlineExceeded,
+        errors.DetectorUnavailableError,
+        errors.DeadlineExceededError,
     ),
 )
 async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
@@ -83,7 +83,7 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
         with parts.admission.admit(upload) as ticket:
             most = _most(max_faces, settings)
             work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
-            found = await while_connected(request, work)
+            found = await cancel_on_disconnect(request, work)
     # A response of its own: FastAPI would check once more what was made to fit.
     body = _prediction(found, parts).model_dump_json()
     return Response(body, media_type="application/json", headers={"Server-Timing": _timing(found)})
@@ -109,7 +109,7 @@ async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Mos
     settings, predictor = parts.settings, parts.predictor
     size = largest_size(request, settings.max_batch_bytes)
     with parts.admission.receive(size) as upload:
-        limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_pictures
+        limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_images
         pictures = await read_pictures(request, upload, "images", most=most, limit=limit, seconds=seconds)
         client, most_faces = predictor.client(), _most(max_faces, settings)
 
@@ -117,11 +117,11 @@ async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Mos
             try:
                 with parts.admission.admit(upload) as ticket:
                     found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
-            except (errors.ServiceError, PictureError, BatchingError) as error:
+            except (errors.ServiceError, ImageError, BatchingError) as error:
                 return Row(problem=described(error))
             return Row(prediction=_prediction(found, parts))
 
-        return Predictions(results=await while_connected(request, _all(map(row, pictures))))
+        return Predictions(results=await cancel_on_disconnect(request, _all(map(row, pictures))))
 
 
 async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

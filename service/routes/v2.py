@@ -16,7 +16,7 @@ from manet.weights.entry import Weights
 from service import errors
 from service.http.body import read_body, size_in_memory
 from service.http.compression import PLAIN, pack, preferred
-from service.http.disconnect import while_connected
+from service.http.disconnect import cancel_on_disconnect
 from service.openapi.document import STAGES, succeeded
 from service.problems import INFERENCE, documented
 from service.routes.health import check_ready
@@ -36,16 +36,16 @@ from service.state import Parts, parts
 
 _OCTETS = "application/octet-stream"
 _REFUSALS = (
-    errors.MalformedRequest,
-    errors.InvalidTensor,
-    errors.UploadTimedOut,
-    errors.PayloadTooLarge,
-    errors.UnsupportedEncoding,
-    errors.Overloaded,
-    errors.FaceFailed,
-    errors.NotReady,
-    errors.Draining,
-    errors.DeadlineExceeded,
+    errors.MalformedRequestError,
+    errors.InvalidTensorError,
+    errors.UploadTimedOutError,
+    errors.PayloadTooLargeError,
+    errors.UnsupportedEncodingError,
+    errors.OverloadedError,
+    errors.FaceFailedError,
+    errors.NotReadyError,
+    errors.DrainingError,
+    errors.DeadlineExceededError,
 )
 
 _CROP = FaceInput(None, np.empty((0, 0, 3), np.uint8))
@@ -69,7 +69,7 @@ def _open(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any
 
 
 def _documented(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
-    return _open(*possible, errors.Unauthorized, errors.RateLimited)
+    return _open(*possible, errors.UnauthorizedError, errors.RateLimitedError)
 
 
 def _question() -> dict[str, Any]:
@@ -90,13 +90,13 @@ def version_of(weights: Weights) -> str:
 def _named(model: Annotated[str, Path(description="Id of the weights that are loaded.")], parts: WithParts) -> None:
     weights = parts.recognizer.weights
     if model != weights.id:
-        raise errors.UnknownModel(f"the model that is loaded is {weights.id!r}")
+        raise errors.UnknownModelError(f"the model that is loaded is {weights.id!r}")
 
 
 def _versioned(version: Annotated[str, Path(description="As the model's metadata has it.")], parts: WithParts) -> None:
     weights = parts.recognizer.weights
     if version != version_of(weights):
-        raise errors.UnknownModel(f"the version of {weights.id!r} that is loaded is {version_of(weights)!r}")
+        raise errors.UnknownModelError(f"the version of {weights.id!r} that is loaded is {version_of(weights)!r}")
 
 
 router = APIRouter(prefix=INFERENCE, tags=["v2"], responses=_documented())
@@ -124,7 +124,7 @@ async def live() -> ServerLive:
     "/ready",
     operation_id="getInferenceServerReady",
     summary="Does it answer?",
-    responses=succeeded("It answers.") | _open(errors.NotReady),
+    responses=succeeded("It answers.") | _open(errors.NotReadyError),
 )
 async def ready(parts: WithParts) -> ServerReady:
     """Answer 200 as long as the network has completed a batch lately, as `/health/ready` does."""
@@ -170,7 +170,7 @@ async def infer(
     Each face is let in by itself; where one is refused, all are.
     """
     settings, recognizer = parts.settings, parts.recognizer
-    side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_pictures
+    side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_images
     limit = min(settings.max_batch_bytes, largest_body(json_length, side=side, most=most))
     with ExitStack() as places:
         upload = places.enter_context(parts.admission.receive(size_in_memory(request, limit)))
@@ -180,7 +180,7 @@ async def infer(
         for ticket in tickets:
             ticket.leave()
         work = parts.scheduler.submit(list(question.images), deadline=tickets[0].deadline)  # on a lane of its own
-        answered = await while_connected(request, work)
+        answered = await cancel_on_disconnect(request, work)
     parts.metrics.recognized(len(question.images))
     outputs = {"logits": np.stack(answered.logits), "probabilities": _probabilities(recognizer, answered.logits)}
     weights = recognizer.weights
@@ -208,7 +208,7 @@ def _response(content: bytes, head: int | None, coding: str, headers: dict[str, 
 def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
     """Add the routes of the model below a path; the suffix tells their operation ids apart."""
     depends = [Depends(check) for check in checks]
-    known = (errors.UnknownModel, errors.InvalidParameter)
+    known = (errors.UnknownModelError, errors.InvalidParameterError)
     router.add_api_route(
         path,
         metadata,
@@ -223,7 +223,7 @@ def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
         dependencies=depends,
         operation_id=f"getInferenceModelReady{suffix}",
         summary="Does the model answer?",
-        responses=succeeded("It answers.") | _documented(*known, errors.NotReady),
+        responses=succeeded("It answers.") | _documented(*known, errors.NotReadyError),
     )
     answered = succeeded("The outputs, in JSON or behind it.", {**STAGES, **_HEAD})
     answered[200]["content"] = {_OCTETS: {"schema": {"type": "string", "format": "binary"}}}

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from manet.vision.preprocess import Pixels
-from service.errors import InvalidTensor, MalformedRequest, PayloadTooLarge
+from service.errors import InvalidTensorError, MalformedRequestError, PayloadTooLargeError
 from service.schemas.v2 import (
     InferenceRequest,
     InferenceResponse,
@@ -64,22 +64,24 @@ def read_question(body: bytearray, json_length: int | None, *, side: int, most: 
         most: faces, at most.
 
     Raises:
-        MalformedRequest: if there is no JSON object in it, or one that is no inference request.
-        PayloadTooLarge: if it has more JSON than is read.
-        InvalidTensor: if it has or wants a tensor that the model does not take or give.
+        MalformedRequestError: if there is no JSON object in it, or one that is no inference request.
+        PayloadTooLargeError: if it has more JSON than is read.
+        InvalidTensorError: if it has or wants a tensor that the model does not take or give.
     """
     length = len(body) if json_length is None else json_length
     if length > len(body):
-        raise MalformedRequest(f"{JSON_LENGTH} is {length}, but the body has {len(body)} bytes")
+        raise MalformedRequestError(f"{JSON_LENGTH} is {length}, but the body has {len(body)} bytes")
     if length > _MOST_JSON:
-        raise PayloadTooLarge(f"{length} bytes are JSON; at most {_MOST_JSON} are read, so send tensors as binary data")
+        raise PayloadTooLargeError(
+            f"{length} bytes are JSON; at most {_MOST_JSON} are read, so send tensors as binary data"
+        )
     request = _parse(bytes(memoryview(body)[:length]))
     [given] = request.inputs
     binary = memoryview(body)[length:]
     _check(given, side, most)
     size = given.parameters.get("binary_data_size")
     if size is None and binary:
-        raise InvalidTensor(f"{len(binary)} bytes follow the JSON, but the input has no binary_data_size")
+        raise InvalidTensorError(f"{len(binary)} bytes follow the JSON, but the input has no binary_data_size")
     data = _values(given.data, given.shape) if size is None else _bytes(binary, size, given)
     images = np.frombuffer(data, np.uint8).reshape(given.shape)
     return Question(request.id, images, _wanted(request))
@@ -109,59 +111,59 @@ def _parse(text: bytes) -> InferenceRequest:
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, wrong["loc"])) or "the request"
-        raise MalformedRequest(f"no inference request: {where}: {wrong['msg']}") from None
+        raise MalformedRequestError(f"no inference request: {where}: {wrong['msg']}") from None
     except ValueError as error:
-        raise MalformedRequest(f"no JSON: {error}") from None
+        raise MalformedRequestError(f"no JSON: {error}") from None
 
 
 def _check(given: RequestInput, side: int, most: int) -> None:
     if given.name != IMAGES:
-        raise InvalidTensor(f"the model takes the input {IMAGES!r}, and no other")
+        raise InvalidTensorError(f"the model takes the input {IMAGES!r}, and no other")
     if given.datatype != "UINT8":
-        raise InvalidTensor(f"the input {IMAGES!r} has the datatype UINT8, and no other")
+        raise InvalidTensorError(f"the input {IMAGES!r} has the datatype UINT8, and no other")
     if len(given.shape) != 1 + 3 or given.shape[1:] != [side, side, 3] or given.shape[0] < 1:
-        raise InvalidTensor(
+        raise InvalidTensorError(
             f"the input {IMAGES!r} has the shape [N, {side}, {side}, 3] with N at least 1, and no other"
         )
     if given.shape[0] > most:
-        raise InvalidTensor(f"the input has {given.shape[0]} faces; at most {most} are taken in one request")
+        raise InvalidTensorError(f"the input has {given.shape[0]} faces; at most {most} are taken in one request")
     _refuse_unknown(given.parameters, "binary_data_size", "an input")
 
 
 def _bytes(binary: memoryview, size: Any, given: RequestInput) -> memoryview:
     """Return the bytes behind the JSON, if they are as many as they should be by every account."""
     if given.data is not None:
-        raise InvalidTensor("the input has both data and binary_data_size")
+        raise InvalidTensorError("the input has both data and binary_data_size")
     needed = math.prod(given.shape)
     if type(size) is not int or size != needed:
-        raise InvalidTensor(f"binary_data_size must be {needed}, as the shape and the datatype say")
+        raise InvalidTensorError(f"binary_data_size must be {needed}, as the shape and the datatype say")
     if len(binary) != needed:
-        raise InvalidTensor(f"{len(binary)} bytes follow the JSON; binary_data_size is {needed}")
+        raise InvalidTensorError(f"{len(binary)} bytes follow the JSON; binary_data_size is {needed}")
     return binary
 
 
 def _values(data: Any, shape: Sequence[int]) -> bytes:
     """Return the values that stand in the JSON, nested as the shape says or flat."""
     if not isinstance(data, list):
-        raise InvalidTensor("the input has neither a list as data nor binary_data_size")
+        raise InvalidTensorError("the input has neither a list as data nor binary_data_size")
     if data and isinstance(data[0], list):
         _check_rows([data], shape[0])
         for size in shape[1:]:
             _check_rows(data, size)
             data = list(chain.from_iterable(data))
     if len(data) != math.prod(shape):
-        raise InvalidTensor(f"data has {len(data)} values; the shape asks for {math.prod(shape)}")
+        raise InvalidTensorError(f"data has {len(data)} values; the shape asks for {math.prod(shape)}")
     if set(map(type, data)) != {int}:
-        raise InvalidTensor("data must hold whole numbers from 0 to 255, and nothing else")
+        raise InvalidTensorError("data must hold whole numbers from 0 to 255, and nothing else")
     try:
         return bytes(data)
     except (ValueError, OverflowError):
-        raise InvalidTensor("data must hold whole numbers from 0 to 255, and nothing else") from None
+        raise InvalidTensorError("data must hold whole numbers from 0 to 255, and nothing else") from None
 
 
 def _check_rows(rows: Iterable[Any], size: int) -> None:
     if not all(isinstance(row, list) and len(row) == size for row in rows):
-        raise InvalidTensor("data is nested, but not as the shape says")
+        raise InvalidTensorError("data is nested, but not as the shape says")
 
 
 def _wanted(request: InferenceRequest) -> Mapping[str, bool]:
@@ -169,9 +171,9 @@ def _wanted(request: InferenceRequest) -> Mapping[str, bool]:
     wanted: dict[str, bool] = {}
     for output in request.outputs or [RequestOutput(name=name) for name in OUTPUTS]:
         if output.name not in OUTPUTS:
-            raise InvalidTensor(f"the model gives the outputs {' and '.join(OUTPUTS)}, and no other")
+            raise InvalidTensorError(f"the model gives the outputs {' and '.join(OUTPUTS)}, and no other")
         if output.name in wanted:
-            raise InvalidTensor(f"the output {output.name} is asked for twice")
+            raise InvalidTensorError(f"the output {output.name} is asked for twice")
         _refuse_unknown(output.parameters, "binary_data", "an output")
         wanted[output.name] = _flag(output.parameters, "binary_data", otherwise=default)
     return wanted
@@ -180,14 +182,14 @@ def _wanted(request: InferenceRequest) -> Mapping[str, bool]:
 def _flag(parameters: Parameters, name: str, *, otherwise: bool) -> bool:
     value = parameters.get(name, otherwise)
     if not isinstance(value, bool):
-        raise InvalidTensor(f"the parameter {name} must be true or false")
+        raise InvalidTensorError(f"the parameter {name} must be true or false")
     return value
 
 
 def _refuse_unknown(parameters: Parameters, known: str, of: str) -> None:
     """Refuse what would change where a tensor lies or what it means, such as shared memory or classification."""
     if parameters.keys() - {known}:
-        raise InvalidTensor(f"the only parameter of {of} that is known here is {known}")
+        raise InvalidTensorError(f"the only parameter of {of} that is known here is {known}")
 
 
 def _told(name: str, values: npt.NDArray[np.float32], binary: bool) -> ResponseOutput:

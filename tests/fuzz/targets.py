@@ -9,7 +9,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.types import Message
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.vision.images import PictureLimits, read_crop, read_picture
 from manet.vision.preprocess import Preprocessing
 from service.admission import Admission, Bounds
@@ -24,11 +24,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode(data: bytes) -> None:
-    """Any bytes are pixels within the limits, of one size as a picture and as a crop, or a ``PictureError``."""
+    """Any bytes are pixels within the limits, of one size as a picture and as a crop, or a ``ImageError``."""
     try:
         crop = read_crop(data, _SPEC, limits=_LIMITS)
         found = read_picture(data, limits=_LIMITS)
-    except PictureError:
+    except ImageError:
         return
     height, width, channels = found.shape
     assert (crop.width, crop.height, crop.pixels.shape) == (width, height, (_SIDE, _SIDE, 3)), crop

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.admission import REASONS, Admission, Bounds, Ticket
-from service.errors import Draining, NotReady, Overloaded
+from service.errors import DrainingError, NotReadyError, OverloadedError
 
 
 @dataclass
@@ -72,9 +72,9 @@ def test_a_place_is_given_back_whatever_happens(admission: Admission, rig: Rig) 
 
 def test_pictures_are_bounded_at_the_door_and_again_when_the_body_is_there(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as late, picture(admission), picture(admission):
-        with pytest.raises(Overloaded, match="pictures"), admission.receive(1):
+        with pytest.raises(OverloadedError, match="pictures"), admission.receive(1):
             pass
-        with pytest.raises(Overloaded, match="pictures"), admission.admit(late):
+        with pytest.raises(OverloadedError, match="pictures"), admission.admit(late):
             pass
     assert rig.refused == ["pictures", "pictures"]
 
@@ -83,7 +83,7 @@ def test_bodies_on_their_way_hold_no_picture_s_place_and_are_bounded_themselves(
     with admission.receive(1), admission.receive(1):
         with picture(admission), picture(admission):
             assert (admission.uploads, admission.pictures) == (2, 2)
-        with admission.receive(1), pytest.raises(Overloaded, match="uploads"), admission.receive(1):
+        with admission.receive(1), pytest.raises(OverloadedError, match="uploads"), admission.receive(1):
             pass
     assert rig.refused == ["uploads"]
 
@@ -91,9 +91,9 @@ def test_bodies_on_their_way_hold_no_picture_s_place_and_are_bounded_themselves(
 def test_bytes_are_bounded_by_what_is_stated_and_what_arrives(admission: Admission, rig: Rig) -> None:
     with admission.receive(100) as slow, picture(admission, 60):
         slow.add(30)
-        with pytest.raises(Overloaded, match="bytes"), admission.receive(11):
+        with pytest.raises(OverloadedError, match="bytes"), admission.receive(11):
             pass
-        with pytest.raises(Overloaded, match="bytes"):
+        with pytest.raises(OverloadedError, match="bytes"):
             slow.add(11)
         slow.add(10)
     with admission.receive(100) as upload:
@@ -103,7 +103,7 @@ def test_bytes_are_bounded_by_what_is_stated_and_what_arrives(admission: Admissi
 
 def test_who_would_be_answered_too_late_is_told_at_once_and_when_to_come_back(admission: Admission, rig: Rig) -> None:
     rig.seconds_a_face = 7.5
-    with pytest.raises(Overloaded, match="deadline") as refused, admission.receive(1):
+    with pytest.raises(OverloadedError, match="deadline") as refused, admission.receive(1):
         pass
     assert refused.value.retry_after == 3
     assert rig.refused == ["deadline"]
@@ -114,7 +114,7 @@ def test_pictures_on_their_way_to_the_queue_count_and_those_in_it_are_not_counte
 ) -> None:
     rig.seconds_a_face = 3.0
     with picture(admission) as ticket:
-        with pytest.raises(Overloaded, match="deadline"), admission.receive(1):
+        with pytest.raises(OverloadedError, match="deadline"), admission.receive(1):
             pass
         ticket.leave()
         with picture(admission):
@@ -125,9 +125,9 @@ def test_a_network_that_does_not_answer_lets_nobody_in(admission: Admission, rig
     with admission.receive(1) as upload:
         rig.alive = False
         assert not admission.ready
-        with pytest.raises(NotReady), admission.receive(1):
+        with pytest.raises(NotReadyError), admission.receive(1):
             pass
-        with pytest.raises(NotReady), admission.admit(upload):
+        with pytest.raises(NotReadyError), admission.admit(upload):
             pass
     assert rig.refused == ["not_ready", "not_ready"]
 
@@ -136,7 +136,7 @@ def test_draining_lets_nobody_new_in_but_what_was_let_in_goes_on(admission: Admi
     with admission.receive(1) as upload, picture(admission):
         admission.draining = True
         assert not admission.ready
-        with pytest.raises(Draining), admission.receive(1):
+        with pytest.raises(DrainingError), admission.receive(1):
             pass
         with admission.admit(upload):
             assert admission.pictures == 2

@@ -77,8 +77,8 @@ async def test_a_lost_network_refuses_with_a_reason_and_is_built_anew(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = FakeBackend()
-    monkeypatch.setattr("service.batching.supervisor.EngineKeeper.CLOSING", 0.3)
-    async with running(rebuilding(backend, engine_patience=0.3)) as client:
+    monkeypatch.setattr("service.batching.supervisor.EngineSupervisor.CLOSING", 0.3)
+    async with running(rebuilding(backend, engine_timeout=0.3)) as client:
         if fault == "hangs":
             backend.gate.clear()
         elif fault == "ran out of memory":
@@ -181,14 +181,14 @@ def test_a_broken_detector_is_tried_once_an_interval_and_comes_back() -> None:
             return type(error).__name__
         return "found"
 
-    assert outcome() == "DetectorUnavailable"
+    assert outcome() == "DetectorUnavailableError"
     assert len(probes) == 2, "the picture, then a blank one"
     hands.time += 4.9
-    assert (outcome(), len(probes), guard.alive) == ("DetectorUnavailable", 2, False)
+    assert (outcome(), len(probes), guard.alive) == ("DetectorUnavailableError", 2, False)
     hands.time += 0.2
-    assert (outcome(), len(probes)) == ("DetectorUnavailable", 4)
+    assert (outcome(), len(probes)) == ("DetectorUnavailableError", 4)
     broken = False
-    assert (outcome(), len(probes)) == ("DetectorUnavailable", 4)
+    assert (outcome(), len(probes)) == ("DetectorUnavailableError", 4)
     hands.time += 5.0
     assert (outcome(), guard.alive, guard.failures) == ("found", True, 2)
 
@@ -204,7 +204,7 @@ from service.clock import SystemClock
 from service.settings import Settings
 from testing.fakes import FakeBackend, recognizer
 
-settings = Settings(port=0, drain=10, max_batch_size=1, engine_patience=1, on_engine_failure=sys.argv[2])
+settings = Settings(port=0, shutdown_timeout=10, max_batch_size=1, engine_timeout=1, on_engine_failure=sys.argv[2])
 backend = FakeBackend()
 app = create_app(settings, recognizer(backend), SystemClock(), reload=FakeBackend)
 
@@ -287,7 +287,7 @@ from service.clock import SystemClock
 from service.settings import Settings
 from testing.fakes import FakeBackend, recognizer
 
-settings = Settings(port=0, drain=10, max_batch_size=4)
+settings = Settings(port=0, shutdown_timeout=10, max_batch_size=4)
 app = create_app(settings, recognizer(FakeBackend(seconds=0.02)), SystemClock())
 run(server(app, settings))
 text = generate_latest(app.state.parts.metrics.registry).decode()

@@ -114,7 +114,7 @@ async def test_a_sender_that_is_too_slow() -> None:
 async def test_more_pictures_than_allowed() -> None:
     backend = FakeBackend()
     backend.gate.clear()
-    async with running(make_app(backend, max_pictures=1)) as client:
+    async with running(make_app(backend, max_inflight_images=1)) as client:
         first = asyncio.create_task(post(client, RED_FACE))
         await until(backend.entered)
         second = await post(client, RED_FACE)

@@ -11,14 +11,14 @@ import limits
 import pytest
 from pydantic import ValidationError
 from starlette.types import Scope
-from testing.processes import ROOT
 
-from service.errors import RateLimited
+from service.errors import RateLimitedError
 from service.keys import Keys, read_keys
-from service.middleware.rate_limit import Turnstile, client_of
+from service.middleware.rate_limit import RateLimiter, client_of
 from service.server import server
 from service.settings import Settings
 from testing.fakes import RED_FACE, FakeBackend, make_app, post, running, until
+from testing.processes import ROOT
 from tests.service.test_problems import check
 
 KEY, OTHER = "k1-abcdefghijklmnop", "k2-abcdefghijklmnop"
@@ -210,13 +210,13 @@ async def test_requests_of_one_client_at_once_are_bounded() -> None:
 
 def test_any_number_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.middleware.rate_limit.BUCKETS", 100)
-    turnstile = Turnstile(rate=limits.parse("1000/hour"), at_once=5)
+    limiter = RateLimiter(rate=limits.parse("1000/hour"), at_once=5)
     for k in range(5000):
-        with turnstile.entering(f"10.0.{k // 256}.{k % 256}"):
+        with limiter.entering(f"10.0.{k // 256}.{k % 256}"):
             pass
-    storage = turnstile._window.storage
+    storage = limiter._window.storage
     assert len(storage.storage) <= 200  # type: ignore[union-attr]  # two windows each
-    assert not turnstile._inside
+    assert not limiter._inside
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_a_rate_that_is_none_is_an_error() -> None:
 
 
 def test_a_refused_request_takes_no_place() -> None:
-    turnstile = Turnstile(rate=None, at_once=1)
-    with turnstile.entering("a"), pytest.raises(RateLimited), turnstile.entering("a"):
+    limiter = RateLimiter(rate=None, at_once=1)
+    with limiter.entering("a"), pytest.raises(RateLimitedError), limiter.entering("a"):
         pass
-    with turnstile.entering("a"):
+    with limiter.entering("a"):
         pass
 
 

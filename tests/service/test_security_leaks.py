@@ -9,9 +9,9 @@ import threading
 import httpx
 import pytest
 from PIL import Image
-from testing.processes import ROOT
 
 from testing.fakes import paint
+from testing.processes import ROOT
 
 KEY = "telltale-key-abcdef"
 NAME = "telltale-name.jpg"

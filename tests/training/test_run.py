@@ -180,8 +180,8 @@ def test_of_equal_epochs_the_first_is_the_best(recipe: Recipe, tmp_path: Path, m
 def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
     folder, world = RunFolder(tmp_path), World(torch.device("cpu"))
     for name in ("checkpoint.pt", "log.csv", "best.safetensors"):
-        killed = "import os, sys; from pathlib import Path; from manet.files import write_whole\n"
-        killed += "write_whole(Path(sys.argv[1]), lambda part: (part.write_text('half'), os._exit(9)))"
+        killed = "import os, sys; from pathlib import Path; from manet.files import atomic_write\n"
+        killed += "atomic_write(Path(sys.argv[1]), lambda part: (part.write_text('half'), os._exit(9)))"
         done = subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
         assert done.returncode == 9
     (tmp_path / ".mine.txt").write_text("kept")

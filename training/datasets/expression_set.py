@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.labels import Expression
 from manet.vision.images import PictureLimits, picture_bytes, read_picture
 from manet.vision.preprocess import Pixels
@@ -90,7 +90,7 @@ class ExpressionSet:
         path = self.paths[index]
         try:
             return self._face(read_picture(picture_bytes(path, LIMITS), limits=LIMITS), index)
-        except (OSError, PictureError) as error:
+        except (OSError, ImageError) as error:
             raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from manet.backends.base import Engine, Logits
+from manet.backends.base import BaseBackend, Logits
 from manet.backends.openvino.exports import exported
 from manet.backends.openvino.runtime import core
 from manet.backends.selection import Choice, Precision
@@ -99,8 +99,8 @@ class Network:
         return np.concatenate([request.logits for request in requests])
 
 
-class OpenVINOBackend(Engine[Network]):
-    """OpenVINO as an engine; see ``manet.backends.base.Backend``."""
+class OpenVINOBackend(BaseBackend[Network]):
+    """OpenVINO as a backend; see ``manet.backends.base.Backend``."""
 
     name = "openvino"
     device = "cpu"
@@ -123,7 +123,7 @@ def padded(count: int) -> int:
 
 
 def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None, cache: Path | None) -> OpenVINOBackend:
-    """Return the engine for these weights; see ``manet.backends.factory.load_backend``."""
+    """Return the backend for these weights; see ``manet.backends.factory.load_backend``."""
     side = weights.preprocessing.input_size
     graph = core().read_model(exported(weights, store, cache, int8=chosen.precision == "int8"))
     apart = chosen.precision == "int8"  # in the others it takes 250 MB, and gives nothing

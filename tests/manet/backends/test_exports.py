@@ -98,7 +98,7 @@ sys.modules["torch"] = None
 from manet.backends.factory import load_backend
 from manet.weights.registry import get
 try:
-    load_backend(get("ferplus"), engine="torch")
+    load_backend(get("ferplus"), backend="torch")
 except ValueError as error:
     print(error)
 """

@@ -96,7 +96,7 @@ def test_a_file_says_how_it_is_to_be_used(own_file: Path, backend: TorchBackend)
 
     assert (weights.id, weights.preprocessing, weights.crop) == ("mine", SPEC, CROP)
     assert (weights.temperature, weights.fusion_weight) == (1.5, 0.6)
-    loaded = load_backend(weights, engine="torch")
+    loaded = load_backend(weights, backend="torch")
     assert (loaded.name, loaded.precision) == ("torch", "float32")
     np.testing.assert_array_equal(loaded.infer(noise(2)), backend.infer(noise(2)))
 
@@ -123,14 +123,14 @@ def test_what_was_asked_for_is_taken_or_refused() -> None:
 
     def chosen(machine: Machine, **asked: Any) -> tuple[str, str, str]:
         choice = choose(machine, **asked)
-        return choice.engine, choice.precision, choice.device
+        return choice.backend, choice.precision, choice.device
 
     assert chosen(here) == ("openvino", "bf16", "cpu")
     assert chosen(here, precision="float32") == ("openvino", "float32", "cpu")
-    assert chosen(here, engine="torch") == ("torch", "float32", "cpu")
+    assert chosen(here, backend="torch") == ("torch", "float32", "cpu")
     assert chosen(server) == ("torch", "float32", "cuda")
     assert chosen(server, device="cpu") == ("openvino", "float32", "cpu")
-    assert chosen(server, engine="openvino") == ("openvino", "float32", "cpu")
+    assert chosen(server, backend="openvino") == ("openvino", "float32", "cpu")
     assert chosen(bare) == ("torch", "float32", "cpu")
     assert chosen(replace(server, cuda=9)) == ("torch", "bf16", "cuda")
     assert chosen(server, precision="float16") == ("torch", "float16", "cuda")
@@ -139,7 +139,7 @@ def test_what_was_asked_for_is_taken_or_refused() -> None:
         with pytest.raises(ValueError, match="cuda"):
             chosen(here, **asked)
     with pytest.raises(ValueError, match="pip install openvino"):
-        chosen(bare, engine="openvino")
+        chosen(bare, backend="openvino")
     for asked in ({"precision": "float16"}, {"engine": "torch", "precision": "int8", "int8": "close"}):
         with pytest.raises(ValueError, match="does not run in"):
             chosen(here, **asked)
@@ -174,7 +174,7 @@ def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
 
 
 def test_every_engine_normalises_alike(own_file: Path, backend: TorchBackend) -> None:
-    other = load_backend(resolve(str(own_file)), engine="openvino", precision="float32")
+    other = load_backend(resolve(str(own_file)), backend="openvino", precision="float32")
 
     for count in (1, 3, 17):
         wanted, found = backend.infer(noise(count)), other.infer(noise(count))
@@ -202,7 +202,7 @@ from manet.backends.factory import load_backend
 from manet.weights.registry import get
 
 before = len(os.listdir("/proc/self/task"))
-engine = load_backend(get("ferplus"), engine="torch", threads=2)
+engine = load_backend(get("ferplus"), backend="torch", threads=2)
 loaded = len(os.listdir("/proc/self/task"))
 engine.warmup([1])
 print(loaded - before, len(os.listdir("/proc/self/task")) - before)

@@ -30,23 +30,23 @@ def test_a_calibration_fits_one_network_only(own_file: Path, tmp_path: Path) -> 
     shutil.copy(locate(weights).with_name(weights.int8.file), own_file.with_suffix(INT8_SUFFIX))
 
     with pytest.raises(CheckpointError, match="another network"):  # this one has a mean and a deviation
-        load_backend(resolve(str(own_file)), engine="openvino", precision="int8", cache=tmp_path)
+        load_backend(resolve(str(own_file)), backend="openvino", precision="int8", cache=tmp_path)
     own_file.with_suffix(INT8_SUFFIX).write_bytes(b"no calibration")
     with pytest.raises(CheckpointError, match="is no calibration"):
-        load_backend(resolve(str(own_file)), engine="openvino", precision="int8", cache=tmp_path)
+        load_backend(resolve(str(own_file)), backend="openvino", precision="int8", cache=tmp_path)
     own_file.with_suffix(INT8_SUFFIX).unlink()
 
 
 def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
     cache, weights = tmp_path / "cache", resolve(str(own_file))
-    wanted = load_backend(weights, engine="openvino", precision="float32", cache=cache).infer(noise(2))
+    wanted = load_backend(weights, backend="openvino", precision="float32", cache=cache).infer(noise(2))
     [folder] = cache.glob("[!.]*")
     program = f"""
 import sys
 from pathlib import Path
 from manet.backends.factory import load_backend
 from manet.weights.registry import resolve
-engine = load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32", cache=Path({str(cache)!r}))
+engine = load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32", cache=Path({str(cache)!r}))
 engine.warmup([2])
 print("torch" in sys.modules)
 """
@@ -55,7 +55,7 @@ print("torch" in sys.modules)
 
     numbers = folder / "network.bin"
     numbers.write_bytes(numbers.read_bytes()[:-1000])
-    mended = load_backend(weights, engine="openvino", precision="float32", cache=cache)
+    mended = load_backend(weights, backend="openvino", precision="float32", cache=cache)
 
     np.testing.assert_array_equal(mended.infer(noise(2)), wanted)
     assert list(cache.glob("[!.]*")) == [folder]
@@ -74,7 +74,7 @@ multiprocessing.process.BaseProcess.start = lambda process: tried.append("proces
 from manet.backends.factory import load_backend
 from manet.weights.registry import resolve
 
-load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32").infer
+load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32").infer
 print(tried, sys.modules["openvino_telemetry"])
 """
     home = {"HOME": str(tmp_path / "home"), "MANET_CACHE_DIR": str(tmp_path / "cache")}
@@ -96,7 +96,7 @@ from manet.backends.factory import load_backend
 from manet.weights.registry import resolve
 
 signal.signal(signal.SIGTERM, lambda *_: print("handled"))
-engines = [load_backend(resolve({str(own_file)!r}), engine="openvino", precision="float32") for _ in range(2)]
+engines = [load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32") for _ in range(2)]
 while engines:
     engines.pop(0).close()
 os.kill(os.getpid(), signal.SIGTERM)
@@ -196,8 +196,8 @@ def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
 
 
 def test_threads_have_images_of_their_own_in_int8_only(own_file: Path) -> None:
-    whole = load_backend(resolve(str(own_file)), engine="openvino", precision="float32", threads=3)
-    rounded = load_backend(get("ferplus"), engine="openvino", precision="int8", threads=3)
+    whole = load_backend(resolve(str(own_file)), backend="openvino", precision="float32", threads=3)
+    rounded = load_backend(get("ferplus"), backend="openvino", precision="int8", threads=3)
 
     assert len(_watched(whole, [])) == 1 + 1
     assert len(_watched(rounded, [])) == 1 + 3
@@ -251,7 +251,7 @@ def test_more_threads_than_the_largest_size_answer_every_batch(own_file: Path) -
 
 
 def test_a_closed_engine_is_not_warmed_up(own_file: Path) -> None:
-    engine = load_backend(resolve(str(own_file)), engine="openvino", precision="float32")
+    engine = load_backend(resolve(str(own_file)), backend="openvino", precision="float32")
     engine.close()
 
     with pytest.raises(RuntimeError, match="closed"):

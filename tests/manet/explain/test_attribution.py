@@ -8,7 +8,6 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from testing.occlusion import MAPS, covered, evidence_of, most_evidence, probabilities
 from typer.testing import CliRunner
 
 from manet.__main__ import app
@@ -23,6 +22,7 @@ from manet.recognizer import FaceInput, Recognizer
 from manet.vision.preprocess import Preprocessing
 from testing.fakes import WEIGHTS as FAKE_WEIGHTS
 from testing.fakes import FakeDetector
+from testing.occlusion import MAPS, covered, evidence_of, most_evidence, probabilities
 
 ROOT = Path(__file__).parents[3]
 EIGHT = CLASS_ORDERS["ferplus"]
@@ -31,7 +31,7 @@ EIGHT = CLASS_ORDERS["ferplus"]
 @pytest.fixture(scope="module")
 def real() -> tuple[Recognizer, Explainer]:
     """The shipped weights."""
-    recognizer = Recognizer.from_weights(engine="torch")
+    recognizer = Recognizer.from_weights(backend="torch")
     return recognizer, Explainer.load(recognizer)
 
 

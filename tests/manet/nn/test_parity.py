@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from manet.backends.base import EngineName, Logits, PrecisionName
+from manet.backends.base import BackendName, Logits, PrecisionName
 from manet.backends.factory import load_backend
 from manet.backends.selection import Machine
 from manet.vision.preprocess import Pixels, network_input
@@ -17,7 +17,7 @@ from manet.weights.registry import get
 GOLDEN = Path(__file__).parents[2] / "golden/shipped_logits.npz"
 """Logits (8, 8) of ``views`` by PyTorch in float32, one thread, and the SHA-256 of the weights that gave them."""
 
-TOLERANCES: dict[tuple[EngineName, PrecisionName], float] = {
+TOLERANCES: dict[tuple[BackendName, PrecisionName], float] = {
     ("torch", "float32"): 1e-4,
     ("torch", "bf16"): 0.01,
     ("openvino", "float32"): 1e-4,
@@ -55,10 +55,10 @@ def golden() -> Logits:
 
 
 @pytest.mark.parametrize(("engine", "precision"), TOLERANCES)
-def test_an_engine_gives_the_golden_logits(engine: EngineName, precision: PrecisionName, golden: Logits) -> None:
+def test_an_engine_gives_the_golden_logits(engine: BackendName, precision: PrecisionName, golden: Logits) -> None:
     if (engine, precision) == ("openvino", "bf16") and not Machine.this().bf16:
         pytest.skip("this processor has no bf16, and OpenVINO does not emulate it")
-    backend = load_backend(get("ferplus"), engine=engine, precision=precision, device="cpu")
+    backend = load_backend(get("ferplus"), backend=engine, precision=precision, device="cpu")
     images = views()
 
     found = backend.infer(images)

@@ -1,4 +1,4 @@
-"""Properties of the decoder: any bytes are pixels or a ``PictureError``, and any picture comes back as it was meant."""
+"""Properties of the decoder: any bytes are pixels or a ``ImageError``, and any picture comes back as it was meant."""
 
 import io
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.vision.images import PictureLimits, read_picture
 
 LIMITS = PictureLimits(max_bytes=100_000, max_pixels=100_000)
@@ -34,7 +34,7 @@ pictures = st.tuples(sides, sides, st.just(3)).flatmap(lambda shape: arrays.arra
 def test_any_bytes_are_pixels_or_a_picture_error(head: bytes, rest: bytes) -> None:
     try:
         found = read_picture(head + rest, limits=LIMITS)
-    except PictureError:
+    except ImageError:
         return
     assert (found.dtype, found.ndim, found.shape[2]) == (np.uint8, 3, 3)
 

@@ -57,7 +57,7 @@ def test_an_answer_between_two_failures_clears_the_first() -> None:
 def test_a_condemned_engine_is_not_alive_until_it_answers() -> None:
     health = EngineHealth()
     health.succeeded(0.0)
-    health.condemn("it is on fire")
+    health.mark_unhealthy("it is on fire")
 
     assert health.broken
     assert health.reason == "it is on fire"

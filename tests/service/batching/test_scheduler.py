@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from manet.backends.base import Logits
-from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed, QueueFull
-from service.batching.supervisor import EngineKeeper
+from service.batching.errors import (
+    BatchingError,
+    DeadlinePassedError,
+    EngineUnavailableError,
+    ItemFailedError,
+    QueueFullError,
+)
+from service.batching.supervisor import EngineSupervisor
 from tests.service.batching.conftest import breathe
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +78,7 @@ async def test_exactly_one_batch_is_prepared_ahead(make_rig) -> None:
     pictures += [await rig.submit(mark) for mark in (2, 3, 4, 5, 6)]  # two prepared, three in the queue
     assert rig.scheduler.depth == 5
 
-    assert await _fails(await rig.submit(7), QueueFull)
+    assert await _fails(await rig.submit(7), QueueFullError)
 
     assert rig.scheduler.depth == 5
     rig.engine.let_go()
@@ -89,7 +95,7 @@ async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_ri
 
     pictures.append(await rig.submit(5))  # in the place of the one that is prepared now
 
-    assert await _fails(await rig.submit(6), QueueFull)
+    assert await _fails(await rig.submit(6), QueueFullError)
     rig.engine.let_go()
     assert await asyncio.gather(*pictures) == [[1], [2], [3], [4], [5]]
 
@@ -125,7 +131,7 @@ async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig) -> None:
     rig.engine.hold()
     pictures = [await rig.submit(mark) for mark in (1, 2, 3)]  # running, prepared, queued
 
-    assert await _fails(await rig.submit(4, 5), QueueFull)
+    assert await _fails(await rig.submit(4, 5), QueueFullError)
 
     pictures.append(await rig.submit(6))
     rig.engine.let_go()
@@ -223,14 +229,14 @@ async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig)
     rig.engine.let_go()
 
     assert await asyncio.gather(running, kept, last) == [[1], [4, 5], [7]]
-    assert await _fails(prepared, DeadlinePassed)
-    assert await _fails(queued, DeadlinePassed)
+    assert await _fails(prepared, DeadlinePassedError)
+    assert await _fails(queued, DeadlinePassedError)
     assert {mark for batch in rig.engine.batches for mark in batch} == {1, 4, 5, 7}
     assert len(rig.engine.batches) == 2, "the places of the expired were not filled from the queue"
 
 
 async def test_an_item_that_is_late_already_is_refused_at_once(rig) -> None:
-    assert await _fails(await rig.submit(1, within=0.0), DeadlinePassed)
+    assert await _fails(await rig.submit(1, within=0.0), DeadlinePassedError)
 
     assert rig.engine.batches == []
     assert rig.scheduler.idle
@@ -266,7 +272,7 @@ async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_r
     await rig.start()
     rig.engine.poison = {1}
     rig.engine.seconds = lambda size: 60.0
-    await _fails(await rig.submit(1), ItemFailed)
+    await _fails(await rig.submit(1), ItemFailedError)
 
     assert rig.scheduler.expected_wait() == 1.0
 
@@ -333,7 +339,7 @@ async def test_the_places_of_a_cancelled_picture_can_be_taken_at_once(make_rig) 
     await rig.engine.entered()
     leaver = await rig.submit(2, 3)
     pictures.append(await rig.submit(4, 5))
-    assert await _fails(await rig.submit(6, 7), QueueFull)
+    assert await _fails(await rig.submit(6, 7), QueueFullError)
     leaver.cancel()
     await _fails(leaver, asyncio.CancelledError)
 
@@ -375,7 +381,7 @@ async def test_cancelling_in_a_batch_that_then_fails_hurts_nobody_else(rig) -> N
     rig.engine.let_go()
 
     assert await asyncio.gather(opener, innocent) == [[1], [4]]
-    assert await _fails(poisoned, ItemFailed)
+    assert await _fails(poisoned, ItemFailedError)
     assert rig.scheduler.alive
 
 
@@ -402,7 +408,7 @@ async def test_a_poisoned_item_fails_alone(rig, poisoned: int) -> None:
 
     for mark, picture in pictures.items():
         if mark == poisoned:
-            assert await _fails(picture, ItemFailed)
+            assert await _fails(picture, ItemFailedError)
         else:
             assert await picture == [mark]
     assert rig.scheduler.alive
@@ -427,7 +433,7 @@ async def test_a_failure_takes_the_rest_of_its_picture_out_of_the_queue(rig) -> 
     other = await rig.submit(7)
     rig.engine.let_go()
 
-    assert await _fails(picture, ItemFailed)
+    assert await _fails(picture, ItemFailedError)
     assert await other == [7]
     assert not {5, 6} & {mark for batch in rig.engine.batches[2:] for mark in batch}
     assert rig.scheduler.depth == 0
@@ -436,7 +442,7 @@ async def test_a_failure_takes_the_rest_of_its_picture_out_of_the_queue(rig) -> 
 async def test_any_number_of_poisoned_items_does_not_condemn_an_engine_that_answers(rig) -> None:
     rig.engine.poison = set(range(1, 9))
     for mark in range(1, 9):
-        assert await _fails(await rig.submit(mark), ItemFailed)
+        assert await _fails(await rig.submit(mark), ItemFailedError)
         assert rig.scheduler.alive
 
     assert rig.engine.batches[:4] == [[1], [2], BLANK, [3]], "two failures in succession call for a blank batch"
@@ -447,7 +453,7 @@ async def test_any_number_of_poisoned_items_does_not_condemn_an_engine_that_answ
 async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig, error: Exception) -> None:
     rig.engine.error = error
     picture = await rig.submit(1)
-    assert await _fails(picture, ItemFailed)
+    assert await _fails(picture, ItemFailedError)
 
     rig.engine.error = None
     assert await (await rig.submit(2)) == [2]
@@ -457,7 +463,7 @@ async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed
     infer = rig.engine.infer
     monkeypatch.setattr(rig.engine, "infer", lambda images: infer(images)[:-1])
 
-    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert await _fails(await rig.submit(1), EngineUnavailableError)
     assert not rig.scheduler.alive
 
 
@@ -472,7 +478,7 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, capl
     rig.engine.let_go()
 
     for picture in pictures:
-        assert await _fails(picture, EngineUnavailable)
+        assert await _fails(picture, EngineUnavailableError)
     assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "nobody else was tried on an engine that is broken"
     assert len(rig.observer.waits) == 4, "what waited was not refused at once, but went on towards the engine"
     assert rig.health.broken
@@ -485,10 +491,10 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, capl
 async def test_a_condemned_engine_takes_nothing(make_rig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
-    await _fails(await rig.submit(1, 2), EngineUnavailable)
+    await _fails(await rig.submit(1, 2), EngineUnavailableError)
     rig.engine.forget()
 
-    assert await _fails(await rig.submit(3), EngineUnavailable)
+    assert await _fails(await rig.submit(3), EngineUnavailableError)
     assert rig.scheduler.depth == 0
     assert rig.engine.batches == []
     assert len(rig.observer.waits) == 2, "it was taken in, and refused only on its way to the engine"
@@ -507,8 +513,8 @@ async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict
     assert rig.scheduler.depth == 1
     rig.engine.let_go()
 
-    assert await _fails(accused, EngineUnavailable)
-    assert await _fails(bystander, EngineUnavailable)
+    assert await _fails(accused, EngineUnavailableError)
+    assert await _fails(bystander, EngineUnavailableError)
     assert [3] not in rig.engine.batches
 
 
@@ -571,7 +577,7 @@ async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig) -> No
 
     assert rig.scheduler.depth == 2 + 3
     assert [picture.done() for picture in pictures] == [False] * 6 + [True] * 14
-    assert all([await _fails(picture, QueueFull) for picture in pictures[6:]])
+    assert all([await _fails(picture, QueueFullError) for picture in pictures[6:]])
 
 
 # -- what the observer is told
@@ -622,7 +628,7 @@ async def test_an_engine_for_single_items_is_warmed_up_once(make_rig) -> None:
 async def test_nothing_is_taken_before_the_start(make_rig) -> None:
     rig = await make_rig(started=False)
 
-    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert await _fails(await rig.submit(1), EngineUnavailableError)
     assert rig.scheduler.depth == 0
 
 
@@ -638,7 +644,7 @@ async def test_an_engine_that_fails_at_the_start_begins_nothing(make_rig, monkey
         await rig.scheduler.start()
 
     assert not rig.scheduler.alive
-    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert await _fails(await rig.submit(1), EngineUnavailableError)
 
 
 async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stopped(rig) -> None:
@@ -652,7 +658,7 @@ async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stoppe
 
     assert await asyncio.gather(*pictures) == [[mark] for mark in range(1, 8)]
     assert rig.engine.closed == 1
-    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert await _fails(await rig.submit(9), EngineUnavailableError)
     assert not rig.scheduler.alive
 
 
@@ -664,9 +670,9 @@ async def test_stopping_refuses_what_waits_and_what_runs(make_rig) -> None:
     stopping = asyncio.create_task(rig.stop())
 
     for picture in pictures:
-        assert await _fails(picture, EngineUnavailable)
+        assert await _fails(picture, EngineUnavailableError)
     assert not stopping.done(), "the engine is still at work and cannot be closed"
-    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert await _fails(await rig.submit(9), EngineUnavailableError)
     rig.engine.let_go()
     await stopping
 
@@ -684,10 +690,10 @@ async def test_stopping_does_not_wait_for_an_engine_that_hangs(rig, caplog: pyte
     await breathe()
     for _half in range(2):
         assert not stopping.done()
-        await rig.clock.advance(EngineKeeper.CLOSING / 2)
+        await rig.clock.advance(EngineSupervisor.CLOSING / 2)
     await stopping
 
-    assert await _fails(picture, EngineUnavailable)
+    assert await _fails(picture, EngineUnavailableError)
     assert rig.engine.closed == 0
     assert "did not return" in caplog.text
 
@@ -735,11 +741,11 @@ async def test_the_death_of_its_own_task_is_noticed_and_leaves_nobody_waiting(
     results = await asyncio.gather(*pictures, return_exceptions=True)
 
     assert all(isinstance(result, BatchingError) or result == [1] for result in results), results
-    assert isinstance(results[-1], EngineUnavailable)
+    assert isinstance(results[-1], EngineUnavailableError)
     assert not rig.scheduler.alive
     assert rig.scheduler.dead
     assert rig.scheduler.depth == 0
-    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert await _fails(await rig.submit(9), EngineUnavailableError)
     assert "the scheduler died" in caplog.text
 
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from service.batching.errors import EngineUnavailable
-from service.batching.supervisor import EngineKeeper, Recovery, out_of_memory
+from service.batching.errors import EngineUnavailableError
+from service.batching.supervisor import EngineSupervisor, Recovery, out_of_memory
 from tests.service.batching.conftest import FakeEngine, Rig
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def settled(condition: Callable[[], bool]) -> None:
 
 async def reason(picture: "asyncio.Task[list[int]]") -> str:
     """Return why a picture was refused."""
-    with pytest.raises(EngineUnavailable) as caught:
+    with pytest.raises(EngineUnavailableError) as caught:
         await picture
     return str(caught.value)
 
@@ -53,7 +53,7 @@ async def let_hang(rig: Rig) -> "list[asyncio.Task[list[int]]]":
 async def pass_closing(rig: Rig) -> None:
     """Let the time pass in which a hanging engine could still close."""
     for _half in range(2):
-        await rig.clock.advance(EngineKeeper.CLOSING / 2)
+        await rig.clock.advance(EngineSupervisor.CLOSING / 2)
 
 
 async def test_an_engine_that_fails_on_everything_is_built_anew(rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -204,7 +204,7 @@ async def test_a_build_that_hangs_is_left_behind_too(rig) -> None:
     await settled(entered.is_set)
     rig.prepare = lambda engine: None
     for _half in range(2):
-        await rig.clock.advance(EngineKeeper.BUILDING / 2)
+        await rig.clock.advance(EngineSupervisor.BUILDING / 2)
     await settled(lambda: rig.clock.next_in == 1.0)
     assert rig.scheduler.abandoned == 1
     await rig.clock.advance(1.0)

@@ -233,7 +233,7 @@ def test_a_sender_that_dawdles_is_told_so_and_holds_no_picture_s_place(path: str
 
 def test_as_many_dawdlers_as_there_are_places_keep_nobody_out() -> None:
     head, body = request("/predict")
-    most = Settings().max_pictures
+    most = Settings().max_inflight_images
     with Rig().serving() as served, contextlib.ExitStack() as dawdlers:
         for _ in range(most + 10):
             client = dawdlers.enter_context(served.connect())

@@ -14,7 +14,7 @@ from manet.recognizer import Recognizer
 from manet.vision.images import PictureLimits, read_picture
 from service.app import create_app
 from service.clock import SystemClock
-from service.observability.log_filters import keep_quiet_of_pictures
+from service.observability.log_filters import silence_pillow_warnings
 from service.settings import Settings
 from testing.fakes import encode
 from testing.live import Live, live
@@ -142,6 +142,6 @@ def test_what_pillow_says_of_a_picture_reaches_no_log() -> None:
         with warnings.catch_warnings(record=True) as said:
             warnings.resetwarnings()
             if quiet:
-                keep_quiet_of_pictures()
+                silence_pillow_warnings()
             assert read_picture(data, limits=PictureLimits()).shape == (16, 16, 3)
         assert bool(said) is not quiet

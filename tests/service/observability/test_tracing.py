@@ -137,7 +137,7 @@ async def test_each_picture_of_many_and_a_tensor_are_traced_alike(collector: Col
 
     good, bad = sorted(children(spans, many), key=lambda span: span.status.code)
     assert [span.name for span in children(spans, good)] == ["find", "queue", "infer"]
-    assert (bad.status.code, attributes(bad)) == (2, {"error.type": "PictureFormatUnsupported"})
+    assert (bad.status.code, attributes(bad)) == (2, {"error.type": "ImageFormatError"})
     assert infer.name == "POST /v2/models/{model}/infer"
     assert [attributes(span) for span in children(spans, infer)] == [{}, {"manet.batch.size": 3}]
 

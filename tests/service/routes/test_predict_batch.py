@@ -46,7 +46,7 @@ async def test_parameters_hold_for_every_picture() -> None:
 
 @pytest.mark.parametrize(("count", "status"), [(0, 422), (3, 200), (4, 422), (50, 400)])
 async def test_the_number_of_pictures_is_bounded(count: int, status: int) -> None:
-    async with running(make_app(max_batch_pictures=3)) as client:
+    async with running(make_app(max_batch_images=3)) as client:
         answer = await client.post("/predict/batch", files=[("images", RED_FACE)] * count or [("other", RED_FACE)])
 
     assert answer.status_code == status
@@ -62,7 +62,7 @@ async def test_the_body_is_bounded() -> None:
 
 
 async def test_each_picture_takes_a_permit_of_its_own() -> None:
-    async with running(make_app(max_pictures=2)) as client:
+    async with running(make_app(max_inflight_images=2)) as client:
         answer = await post_many(client, [RED_FACE] * 5, faces="whole")
         again = await post_many(client, [RED_FACE] * 2)
         metrics = (await client.get("/metrics")).text

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from service.observability.log_filters import NoFrames
+from service.observability.log_filters import WebSocketLogFilter
 from service.routes.stream import PROTOCOL, is_allowed
 from service.server import server
 from service.settings import Settings
@@ -144,7 +144,7 @@ def test_a_service_that_stops_says_so() -> None:
 
 
 def test_a_stream_that_sends_nothing_or_text_is_closed() -> None:
-    with streaming(stream_patience=0.2) as served, opened(served) as client:
+    with streaming(stream_idle_timeout=0.2) as served, opened(served) as client:
         assert code(client) == 1001
     with streaming() as served, opened(served) as client:
         client.send("hello")
@@ -208,11 +208,11 @@ def test_the_server_bounds_messages_and_logs_none_of_them() -> None:
         return logging.LogRecord("uvicorn.error", level, "", 0, message, args, None)
 
     accepted = record(logging.INFO, line, "1.2.3.4:5", "/stream?secret")
-    assert NoFrames(True).filter(accepted)
+    assert WebSocketLogFilter(True).filter(accepted)
     assert "secret" not in accepted.getMessage()
-    assert not NoFrames(False).filter(record(logging.INFO, line, "1.2.3.4:5", "/stream"))
-    assert not NoFrames(True).filter(record(logging.DEBUG, "< %s", "BINARY"))
-    assert NoFrames(True).filter(record(logging.ERROR, "out of order"))
+    assert not WebSocketLogFilter(False).filter(record(logging.INFO, line, "1.2.3.4:5", "/stream"))
+    assert not WebSocketLogFilter(True).filter(record(logging.DEBUG, "< %s", "BINARY"))
+    assert WebSocketLogFilter(True).filter(record(logging.ERROR, "out of order"))
 
 
 def test_a_client_that_leaves_takes_its_frame_out_of_work() -> None:

@@ -130,7 +130,7 @@ async def test_who_reads_slowly_sees_fewer_frames_and_not_older_ones() -> None:
 
 
 async def test_who_takes_no_answer_is_left() -> None:
-    app = make_app(stream_patience=0.2)
+    app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:
         client.reads.clear()
         client.show(RED_FACE)
@@ -144,7 +144,7 @@ async def test_who_takes_no_answer_is_left() -> None:
 
 async def test_who_does_not_even_take_the_reason_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_CLOSING", 0.1)
-    app = make_app(stream_patience=0.2)
+    app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:
         client.reads.clear()
         await client.ended()

@@ -206,7 +206,7 @@ async def test_who_takes_no_compression_gets_none(accepted: str) -> None:
 
 
 async def test_the_shipped_weights_answer_as_the_recognizer_does() -> None:
-    service = Recognizer.from_weights("ferplus", engine="torch", precision="float32")
+    service = Recognizer.from_weights("ferplus", backend="torch", precision="float32")
     noise = np.random.default_rng(7).integers(0, 256, (3, 96, 72, 3), np.uint8)
     crops = [np.sort(picture, axis=axis) for axis, picture in enumerate(noise)]
     images = np.stack([network_input(crop, service.weights.preprocessing) for crop in crops])
@@ -297,7 +297,7 @@ QUESTIONS: dict[str, tuple[Any, int, str, str]] = {
 
 @pytest.mark.parametrize(("asked", "status", "kind", "words"), QUESTIONS.values(), ids=QUESTIONS)
 async def test_a_question_that_makes_no_sense(asked: Any, status: int, kind: str, words: str) -> None:
-    async with running(make_app(max_batch_pictures=3)) as client:
+    async with running(make_app(max_batch_images=3)) as client:
         content = asked if isinstance(asked, str) else json.dumps(asked)
         check(await client.post(f"{PATH}/infer", content=content), status, kind, words)
         assert "manet_faces_total 0.0" in (await client.get("/metrics")).text
@@ -376,7 +376,7 @@ async def test_a_decompression_bomb_is_refused_before_it_goes_off(coding: str, p
 
 async def test_a_body_is_bounded_by_what_the_largest_batch_needs() -> None:
     most = 2 * 1024 * 1024
-    async with running(make_app(max_batch_pictures=1)) as client:
+    async with running(make_app(max_batch_images=1)) as client:
         answer = await client.post(f"{PATH}/infer", content=bytes(most + 1))
         check(answer, 413, "payload-too-large", f"at most {most}")
         answer = await client.post(f"{PATH}/infer", content=bytes(most + COUNT + 1), headers={LENGTH: "100"})
@@ -405,7 +405,7 @@ async def test_a_sender_that_is_too_slow() -> None:
 
 async def test_each_face_takes_a_permit_and_where_one_is_refused_all_are() -> None:
     backend = FakeBackend()
-    async with running(make_app(backend, max_pictures=2)) as client:
+    async with running(make_app(backend, max_inflight_images=2)) as client:
         check(await ask(client, question(faces(*[(9, 9, 9)] * 3))), 429, "overloaded", "pictures")
         assert backend.batches == []
         assert (await ask(client, question(BOTH))).status_code == 200

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from testing.processes import serving
 from tritonclient.utils import InferenceServerException
 
 from manet.vision.preprocess import Pixels
 from testing.fakes import SIDE, WEIGHTS, recognizer
+from testing.processes import serving
 
 MODEL = WEIGHTS.id
 RED_AND_BLUE = np.stack([np.full((SIDE, SIDE, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255))])
