@@ -145,7 +145,7 @@ class Explanations:
                 explainer = self._loaded()
                 in_time()
                 explained.append(explainer.explain(face, expression))
-            return Explained(width, height, explained)
+            return ImageFaces(width, height, explained)
 
         return explain
 

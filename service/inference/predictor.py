@@ -164,9 +164,9 @@ class Predictor:
             found = self._recognizer.find(image, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         height, width = image.shape[:2]
-        return DecodedImage(width, height, found)
+        return ImageFaces(width, height, found)
 
     def _whole(self, data: bytes, limits: PictureLimits, began: float) -> DecodedImage:
         crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits)
         self._observer.found(self._clock.now() - began)
-        return DecodedImage(crop.width, crop.height, [FaceInput(None, crop.pixels)])
+        return ImageFaces(crop.width, crop.height, [FaceInput(None, crop.pixels)])

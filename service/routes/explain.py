@@ -6,7 +6,7 @@ import io
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from pydantic import WithJsonSchema
 
 from manet.explain.overlays import draw_explanation
@@ -99,7 +99,7 @@ def _face(explanation: Explanation, overlays: bool) -> ExplainedFace:
     return ExplainedFace(**dict(Face.of(explanation.answer)), explanation=told)
 
 
-def _png(picture: Picture.Image) -> str:
+def _png(picture: PILImage.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
