@@ -78,7 +78,7 @@ class Service:
             async with connection(self.port) as (reader, writer):
                 writer.write(Upload("/metrics").head)
                 _, text = await read_answer(reader)
-            if not re.search(r"^manet_(pictures_in_work|uploads_arriving) (?!0\.0$)", text, re.MULTILINE):
+            if not re.search(r"^manet_(images_in_flight|uploads_arriving) (?!0\.0$)", text, re.MULTILINE):
                 break
             await asyncio.sleep(0.5)
         counted: Counter[str] = Counter()

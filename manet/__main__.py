@@ -7,7 +7,7 @@ from manet.errors import ManetError
 
 app = typer.Typer(
     name="manet",
-    help="Apparent facial expressions in pictures, by MA-Net.",
+    help="Apparent facial expressions in images, by MA-Net.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -11,35 +11,35 @@ _INK, _GROUND = "white", (24, 90, 219)
 
 
 def draw_faces(image: Pixels, faces: Sequence[RecognizedFace], tracks: Sequence[int] | None = None) -> Image.Image:
-    """Return a copy of the picture, RGB, with boxes and names; line and letters grow with the picture.
+    """Return a copy of the image, RGB, with boxes and names; line and letters grow with the image.
 
-    A face without a box, from a picture taken as a whole, gets the picture's own edge.
+    A face without a box, from an image taken as a whole, gets the image's own edge.
 
     Args:
         image: RGB, uint8 (height, width, 3).
         faces: what to mark.
-        tracks: a number of each face that is written before its name, for moving pictures.
+        tracks: a number of each face that is written before its name, for videos.
     """
-    picture = Image.fromarray(image)
-    canvas = ImageDraw.Draw(picture)
-    line = max(2, round(min(picture.size) / 250))
-    font = ImageFont.load_default(size=max(12, round(min(picture.size) / 28)))
+    drawn = Image.fromarray(image)
+    canvas = ImageDraw.Draw(drawn)
+    line = max(2, round(min(drawn.size) / 250))
+    font = ImageFont.load_default(size=max(12, round(min(drawn.size) / 28)))
     numbers = [""] * len(faces) if tracks is None else [f"{track}: " for track in tracks]
     for face, number in zip(faces, numbers, strict=True):
-        left, top, right, bottom = _edges(face, picture)
+        left, top, right, bottom = _edges(face, drawn)
         canvas.rectangle((left, top, right, bottom), outline=_GROUND, width=line)
         label = f"{number}{face.expression} {face.confidence:.0%}"
         _, _, width, height = canvas.textbbox((0, 0), label, font=font)
-        # Above the box where there is room, else inside it; never over the picture's edge where that can be helped.
-        x = max(0.0, min(left, picture.width - width - 2 * line))
+        # Above the box where there is room, else inside it; never over the image's edge where that can be helped.
+        x = max(0.0, min(left, drawn.width - width - 2 * line))
         y = top - height - 2 * line if top >= height + 2 * line else top
         canvas.rectangle((x, y, x + width + 2 * line, y + height + 2 * line), fill=_GROUND)
         canvas.text((x + line, y + line), label, fill=_INK, font=font)
-    return picture
+    return drawn
 
 
-def _edges(face: RecognizedFace, picture: Image.Image) -> tuple[float, float, float, float]:
+def _edges(face: RecognizedFace, image: Image.Image) -> tuple[float, float, float, float]:
     if face.face is None:
-        return 0, 0, picture.width - 1, picture.height - 1
+        return 0, 0, image.width - 1, image.height - 1
     box = face.face.box
     return box.x, box.y, box.x + box.width, box.y + box.height

@@ -7,7 +7,7 @@
     │   └── ChecksumError         a file is not, byte for byte, the one that was expected
     ├── ExportError               a network cannot be exported with what is installed here
     ├── OfflineRunError           a folder cannot take, or did not get, all answers of an offline run
-    ├── ImageError                bytes that give no picture to look at
+    ├── ImageError                bytes that give no image to look at
     │   ├── ImageTooLargeError    more bytes or pixels than the limits allow
     │   ├── ImageFormatError      not one of the formats that are read
     │   └── ImageCorruptError     one of the formats, but truncated, corrupt or empty
@@ -44,7 +44,7 @@ class ExportError(ManetError):
 
 
 class OfflineRunError(ManetError):
-    """A folder holds answers to something else, an offline run has no pictures, or some of its parts failed."""
+    """A folder holds answers to something else, an offline run has no images, or some of its parts failed."""
 
 
 class VideoError(ManetError):
@@ -52,16 +52,16 @@ class VideoError(ManetError):
 
 
 class ImageError(ManetError):
-    """Bytes that give no picture to look at; the message holds nothing of the picture itself."""
+    """Bytes that give no image to look at; the message holds nothing of the image itself."""
 
 
 class ImageTooLargeError(ImageError):
-    """A picture has more bytes or pixels than the limits allow."""
+    """An image has more bytes or pixels than the limits allow."""
 
 
 class ImageFormatError(ImageError):
-    """A picture is not in one of the formats that are read."""
+    """An image is not in one of the formats that are read."""
 
 
 class ImageCorruptError(ImageError):
-    """A picture is truncated, corrupt or empty."""
+    """An image is truncated, corrupt or empty."""

@@ -1,4 +1,4 @@
-"""Recognizer: a picture in, its faces and their apparent expressions out; one process, no HTTP.
+"""Recognizer: an image in, its faces and their apparent expressions out; one process, no HTTP.
 
 Its three steps can also be taken apart, as the service does: ``find`` before the batch, ``classify`` the batch itself,
 ``read`` after it.
@@ -24,10 +24,10 @@ from manet.weights.entry import Weights
 from manet.weights.registry import resolve
 
 FaceMode = Literal["detect", "whole"]
-"""``detect`` looks for faces in the picture; ``whole`` takes the picture as the crop of one face."""
+"""``detect`` looks for faces in the image; ``whole`` takes the image as the crop of one face."""
 
 MAX_FACES = 32
-"""Faces answered in one picture where the caller names no other number: the largest ones."""
+"""Faces answered in one image where the caller names no other number: the largest ones."""
 
 BATCH = 32
 """Faces that the network is given at once, at most."""
@@ -56,7 +56,7 @@ class FaceInput:
     """A face on its way to the network.
 
     Attributes:
-        face: where it was found; None where the picture was taken as a whole.
+        face: where it was found; None where the image was taken as a whole.
         pixels: the network's input, uint8 (S, S, 3).
     """
 
@@ -69,7 +69,7 @@ class RecognizedFace:
     """A face and its apparent expression.
 
     Attributes:
-        face: where it was found; None where the picture was taken as a whole.
+        face: where it was found; None where the image was taken as a whole.
         probabilities: of each class of the weights, in their order, summing to 1.
     """
 
@@ -163,11 +163,11 @@ class Recognizer:
         return cls(weights, loaded, RetinaFaceDetector())
 
     def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> list[FaceInput]:
-        """Return the picture's faces as network input, the largest first; safe to call from several threads.
+        """Return the image's faces as network input, the largest first; safe to call from several threads.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to look for faces, or to take the picture as one.
+            faces: whether to look for faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
         spec = self.weights.preprocessing
@@ -193,11 +193,11 @@ class Recognizer:
     def recognize(
         self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES
     ) -> list[RecognizedFace]:
-        """Return the picture's faces with their apparent expressions, the largest face first.
+        """Return the image's faces with their apparent expressions, the largest face first.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to look for faces, or to take the picture as one.
+            faces: whether to look for faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
         return self.read_all(self.find(image, faces=faces, max_faces=max_faces))

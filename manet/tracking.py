@@ -71,7 +71,7 @@ class FollowedFace:
 
 
 class Tracker:
-    """Follows the faces of one moving picture.
+    """Follows the faces of one video.
 
     Args:
         rules: how.
@@ -90,8 +90,8 @@ class Tracker:
         """Return the faces of the next frame, in their order, each with its track.
 
         Pairs of a track and a face are taken greedily, the best first: by how much the boxes overlap, less how far
-        their middles are apart, where the track's box is moved on by its own speed first. A face without a box, from a
-        picture taken as a whole, is always the same one.
+        their middles are apart, where the track's box is moved on by its own speed first. A face without a box, from an
+        image taken as a whole, is always the same one.
 
         Args:
             faces: of this frame.

@@ -1,6 +1,6 @@
 """Admission: whether a request is let in, decided before a byte of it is read, and what it then may hold.
 
-A body on its way in holds its bytes and nothing else. A place among the pictures in work is taken when the body is
+A body on its way in holds its bytes and nothing else. A place among the images in work is taken when the body is
 there: else a hundred senders that dawdle would hold all of them and do nothing.
 """
 
@@ -33,11 +33,11 @@ class ShedObserver(Protocol):
     """Who is told of every refusal."""
 
     def shed(self, reason: str) -> None:
-        """A picture was refused; the reason is one of ``REASONS``."""
+        """An image was refused; the reason is one of ``REASONS``."""
 
 
-REASONS = ("draining", "not_ready", "uploads", "pictures", "bytes", "deadline")
-"""Why a picture is refused: the service stops, the network does not answer, a bound is reached, it would be late."""
+REASONS = ("draining", "not_ready", "uploads", "images", "bytes", "deadline")
+"""Why an image is refused: the service stops, the network does not answer, a bound is reached, it would be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +46,23 @@ class Bounds:
 
     Attributes:
         uploads: bodies on their way in.
-        pictures: pictures, from the end of their upload to the answer.
+        images: images, from the end of their upload to the answer.
         bytes: bytes of bodies, from their arrival to the answer.
-        deadline: seconds in which a picture must be answered.
+        deadline: seconds in which an image must be answered.
     """
 
     uploads: int
-    pictures: int
+    images: int
     bytes: int
     deadline: float
 
 
 class Ticket:
-    """A picture that was let in.
+    """An image that was let in.
 
     Args:
         deadline: when its answer is worth nothing any more, in seconds of the clock.
-        ahead: those pictures whose faces do not stand in the network's own queue yet; this becomes one of them.
+        ahead: those images whose faces do not stand in the network's own queue yet; this becomes one of them.
     """
 
     def __init__(self, deadline: float, ahead: "set[Ticket]") -> None:
@@ -97,9 +97,9 @@ class Upload:
 
 
 class Admission:
-    """Lets pictures in as long as the bounds hold and they can still be answered in time.
+    """Lets images in as long as the bounds hold and they can still be answered in time.
 
-    Decoded pixels need no bound of their own: only the workers hold any, one picture each, and no picture has more
+    Decoded pixels need no bound of their own: only the workers hold any, one image each, and no image has more
     than the limit.
 
     Args:
@@ -115,7 +115,7 @@ class Admission:
         self._engine = engine
         self._clock = clock
         self._observer = observer
-        self._pictures = 0
+        self._images = 0
         self._ahead: set[Ticket] = set()
         self._arriving: set[Upload] = set()
         self._bytes = 0
@@ -126,9 +126,9 @@ class Admission:
         return len(self._arriving)
 
     @property
-    def pictures(self) -> int:
-        """Pictures in work."""
-        return self._pictures
+    def images(self) -> int:
+        """Images in work."""
+        return self._images
 
     @property
     def bytes(self) -> int:
@@ -137,11 +137,11 @@ class Admission:
 
     @property
     def ready(self) -> bool:
-        """Whether pictures are let in at all."""
+        """Whether images are let in at all."""
         return not self.draining and self._engine.alive
 
     def check(self) -> None:
-        """Return if pictures are let in at all, as things stand now.
+        """Return if images are let in at all, as things stand now.
 
         Raises:
             DrainingError: if the service is being stopped.
@@ -151,7 +151,7 @@ class Admission:
         if self.draining:
             self._observer.shed("draining")
             raise DrainingError("the service is being stopped")
-        self._refuse_picture()
+        self._refuse_image()
 
     @contextmanager
     def receive(self, size: int) -> Iterator[Upload]:
@@ -186,37 +186,37 @@ class Admission:
 
     @contextmanager
     def admit(self, upload: Upload) -> Iterator[Ticket]:
-        """Hold a picture's place while inside, though the service may be being stopped: its body was let in before.
+        """Hold an image's place while inside, though the service may be being stopped: its body was let in before.
 
         Args:
-            upload: the body that the picture came in, which is there now.
+            upload: the body that the image came in, which is there now.
 
         Raises:
             NotReadyError: if the network does not answer.
             OverloadedError: if there is no place, or the answer would come too late.
         """
         self._arriving.discard(upload)
-        self._refuse_picture()
+        self._refuse_image()
         ticket = Ticket(self._clock.now() + self._bounds.deadline, self._ahead)
-        self._pictures += 1
+        self._images += 1
         try:
             yield ticket
         finally:
-            self._pictures -= 1
+            self._images -= 1
             ticket.leave()
 
     def _exceeds(self, size: int) -> bool:
         return self._bytes + size > self._bounds.bytes
 
-    def _refuse_picture(self) -> None:
+    def _refuse_image(self) -> None:
         if not self._engine.alive:
             self._observer.shed("not_ready")
             raise NotReadyError(self._engine.reason)
-        # A picture whose faces are not queued yet stands for one face: most pictures have one.
+        # An image whose faces are not queued yet stands for one face: most images have one.
         wait = self._engine.expected_wait(ahead=len(self._ahead))
         late = wait - self._bounds.deadline
         retry = max(RETRY_SECONDS, math.ceil(late))
-        self._refuse_if(pictures=self._pictures >= self._bounds.pictures, deadline=late > 0, retry_after=retry)
+        self._refuse_if(images=self._images >= self._bounds.images, deadline=late > 0, retry_after=retry)
 
     def _refuse_if(self, *, retry_after: int = RETRY_SECONDS, **reached: bool) -> None:
         for reason, is_reached in reached.items():
@@ -227,7 +227,7 @@ class Admission:
 
 _SENTENCES = {
     "uploads": "as many uploads as allowed are on their way",
-    "pictures": "as many pictures as allowed are in work",
+    "images": "as many images as allowed are in work",
     "bytes": "as many bytes of uploads as allowed are in memory",
     "deadline": "the answer would come after the deadline",
 }

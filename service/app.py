@@ -15,9 +15,9 @@ from fastapi_offline import FastAPIOffline
 
 import manet
 from manet.backends.base import Backend
-from manet.cpus import picture_threads
+from manet.cpus import image_threads
 from manet.recognizer import Recognizer
-from manet.vision.images import PictureLimits
+from manet.vision.images import ImageLimits
 from service import problems
 from service.admission import Admission, Bounds
 from service.batching.health import EngineHealth
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("manet.app")
 
 _DESCRIPTION = """
-Send a picture, get each face and its apparent expression with named probabilities.
+Send an image, get each face and its apparent expression with named probabilities.
 
 "Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` tells the intended use
-and its limits. Pictures are held in memory for as long as their answer takes, and nothing of them is logged. Every
+and its limits. Images are held in memory for as long as their answer takes, and nothing of them is logged. Every
 error is `application/problem+json` (RFC 9457) with a stable `type`; besides what each operation names, an unknown path
 is answered with 404 and a known path's unknown method with 405, and a request whose head is too large or too slow with
 431, 414 or 408, on a connection that is then closed.
@@ -92,7 +92,7 @@ def create_app(
 
     app = FastAPIOffline(  # /docs without a byte from another host
         title="MA-Net",
-        summary="Apparent facial expressions in pictures.",
+        summary="Apparent facial expressions in images.",
         description=_DESCRIPTION + problems.table(),
         version=manet.__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
@@ -174,7 +174,7 @@ def _parts(
     admission = Admission(
         Bounds(
             uploads=settings.max_uploads,
-            pictures=settings.max_inflight_images,
+            images=settings.max_inflight_images,
             bytes=settings.max_bytes_in_flight,
             deadline=settings.deadline,
         ),
@@ -183,13 +183,13 @@ def _parts(
         observer=observer,
     )
     guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
-    readable = PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+    readable = ImageLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
     predictor = new_predictor(
         recognizer,
         scheduler,
         guard=guard,
         limits=readable,
-        workers=settings.workers or picture_threads(),
+        workers=settings.workers or image_threads(),
         clock=clock,
         observer=observer,
     )
@@ -217,11 +217,11 @@ def _watch(
     """Have the metrics look at what changes by itself."""
     watch = observer.watch
     watch("manet_streams", "Streams that are open.", lambda: float(streams.open))
-    watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
+    watch("manet_ready", "1 while images are let in.", lambda: float(admission.ready))
     watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
     watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
     watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
-    watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
+    watch("manet_images_in_flight", "Images let in and not answered.", lambda: float(admission.images))
     watch("manet_engine_rebuilds", "Networks built anew.", lambda: float(scheduler.rebuilt))
     watch("manet_engines_hanging", "Networks that hang, left behind.", lambda: float(scheduler.abandoned))
     watch("manet_detector_ready", "1 while faces are looked for.", lambda: float(guard.alive))

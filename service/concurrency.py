@@ -59,7 +59,7 @@ class Workers:
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went whoever waited
                     loop.call_soon_threadsafe(settle)
                 del settle
-            # The thread may now sleep for long; it must not keep the last picture alive meanwhile.
+            # The thread may now sleep for long; it must not keep the last image alive meanwhile.
             del task, loop, outcome, call
 
 
@@ -82,7 +82,7 @@ class Rounds:
     """Makes calls in the order in which they came, and lets the loop go round before the next ones when time is up.
 
     However many wait, nothing else that the loop has to do waits longer than that time and one call. One call a round
-    would be fairer still, but then every picture pays for a round of its own, and meets the network alone.
+    would be fairer still, but then every image pays for a round of its own, and meets the network alone.
 
     Args:
         seconds: of calls in a round; each round makes at least one.

@@ -14,18 +14,18 @@
     ├── HeadTimedOutError             408  the head did not arrive in time
     ├── PayloadTooLargeError          413  too many bytes or pixels
     ├── TargetTooLongError            414  the target of the request is longer than any here
-    ├── UnsupportedImageError         415  no picture format that is read
+    ├── UnsupportedImageError         415  no image format that is read
     ├── UnsupportedEncodingError      415  the body is compressed in a way that is not read
     ├── InvalidParameterError         422  a parameter or a form field is missing or wrong
     ├── BrokenImageError              422  one of the formats, but truncated, corrupt or empty
     ├── OverloadedError               429  more work than can be answered in time; try again later
     ├── RateLimitedError              429  this client sends more than it may
     ├── HeadTooLargeError             431  the head has too many bytes or fields
-    ├── DetectionFailedError          500  the detector fails on this picture
-    ├── FaceFailedError               500  the network fails on one face of this picture
+    ├── DetectionFailedError          500  the detector fails on this image
+    ├── FaceFailedError               500  the network fails on one face of this image
     ├── InternalError                 500  a defect of the service
     ├── ExplanationsUnavailableError  501  what explanations need is not installed here
-    ├── DetectorUnavailableError      503  the detector fails on every picture; crops are answered
+    ├── DetectorUnavailableError      503  the detector fails on every image; crops are answered
     ├── NotReadyError                 503  the network does not answer
     ├── DrainingError                 503  the service is being stopped
     └── DeadlineExceededError         504  the answer would have come too late
@@ -57,7 +57,7 @@ class ServiceError(Exception):
     """The root: anything that a request is answered with but success.
 
     Args:
-        detail: one sentence for whoever sent the request; nothing of the picture, no path, no name.
+        detail: one sentence for whoever sent the request; nothing of the image, no path, no name.
         retry_after: seconds after which the same request may succeed; None leaves it to the status.
     """
 
@@ -140,10 +140,10 @@ class TargetTooLongError(ServiceError):
 
 
 class UnsupportedImageError(ServiceError):
-    """No picture format that is read."""
+    """No image format that is read."""
 
-    status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-picture"
-    title = "Not a picture format that is read"
+    status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-image"
+    title = "Not an image format that is read"
 
 
 class UnsupportedEncodingError(ServiceError):
@@ -163,8 +163,8 @@ class InvalidParameterError(ServiceError):
 class BrokenImageError(ServiceError):
     """One of the formats, but truncated, corrupt or empty."""
 
-    status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "broken-picture"
-    title = "The picture is broken"
+    status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "broken-image"
+    title = "The image is broken"
 
 
 class OverloadedError(ServiceError):
@@ -188,17 +188,17 @@ class HeadTooLargeError(ServiceError):
 
 
 class DetectionFailedError(ServiceError):
-    """The detector fails on this picture, and answers for others."""
+    """The detector fails on this image, and answers for others."""
 
     status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "detection-failed"
-    title = "The detector failed on this picture"
+    title = "The detector failed on this image"
 
 
 class FaceFailedError(ServiceError):
-    """The network fails on one face of this picture."""
+    """The network fails on one face of this image."""
 
     status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "face-failed"
-    title = "The network failed on a face of this picture"
+    title = "The network failed on a face of this image"
 
 
 class InternalError(ServiceError):
@@ -208,7 +208,7 @@ class InternalError(ServiceError):
 
 
 class DetectorUnavailableError(ServiceError):
-    """The detector fails on every picture; ``faces=whole`` is answered."""
+    """The detector fails on every image; ``faces=whole`` is answered."""
 
     status, problem = HTTPStatus.SERVICE_UNAVAILABLE, "detector-unavailable"
     title = "No faces can be looked for"

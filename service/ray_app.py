@@ -106,7 +106,7 @@ class Replica:
 def application(settings: ClusterSettings, load: Loader, replica: type[Replica] = Replica) -> serve.Application:
     """Return the deployment, bound, for ``serve.run``.
 
-    Admission says no in the service's own words (429 as problem+json), so a replica is sent twice the pictures that
+    Admission says no in the service's own words (429 as problem+json), so a replica is sent twice the images that
     it lets in before Ray Serve keeps any back.
 
     Args:

@@ -84,7 +84,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         http=bounded(app.state.parts.metrics),
         ws="websockets-sansio",
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
-        ws_per_message_deflate=False,  # frames are compressed pictures, and answers are small
+        ws_per_message_deflate=False,  # frames are compressed images, and answers are small
     )
     return Server(config)
 

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     threads: PositiveInt | None = None
     """CPU threads of the network; by default as many as the process may use (affinity and cgroup quota)."""
     workers: PositiveInt | None = None
-    """Threads that decode pictures and find faces; by default as many CPUs as the process may use, at most 8."""
+    """Threads that decode images and find faces; by default as many CPUs as the process may use, at most 8."""
 
     max_batch_size: PositiveInt = 32
     """The most faces in one batch."""
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     max_queued_faces: PositiveInt = 512
     """The most faces that wait for the network; more are answered with 429."""
     deadline: PositiveFloat = 10.0
-    """Seconds after its arrival in which a picture must be answered: else it is refused early or answered with 504."""
+    """Seconds after its arrival in which an image must be answered: else it is refused early or answered with 504."""
     upload_timeout: PositiveFloat = 10.0
     """Seconds in which the body of a request must have arrived; a slower one is answered with 408."""
     shutdown_timeout: PositiveInt = 30
@@ -110,21 +110,21 @@ class Settings(BaseSettings):
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default."""
 
     max_uploads: PositiveInt = 1024
-    """The most bodies on their way in at once, which hold no picture's place yet; more are answered with 429."""
+    """The most bodies on their way in at once, which hold no image's place yet; more are answered with 429."""
     max_inflight_images: PositiveInt = 128
-    """The most pictures in work at once; more are answered with 429."""
+    """The most images in work at once; more are answered with 429."""
     max_upload_bytes: PositiveInt = 20 * MEBIBYTE
     """The largest request body, in bytes; more is answered with 413."""
     max_batch_images: PositiveInt = 100
-    """The most pictures in one request to /predict/batch; more is answered with 422 or 400."""
+    """The most images in one request to /predict/batch; more is answered with 422 or 400."""
     max_batch_bytes: PositiveInt = 200 * MEBIBYTE
     """The largest request body of /predict/batch, in bytes; more is answered with 413."""
     max_bytes_in_flight: PositiveInt = 512 * MEBIBYTE
     """The most bytes of uploads held in memory at once; more are answered with 429."""
     max_pixels: PositiveInt = 40_000_000
-    """The largest picture, width times height; more is answered with 413 before it is decoded."""
+    """The largest image, width times height; more is answered with 413 before it is decoded."""
     max_faces: PositiveInt = MAX_FACES
-    """The most faces answered in one picture, whatever the request asks for."""
+    """The most faces answered in one image, whatever the request asks for."""
 
     max_streams: PositiveInt = 32
     """The most live videos at once, each with one frame in work; more are closed with 1013. Of one client, no more than
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     explain: bool = True
     """Whether there is a /explain; it takes some 600 MB from its first use on, and needs PyTorch and captum."""
     max_explanations: PositiveInt = 4
-    """The most pictures that are explained or wait for it; more are answered with 429."""
+    """The most images that are explained or wait for it; more are answered with 429."""
 
     @field_validator("otlp_endpoint")
     @classmethod

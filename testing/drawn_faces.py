@@ -1,4 +1,4 @@
-"""Drawn faces: heads modelled from a few solids, lit and painted, for pictures in which no person is shown.
+"""Drawn faces: heads modelled from a few solids, lit and painted, for images in which no person is shown.
 
     python testing/drawn_faces.py --out service/web/drawn-faces.jpg
 
@@ -179,7 +179,7 @@ def _turned(p: Floats, angle: float) -> Floats:
 
 
 def draw(look: Look, side: int) -> Image.Image:
-    """Return the head and shoulders of a look on nothing, in a square RGBA picture of so many pixels a side."""
+    """Return the head and shoulders of a look on nothing, in a square RGBA image of so many pixels a side."""
     at = (np.arange(2 * side) + 0.5) / side - 1
     x, y = np.meshgrid(at * 1.55, -at * 1.55 - 0.18)
     eye = np.array([0.0, -0.05, 6.5])
@@ -250,13 +250,13 @@ def group(width: int = 1200, height: int = 560) -> Image.Image:
     """Return all looks together before a wall, side by side."""
     far = np.linspace(-1, 1, width)[None] ** 2 + np.linspace(-0.6, 1, height)[:, None] ** 2
     wall = np.array(_WALL) * (1.05 - 0.12 * far[..., None])
-    picture = Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))
     places = ((0.39, 0.03, 0.98), (0.86, 0.04, 0.97), (0.14, 0.13, 0.88), (0.63, 0.12, 0.89))
     for look, (x, y, size) in zip(LOOKS.values(), places, strict=True):
         side = round(size * height)
         drawn = draw(look, side)
-        picture.paste(drawn, (round(x * width) - side // 2, round(y * height)), drawn)
-    return picture.filter(ImageFilter.GaussianBlur(0.6))
+        image.paste(drawn, (round(x * width) - side // 2, round(y * height)), drawn)
+    return image.filter(ImageFilter.GaussianBlur(0.6))
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ class FakeBackend:
 
 
 class FakeDetector:
-    """Sees one face in each bright half of a picture, left and right; the picture's own width first."""
+    """Sees one face in each bright half of an image, left and right; the image's own width first."""
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
         height, width = image.shape[:2]
@@ -75,7 +75,7 @@ class FakeDetector:
 
 
 class BrokenDetector:
-    """Fails on every picture, as no picture should make a detector do."""
+    """Fails on every image, as no image should make a detector do."""
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
         raise RuntimeError("/secret/path: the detector is out of order")
@@ -94,16 +94,16 @@ def recognizer(backend: FakeBackend | None = None) -> Recognizer:
 def paint(
     left: tuple[int, int, int], right: tuple[int, int, int] = (0, 0, 0), size: tuple[int, int] = (64, 48)
 ) -> Image.Image:
-    """Return a picture of two colours, side by side."""
-    picture = Image.new("RGB", size, right)
-    picture.paste(left, (0, 0, size[0] // 2, size[1]))
-    return picture
+    """Return an image of two colours, side by side."""
+    image = Image.new("RGB", size, right)
+    image.paste(left, (0, 0, size[0] // 2, size[1]))
+    return image
 
 
-def encode(picture: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    """Return the picture as a file."""
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    """Return the image as a file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
+    image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
@@ -133,7 +133,7 @@ def make_app(
 
 
 async def post(client: httpx.AsyncClient, data: bytes, **query: object) -> httpx.Response:
-    """Upload one picture."""
+    """Upload one image."""
     return await client.post("/predict", params=query, files={"image": ("x", data)})
 
 

@@ -25,7 +25,7 @@ def post(path: str, body: bytes, content_type: str) -> bytes:
 
 def post_form(path: str, field: str, file: bytes) -> bytes:
     """Return a whole POST request that uploads one JPEG in a multipart form (RFC 7578)."""
-    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="picture.jpg"\r\n'
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="image.jpg"\r\n'
     body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + file + f"\r\n--{_BOUNDARY}--\r\n".encode()
     return post(path, body, f"multipart/form-data; boundary={_BOUNDARY}")
 

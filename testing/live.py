@@ -52,7 +52,7 @@ class Live:
     def at_rest(self) -> bool:
         """Return whether nothing is held for anybody."""
         admission, scheduler = self.parts.admission, self.parts.scheduler
-        return admission.uploads == admission.pictures == admission.bytes == scheduler.depth == 0
+        return admission.uploads == admission.images == admission.bytes == scheduler.depth == 0
 
 
 @contextlib.contextmanager

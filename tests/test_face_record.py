@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from manet.batch.pipeline import Answer
-from manet.batch.records import columns, picture_form, row_of
+from manet.batch.records import columns, image_form, row_of
 from manet.batch.walk import Found
 from manet.labels import CLASS_ORDERS
 from manet.recognizer import RecognizedFace
@@ -23,7 +23,7 @@ PLACED, WHOLE = (
 
 
 def test_every_way_out_says_the_same() -> None:
-    form = picture_form(get("ferplus"))
+    form = image_form(get("ferplus"))
     for face in (PLACED, WHOLE):
         answer = Answer(64, 48, [face], Found(Path("a.png")), None)
         [followed] = Tracker().follow([face], 0.0)

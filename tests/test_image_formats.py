@@ -19,7 +19,7 @@ def test_pillow_has_the_same_names_suffixes_and_media_types() -> None:
 
 
 def test_the_page_and_the_documents_name_them_all() -> None:
-    script = (ROOT / "service/web/picture.js").read_text()
+    script = (ROOT / "service/web/image.js").read_text()
     [listed] = re.findall(r"READ_BY_SERVICE = (\[.*?\])", script)
     assert re.findall(r'"(.*?)"', listed) == [known.media_type for known in FORMATS]
     assert ONE_OF_THE_FORMATS.replace(" or ", " and ") in (ROOT / "service/web/words.js").read_text()

@@ -209,7 +209,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
         line = f"exec {command} --threads 1".replace(".venv/bin/", f"{HERE}/")
         with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            assert "200 training and 6 valid pictures" in process.stdout.readline()
+            assert "200 training and 6 valid images" in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
             assert "stopped and saved" in process.stdout.read()
             assert process.wait(timeout=60) == 0
@@ -273,7 +273,7 @@ def test_the_table_of_weights_is_the_registry(name: str) -> None:
     figures = next(iter((*weights.measured, *weights.published)))
 
     assert cells[2] == f"{weights.preprocessing.input_size} px, {weights.preprocessing.colour}"
-    assert f"{figures.n:,} pictures" in cells[3]
+    assert f"{figures.n:,} images" in cells[3]
     assert ("measured here" if weights.measured else "published") in cells[3]
     assert cells[4] == f"{figures.accuracy:.2f}"
     assert cells[5] == ("-" if figures.macro_recall is None else f"{figures.macro_recall:.2f}")

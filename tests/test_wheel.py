@@ -146,8 +146,8 @@ def test_it_answers_without_another_host_from_an_empty_environment(installed: Pa
 
 def test_it_serves_from_an_empty_environment(installed: Path, folder: Path) -> None:
     with _serving(installed, folder) as address:
-        with (folder / "face.jpg").open("rb") as picture:
-            answer = httpx.post(f"{address}/predict", files={"image": picture}, timeout=60)
+        with (folder / "face.jpg").open("rb") as image:
+            answer = httpx.post(f"{address}/predict", files={"image": image}, timeout=60)
 
         assert answer.status_code == 200
         assert [face["expression"] for face in answer.json()["faces"]] == ["happiness"]

@@ -20,7 +20,7 @@ from PIL import Image
 from manet.errors import ManetError
 from manet.files import atomic_write
 from manet.vision.faces import DetectedFace, FaceCrop, align
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import get
@@ -125,7 +125,7 @@ def _affectnet(data: Path, out: Path, name: affectnet.Name) -> Iterator[Job]:
 def _cut_out(job: Job) -> str | None:
     """Write one face; return what was wrong where there is none."""
     try:
-        picture = read_picture(job.source.read_bytes(), limits=PictureLimits())
+        picture = read_image(job.source.read_bytes(), limits=ImageLimits())
     except (ManetError, OSError) as error:
         return str(error)
     face = _the_face(_detector().detect(picture), job.area)

@@ -14,7 +14,7 @@ from manet.backends.base import Logits
 from manet.backends.factory import load_backend
 from manet.cpus import available_cpus
 from manet.vision.faces import DetectedFace, align
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 from manet.weights.entry import Weights
 from manet.weights.registry import resolve
@@ -96,7 +96,7 @@ def _asked_for() -> tuple[dict[str, Any], Weights]:
 
 
 def _decoded(jpeg: bytes, spec: Preprocessing) -> Pixels:
-    return network_input(read_picture(jpeg, limits=PictureLimits()), spec)
+    return network_input(read_image(jpeg, limits=ImageLimits()), spec)
 
 
 def _plain_torch(weights: Weights, threads: int) -> Infer:

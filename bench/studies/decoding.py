@@ -20,7 +20,7 @@ from rich.progress import track
 from bench.machine import heading
 from manet import Recognizer
 from manet.recognizer import FaceInput
-from manet.vision.images import PictureLimits, read_crop, read_picture
+from manet.vision.images import ImageLimits, read_crop, read_image
 from manet.vision.preprocess import network_input
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet
@@ -30,7 +30,7 @@ SIDES = (112, 224, 448)
 
 _TINT = (1.0, 0.78, 0.66)
 _BATCH = 32
-_LIMITS = PictureLimits()
+_LIMITS = ImageLimits()
 
 
 def measure(recognizer: Recognizer, valid: ExpressionSet, side: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def measure(recognizer: Recognizer, valid: ExpressionSet, side: int) -> dict[str
     spec, classes = recognizer.weights.preprocessing, recognizer.weights.classes
     ways = {
         "crop": lambda data: read_crop(data, spec, limits=_LIMITS).pixels,
-        "whole": lambda data: network_input(read_picture(data, limits=_LIMITS), spec),
+        "whole": lambda data: network_input(read_image(data, limits=_LIMITS), spec),
     }
     seconds, answers = dict.fromkeys(ways, 0.0), {way: [] for way in ways}
     for start in track(range(0, len(valid), _BATCH), f"{side} px"):

@@ -22,7 +22,7 @@ from skimage import data as pictures
 from manet import Recognizer
 from manet.backends.factory import load_backend
 from manet.labels import Expression
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
 from manet.weights.registry import resolve
 from training import evaluate
@@ -118,7 +118,7 @@ def on_photographs(recognizer: Recognizer, photos: Path) -> list[dict[str, objec
 
 
 def _read(path: Path) -> Pixels:
-    return read_picture(path.read_bytes(), limits=PictureLimits())
+    return read_image(path.read_bytes(), limits=ImageLimits())
 
 
 def on_crops(weights_name: str, data: Path, sizes: list[int]) -> list[dict[str, object]]:

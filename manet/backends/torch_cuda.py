@@ -1,6 +1,6 @@
 """CudaBackend: the network in PyTorch on an NVIDIA device. Nobody has measured it; see the README.
 
-Everything that only such a device can run is in this file. Pictures travel as bytes, from page-locked memory and on a
+Everything that only such a device can run is in this file. Images travel as bytes, from page-locked memory and on a
 stream of their own, and are normalised on the device; the host waits once a batch, for the logits.
 
 Source: CUDA C++ Best Practices Guide, "Asynchronous and Overlapping Transfers with Computation"; PyTorch, "CUDA

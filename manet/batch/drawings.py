@@ -1,4 +1,4 @@
-"""Drawings: each picture with its faces marked, as a file of its own."""
+"""Drawings: each image with its faces marked, as a file of its own."""
 
 import os
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from manet.vision.images import SUFFIXES
 
 
 class Drawings:
-    """Draws the pictures; see ``manet.batch.sinks.Sink``.
+    """Draws the images; see ``manet.batch.sinks.Sink``.
 
-    A single file is drawn to the file named. Of several, each is drawn to the folder named, as ``STEM.png``; a picture
+    A single file is drawn to the file named. Of several, each is drawn to the folder named, as ``STEM.png``; an image
     from a folder keeps its place in it and its whole name, ``below/a.jpg.png``, under the folder's name if others were
     given too.
 
@@ -23,7 +23,7 @@ class Drawings:
         target: where the drawings go.
 
     Raises:
-        ValueError: if a drawing would have no format, two would have the same name, or one that of a picture.
+        ValueError: if a drawing would have no format, two would have the same name, or one that of an image.
     """
 
     def __init__(self, paths: Sequence[Path], target: Path) -> None:
@@ -36,7 +36,7 @@ class Drawings:
         if len(set(names)) < len(names):
             raise ValueError("two files of the same name would be drawn to one; give them one by one")
         if any(self._overwrites(path) for path in paths):
-            raise ValueError(f"the drawings would lie among the pictures that they are made from: {target}")
+            raise ValueError(f"the drawings would lie among the images that they are made from: {target}")
 
     def of(self, file: Found) -> Path:
         """Return where a file is drawn to."""
@@ -57,11 +57,11 @@ class Drawings:
         return os.path.abspath(path) == os.path.abspath(self._target)
 
     def add(self, outcome: Outcome) -> None:
-        """Draw a picture."""
+        """Draw an image."""
         if isinstance(outcome, Failure) or outcome.image is None:
             return
-        picture = draw_faces(outcome.image, outcome.faces)
-        atomic_write(self.of(outcome.file), picture.save)
+        image = draw_faces(outcome.image, outcome.faces)
+        atomic_write(self.of(outcome.file), image.save)
 
     def close(self) -> None:
         """Nothing is left to do: each drawing is whole when it is there."""

@@ -13,7 +13,7 @@ from manet.recognizer import BATCH, FaceInput, RecognizedFace, Recognizer
 from manet.vision.preprocess import Pixels
 
 _GROUP_ITEMS, _GROUP_BYTES = 64, 256 * 1024 * 1024
-"""A group is classified no later than this, even if its faces fill no batch: pictures without faces, large pictures."""
+"""A group is classified no later than this, even if its faces fill no batch: images without faces, large images."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,7 +28,7 @@ class Held(Protocol):
 
     @property
     def image(self) -> Pixels | None:
-        """The picture itself, where it is kept."""
+        """The image itself, where it is kept."""
 
 
 Waiting = TypeVar("Waiting", bound=Held)

@@ -1,4 +1,4 @@
-"""Pipeline: picture files through a recognizer, decoded and searched in threads, classified in batches across them."""
+"""Pipeline: image files through a recognizer, decoded and searched in threads, classified in batches across them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,30 +9,30 @@ from manet.batch.flow import classified, in_order
 from manet.batch.walk import Found
 from manet.errors import ImageError, VideoError
 from manet.recognizer import BATCH, FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
-from manet.vision.images import PictureLimits, picture_bytes, read_picture
+from manet.vision.images import ImageLimits, image_bytes, read_image
 from manet.vision.preprocess import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How each picture is looked at.
+    """How each image is looked at.
 
     Attributes:
-        faces: whether to look for faces, or to take each picture as one.
-        max_faces: the most faces to answer in a picture.
-        keep_image: whether the outcome is to carry the picture itself.
-        limits: the largest picture to read.
+        faces: whether to look for faces, or to take each image as one.
+        max_faces: the most faces to answer in an image.
+        keep_image: whether the outcome is to carry the image itself.
+        limits: the largest image to read.
     """
 
     faces: FaceMode
     max_faces: int
     keep_image: bool
-    limits: PictureLimits
+    limits: ImageLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(ImageFaces[RecognizedFace]):
-    """What one picture shows.
+    """What one image shows.
 
     Attributes:
         file: which.
@@ -45,7 +45,7 @@ class Answer(ImageFaces[RecognizedFace]):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file or a folder that could not be read, and why in a few words; without faces or a picture."""
+    """A file or a folder that could not be read, and why in a few words; without faces or an image."""
 
     file: Found
     reason: str
@@ -58,7 +58,7 @@ Outcome = Answer | Failure
 
 @dataclass(frozen=True, slots=True)
 class Looked(ImageFaces[FaceInput]):
-    """A picture whose faces wait for the network.
+    """An image whose faces wait for the network.
 
     Attributes:
         file: which.
@@ -76,9 +76,9 @@ def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, worke
         files: taken one by one, a little ahead of the outcomes.
         recognizer: finds the faces and classifies them.
         look: how.
-        workers: threads that decode pictures and find faces, at least 1.
+        workers: threads that decode images and find faces, at least 1.
     """
-    # Pictures are large and their faces are not: without the pictures the threads may run a whole batch ahead.
+    # Images are large and their faces are not: without the images the threads may run a whole batch ahead.
     ahead = 2 * workers if look.keep_image else max(2 * workers, BATCH)
     with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
         seen = in_order(pool, lambda file: _look_at(file, recognizer, look), files, ahead)
@@ -86,7 +86,7 @@ def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, worke
 
 
 def outcomes(seen: Iterable[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
-    """Yield what became of each picture, in order, with its faces classified."""
+    """Yield what became of each image, in order, with its faces classified."""
     for one, faces in classified(seen, recognizer):
         yield one if isinstance(one, Failure) else Answer(one.width, one.height, faces, one.file, one.image)
 
@@ -95,16 +95,16 @@ def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failur
     if file.error is not None:
         return Failure(file, reason(file.error))
     try:
-        data = picture_bytes(file.path, look.limits)
+        data = image_bytes(file.path, look.limits)
     except OSError as error:
         return Failure(file, reason(error))
     return looked(file, data, recognizer, look)
 
 
 def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Looked | Failure:
-    """Return what a picture's bytes show, or why they show nothing."""
+    """Return what an image's bytes show, or why they show nothing."""
     try:
-        image = read_picture(data, limits=look.limits)
+        image = read_image(data, limits=look.limits)
     except ImageError as error:
         return Failure(file, reason(error))
     height, width = image.shape[:2]

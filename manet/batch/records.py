@@ -33,7 +33,7 @@ class Form(Generic[Item_contra]):
     nested: Callable[[Item_contra], dict[str, Any]]
 
 
-def picture_form(weights: Weights) -> Form[Outcome]:
+def image_form(weights: Weights) -> Form[Outcome]:
     """Return how outcomes are written down."""
     return Form(columns(weights.classes), partial(flat, model=weights.id), partial(nested, model=weights.id))
 
@@ -64,8 +64,8 @@ def nested(outcome: Outcome, model: str) -> dict[str, Any]:
 def columns(classes: Sequence[Expression]) -> Mapping[str, type]:
     """Return the names of a flat row's columns and what they hold, in their order.
 
-    ``faces`` is how many the picture has and ``face`` which of them the row is, from 1; the places are pixels of the
-    upright picture.
+    ``faces`` is how many the image has and ``face`` which of them the row is, from 1; the places are pixels of the
+    upright image.
     """
     kinds: dict[str, type] = {"file": str, "error": str, "model": str} | dict.fromkeys(_WHOLE, int)
     return kinds | face_columns(classes)
@@ -85,13 +85,13 @@ def probability_column(expression: Expression) -> str:
 
 
 def flat(outcome: Outcome, model: str) -> list[dict[str, Any]]:
-    """Return one row a face; a picture without one, and a file that could not be read, have a row of their own.
+    """Return one row a face; an image without one, and a file that could not be read, have a row of their own.
 
     A row has those of the columns that it has a value for.
     """
     if isinstance(outcome, Failure):
         return [{"file": name_of(outcome), "error": outcome.reason}]
-    picture: dict[str, Any] = {
+    image: dict[str, Any] = {
         "file": name_of(outcome),
         "model": model,
         "image_width": outcome.width,
@@ -99,8 +99,8 @@ def flat(outcome: Outcome, model: str) -> list[dict[str, Any]]:
         "faces": len(outcome.faces),
     }
     if not outcome.faces:
-        return [picture]
-    return [{**picture, "face": number, **row_of(face.record())} for number, face in enumerate(outcome.faces, start=1)]
+        return [image]
+    return [{**image, "face": number, **row_of(face.record())} for number, face in enumerate(outcome.faces, start=1)]
 
 
 def row_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Contact sheet: every face small, side by side, with its expression below; for a look at many pictures at once."""
+"""Contact sheet: every face small, side by side, with its expression below; for a look at many images at once."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ COLUMNS, ROWS = 8, 10
 """Tiles of a full page."""
 
 SIDE = 144
-"""Of a tile's picture, in pixels."""
+"""Of a tile's image, in pixels."""
 
 _GAP, _LINE, _LETTERS = 8, 18, 13
 _MARGIN = 1.4
@@ -29,7 +29,7 @@ _PAPER, _INK, _FAINT = (250, 250, 250), (20, 20, 20), (110, 110, 110)
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """A small picture and the two lines below it."""
+    """A small image and the two lines below it."""
 
     pixels: Pixels
     expression: str
@@ -39,7 +39,7 @@ class _Tile:
 class ContactSheet:
     """Writes pages of ``COLUMNS`` x ``ROWS`` tiles as they fill, so that no more than one is held.
 
-    The first page is the file named; the others are ``NAME-2.png`` and so on. A picture without a face has a tile,
+    The first page is the file named; the others are ``NAME-2.png`` and so on. An image without a face has a tile,
     too. See ``manet.batch.sinks.Sink``.
 
     Args:
@@ -69,7 +69,7 @@ class ContactSheet:
         return os.path.abspath(page) == os.path.abspath(self._path)
 
     def add(self, outcome: Outcome) -> None:
-        """Take a picture's faces."""
+        """Take an image's faces."""
         if isinstance(outcome, Failure) or outcome.image is None:
             return
         name = printable(Path(name_of(outcome)).name)
@@ -106,9 +106,9 @@ def _shown(face: RecognizedFace, image: Pixels) -> Pixels:
 
 
 def _whole(image: Pixels) -> Pixels:
-    picture = Image.fromarray(image)
-    picture.thumbnail((SIDE, SIDE))
-    return np.asarray(picture)
+    thumbnail = Image.fromarray(image)
+    thumbnail.thumbnail((SIDE, SIDE))
+    return np.asarray(thumbnail)
 
 
 def _page(tiles: list[_Tile]) -> Image.Image:

@@ -17,7 +17,7 @@ from manet.files import AtomicFile
 
 
 class Sink(Protocol[Item_contra]):
-    """Takes what was answered, in its order: outcomes of pictures, or frames of a clip."""
+    """Takes what was answered, in its order: outcomes of images, or frames of a clip."""
 
     def add(self, item: Item_contra, /) -> None:
         """Take one.

@@ -1,4 +1,4 @@
-"""Walk: the picture files that somebody names, one by one, and those below the folders among them."""
+"""Walk: the image files that somebody names, one by one, and those below the folders among them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ class Found:
 def walk(paths: Iterable[Path], *, leave_out: Callable[[Path], bool]) -> Iterator[Found]:
     """Yield the files in the order in which they are named; in a folder by name, its own files before its folders.
 
-    In a folder, what is hidden (its name begins with a dot) and what is no picture by its name, in any case of letters,
+    In a folder, what is hidden (its name begins with a dot) and what is no image by its name, in any case of letters,
     is passed over; a file named by itself is always read. Links
     are followed, but no folder is entered twice, so a loop of links ends. No more than one folder's names are held.
 

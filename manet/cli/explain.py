@@ -1,4 +1,4 @@
-"""``manet explain``: what the network went by in each face of a picture, as numbers and as pictures."""
+"""``manet explain``: what the network went by in each face of an image, as numbers and as images."""
 
 import json
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from manet.explain.result import Explanation, record
 from manet.files import atomic_write
 from manet.labels import Expression
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.vision.images import ONE_OF_THE_FORMATS, PictureLimits, picture_bytes, read_picture
+from manet.vision.images import ONE_OF_THE_FORMATS, ImageLimits, image_bytes, read_image
 
 
 def explain(
@@ -30,7 +30,7 @@ def explain(
         Expression | None, typer.Option(help="Explain this one instead of the one that is answered.")
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
-    faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take the picture as one.")] = "detect",
+    faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take the image as one.")] = "detect",
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to explain.")] = MAX_FACES,
     store: Store = None,
 ) -> None:
@@ -47,9 +47,9 @@ def explain(
     recognizer = Recognizer.from_weights(weights, backend="torch", store=store)
     if expression is not None and expression not in recognizer.weights.classes:
         raise typer.BadParameter(f"these weights tell {', '.join(recognizer.weights.classes)} apart")
-    limits = PictureLimits()
+    limits = ImageLimits()
     try:
-        image = read_picture(picture_bytes(file, limits), limits=limits)
+        image = read_image(image_bytes(file, limits), limits=limits)
     except (ImageError, OSError) as error:
         typer.secho(f"{file}: {reason(error)}", fg="red", err=True)
         raise typer.Exit(1) from None
@@ -69,8 +69,8 @@ def explain(
 
 
 def _write(out: Path, number: int, explanation: Explanation) -> None:
-    for name, picture in draw_explanation(explanation).items():
-        atomic_write(out / f"face-{number}-{name.replace('_', '-')}.png", picture.save)
+    for name, image in draw_explanation(explanation).items():
+        atomic_write(out / f"face-{number}-{name.replace('_', '-')}.png", image.save)
 
 
 def _print(explanations: list[Explanation], console: Console) -> None:

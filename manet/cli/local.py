@@ -14,15 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from manet.batch.drawings import Drawings
 from manet.batch.pipeline import Failure, Look, Outcome, answers
-from manet.batch.records import name_of, picture_form
+from manet.batch.records import image_form, name_of
 from manet.batch.sheet import ContactSheet
 from manet.batch.sinks import JsonLines, Sink, check_table, table
 from manet.batch.terminal import TerminalTable, printable, say, shares
 from manet.batch.walk import Found, walk
-from manet.cpus import picture_threads
+from manet.cpus import image_threads
 from manet.recognizer import FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
-from manet.vision.images import PictureLimits
+from manet.vision.images import ImageLimits
 from manet.weights.entry import Weights
 
 _MOST_LISTED = 1000
@@ -45,8 +45,8 @@ class Outputs:
     sheet: Path | None
     draw: Path | None
 
-    def pictures(self, paths: list[Path]) -> list[ContactSheet | Drawings]:
-        """Return what pictures are written to, when every target was found to be one.
+    def images(self, paths: list[Path]) -> list[ContactSheet | Drawings]:
+        """Return what images are written to, when every target was found to be one.
 
         Raises:
             typer.BadParameter: if one is not.
@@ -62,7 +62,7 @@ class Outputs:
 
     def rows(self, weights: Weights) -> list[Sink[Outcome]]:
         """Return what writes the answers: a file, lines on standard output, or a table where neither is asked for."""
-        form = picture_form(weights)
+        form = image_form(weights)
         sinks: list[Sink[Outcome]] = [] if self.out is None else [table(self.out, form)]
         if self.as_json:
             return [*sinks, JsonLines(sys.stdout, form)]
@@ -86,20 +86,20 @@ def predict_locally(
         typer.Exit: with 1 if a file could not be read or there is none, with 130 if the work was asked to end.
         OSError: if something cannot be written.
     """
-    pictures = outputs.pictures(paths)
+    images = outputs.images(paths)
     recognizer = load()
-    look = Look(faces=faces, max_faces=max_faces, keep_image=bool(pictures), limits=PictureLimits())
+    look = Look(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
     stop, tally = Stop(), _Tally()
 
     def named() -> Iterator[Found]:
-        return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in pictures))
+        return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in images))
 
     with stop.on_signals(), ExitStack() as closing:
-        sinks: list[Sink[Outcome]] = [*pictures, *outputs.rows(recognizer.weights)]
+        sinks: list[Sink[Outcome]] = [*images, *outputs.rows(recognizer.weights)]
         for sink in sinks:
             closing.callback(sink.close)
         files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=picture_threads())
+        outcomes = answers(files, recognizer, look, workers=image_threads())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
             for sink in sinks:
@@ -107,7 +107,7 @@ def predict_locally(
     _report(tally, Console(stderr=True), listed=not outputs.as_json, counted=outputs.out is not None or stop.asked)
     if stop.asked:
         raise typer.Exit(INTERRUPTED)
-    if tally.failed or not tally.pictures:
+    if tally.failed or not tally.images:
         raise typer.Exit(1)
 
 
@@ -115,14 +115,14 @@ def predict_locally(
 class _Tally:
     """What came of it all."""
 
-    pictures: int = 0
+    images: int = 0
     failed: int = 0
     faces: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         if not isinstance(outcome, Failure):
-            self.pictures += 1
+            self.images += 1
             self.faces.update(face.expression for face in outcome.faces)
             return
         self.failed += 1
@@ -137,7 +137,7 @@ def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[
     if total <= 1:
         yield from outcomes
         return
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(outcomes, total=total)
 
@@ -149,9 +149,9 @@ def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> 
             say(console, f"{name}: {reason}", "red")
         if tally.failed > len(tally.failures):
             say(console, f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
-    if not tally.pictures and not tally.failed:
-        say(console, "no pictures there", "red")
+    if not tally.images and not tally.failed:
+        say(console, "no images there", "red")
     if counted:
         unread = f", {tally.failed:,} files that could not be read" if tally.failed else ""
         named = shares(tally.faces)
-        say(console, f"{tally.pictures:,} pictures{unread}, {tally.faces.total():,} faces{named and f': {named}'}")
+        say(console, f"{tally.images:,} images{unread}, {tally.faces.total():,} faces{named and f': {named}'}")

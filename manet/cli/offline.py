@@ -1,4 +1,4 @@
-"""``manet predict --executor ray``: millions of pictures on a Ray cluster, into a folder of Parquet files."""
+"""``manet predict --executor ray``: millions of images on a Ray cluster, into a folder of Parquet files."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -25,13 +25,13 @@ def predict_on_ray(
     backend: BackendName,
     precision: PrecisionName,
     store: Path | None,
-    part_pictures: int,
+    part_images: int,
     column: str,
     name_column: str | None,
     address: str | None,
     gpus: float,
 ) -> None:
-    """Answer the pictures, and tell how far it is on standard error; see ``manet.offline``.
+    """Answer the images, and tell how far it is on standard error; see ``manet.offline``.
 
     Raises:
         typer.BadParameter: if no folder is named, or Ray is not installed.
@@ -51,7 +51,7 @@ def predict_on_ray(
         sha256=resolve(weights, store).sha256,
         faces=faces,
         max_faces=max_faces,
-        part_pictures=part_pictures,
+        part_images=part_images,
         column=column,
         name_column=name_column,
         backend=backend,
@@ -59,18 +59,18 @@ def predict_on_ray(
     )
     console = Console(stderr=True)
     columns = (TextColumn("parts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    pictures = unread = found = 0
+    images = unread = found = 0
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
 
         def report(progress: Progress) -> None:
-            nonlocal pictures, unread, found
+            nonlocal images, unread, found
             bar.update(task, total=progress.parts, completed=progress.finished)
             if progress.last is not None:
-                pictures += progress.last.pictures
+                images += progress.last.images
                 unread += progress.last.unread
                 found += progress.last.faces
 
         resources = Resources(network_gpus=gpus, device=device, store=store)
         predict_at_scale(job, out.absolute(), resources=resources, address=address, report=report)
-    console.print(f"{pictures:,} pictures in this run, {unread:,} of them unreadable, {found:,} faces")
+    console.print(f"{images:,} images in this run, {unread:,} of them unreadable, {found:,} faces")

@@ -1,4 +1,4 @@
-"""``manet predict``: apparent expressions of the faces in picture files and folders of them."""
+"""``manet predict``: apparent expressions of the faces in image files and folders of them."""
 
 from functools import partial
 from importlib.util import find_spec
@@ -31,12 +31,12 @@ def predict(
     draw: Annotated[
         Path | None,
         typer.Option(
-            metavar="OUT", help="Write the picture, or the clip, with boxes and names; a folder for several pictures."
+            metavar="OUT", help="Write the image, or the clip, with boxes and names; a folder for several images."
         ),
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
-    faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each picture as one.")] = "detect",
-    max_faces: Annotated[int, typer.Option(min=1, help="The most faces to answer in a picture.")] = MAX_FACES,
+    faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each image as one.")] = "detect",
+    max_faces: Annotated[int, typer.Option(min=1, help="The most faces to answer in an image.")] = MAX_FACES,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     backend: Annotated[BackendName, typer.Option(help="What runs it.")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="The number format that it runs in.")] = "auto",
@@ -45,8 +45,8 @@ def predict(
         Literal["local", "ray"],
         typer.Option(help="This process, or a Ray cluster, which writes a folder of Parquet files named by --out."),
     ] = "local",
-    part_pictures: Annotated[int, typer.Option(min=1, help="With ray: pictures in each file of answers.")] = 1000,
-    column: Annotated[str, typer.Option(help="With ray: the column of Parquet files that holds pictures.")] = "image",
+    part_images: Annotated[int, typer.Option(min=1, help="With ray: images in each file of answers.")] = 1000,
+    column: Annotated[str, typer.Option(help="With ray: the column of Parquet files that holds images.")] = "image",
     name_column: Annotated[
         str | None, typer.Option(help="With ray: the column that names them; by default they are numbered.")
     ] = None,
@@ -57,9 +57,9 @@ def predict(
 ) -> None:
     """Name the apparent expression of each face, with its probability.
 
-    Folders are searched to the bottom; hidden files, and files whose names do not end like a picture's, are passed
-    over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no picture at
-    all, and 130 after Ctrl-C, which finishes the pictures in work and leaves whole files.
+    Folders are searched to the bottom; hidden files, and files whose names do not end like an image's, are passed
+    over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no image at
+    all, and 130 after Ctrl-C, which finishes the images in work and leaves whole files.
 
     Of a clip, such as an .mp4, each frame is answered: --out has a row for each face of each frame, --draw is a copy
     that keeps the sound. Where neither they nor --json are given, both are made beside the clip: CLIP-faces.csv and
@@ -84,7 +84,7 @@ def predict(
             backend=backend,
             precision=precision,
             store=store,
-            part_pictures=part_pictures,
+            part_images=part_images,
             column=column,
             name_column=name_column,
             address=address,

@@ -20,7 +20,7 @@ from manet.batch.pipeline import Look, reason
 from manet.batch.records import as_text
 from manet.batch.sinks import JsonLines, Sink, check_table, table
 from manet.batch.terminal import printable, say, shares
-from manet.cpus import picture_threads
+from manet.cpus import image_threads
 from manet.errors import VideoError
 from manet.recognizer import FaceMode, Recognizer
 from manet.stop import INTERRUPTED, Stop
@@ -30,7 +30,7 @@ from manet.video.clip import Clip, Sound
 from manet.video.names import COPIES, beside
 from manet.video.pipeline import FrameAnswer, answers
 from manet.video.records import frame_form
-from manet.vision.images import PictureLimits
+from manet.vision.images import ImageLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def predict_on_clip(
         targets.check(path)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    console, limits = Console(stderr=True), PictureLimits()
+    console, limits = Console(stderr=True), ImageLimits()
     try:
         clip = Clip(path, max_pixels=limits.max_pixels)
     except (VideoError, OSError) as error:
@@ -151,7 +151,7 @@ def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, lo
             closing.callback(sink.close)
         pieces = itertools.takewhile(lambda _: not stop.asked, clip.pieces())
         frame_bytes = 3 * clip.width * clip.height
-        answered = answers(pieces, recognizer, look, Tracker(), workers=picture_threads(), frame_bytes=frame_bytes)
+        answered = answers(pieces, recognizer, look, Tracker(), workers=image_threads(), frame_bytes=frame_bytes)
         for item in _watched(answered, clip.duration):
             if copy is not None:
                 copy.add(item)

@@ -30,7 +30,7 @@ Store = Annotated[
 @app.command("list")
 def list_weights(store: Store = None) -> None:
     """Show all known weights, one a line."""
-    table = Table("id", "classes", "input", "accuracy %", "pictures", "installed", box=None, pad_edge=False)
+    table = Table("id", "classes", "input", "accuracy %", "images", "installed", box=None, pad_edge=False)
     for weights in map(get, names()):
         figures = next(iter((*weights.measured, *weights.published)), None)
         state = _state(weights, store)
@@ -110,7 +110,7 @@ def import_weights(
     )
     for figures in weights.published:
         typer.secho(
-            f"warning: {figures.accuracy:.2f} % on {figures.dataset} {figures.split} ({figures.n:,} pictures) is what "
+            f"warning: {figures.accuracy:.2f} % on {figures.dataset} {figures.split} ({figures.n:,} images) is what "
             "the authors published; nobody measured this file here",
             fg="yellow",
             err=True,
@@ -149,7 +149,7 @@ def _text(name: str, value: Any, weights: Weights) -> str:
 
 
 def _sentence(figures: Measurement) -> str:
-    parts = [f"{figures.accuracy:.2f} % on {figures.dataset} {figures.split} ({figures.n:,} pictures)"]
+    parts = [f"{figures.accuracy:.2f} % on {figures.dataset} {figures.split} ({figures.n:,} images)"]
     if figures.last is not None:
         parts.append(f"last epoch {figures.last:.2f}")
     if figures.mean_of_last_ten is not None:

@@ -46,7 +46,7 @@ def draw_explanation(explanation: Explanation, side: int = 320) -> dict[str, Ima
 
     Args:
         explanation: of the face.
-        side: of each picture, in pixels.
+        side: of each image, in pixels.
     """
     face = explanation.pixels
     laid = {name: one.laid_over(explanation.side) for name, one in maps_of(explanation).items()}

@@ -18,7 +18,7 @@ with, by integrated gradients (Sundararajan et al., ICML 2017): what each positi
 those of the face. The sum is exact but for the steps of the integration, some hundredths of a logit.
 
 That the numbers add up does not say that a map points at what counts. Measured by covering (bench/results/explain.json,
-200 pictures of FER+ Valid, the shipped weights): all three do, against squares anywhere and against those of another
+200 images of FER+ Valid, the shipped weights): all three do, against squares anywhere and against those of another
 face.
 """
 
@@ -38,7 +38,7 @@ Grid = npt.NDArray[np.float32]
 
 PatchName = Literal["upper_left", "upper_right", "lower_left", "lower_right"]
 PATCH_NAMES: tuple[PatchName, ...] = ("upper_left", "upper_right", "lower_left", "lower_right")
-"""The four patches of the local attention module, in its order p1..p4; left and right are the picture's."""
+"""The four patches of the local attention module, in its order p1..p4; left and right are the image's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def normalised(images: Tensor, spec: Preprocessing) -> Tensor:
 
 
 class FusedClassifier(nn.Module):
-    """From pictures as bytes to fused logits: normalisation, both branches, their fusion.
+    """From images as bytes to fused logits: normalisation, both branches, their fusion.
 
     Args:
         network: in eval mode.

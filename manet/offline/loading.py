@@ -20,7 +20,7 @@ class Resources:
     """What the actors reserve.
 
     Attributes:
-        find_cpus: CPUs of one that reads pictures and finds faces.
+        find_cpus: CPUs of one that reads images and finds faces.
         network_cpus: CPUs of one that runs the network, and, rounded up, its threads.
         network_gpus: GPUs of one that runs the network.
         device: where the network runs.

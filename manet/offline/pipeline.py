@@ -1,7 +1,7 @@
 """Pipeline: a plan's parts through a Ray cluster: faces found on processors, the network in a pool of its own.
 
 Every part is one row on its way. Ray Data keeps few of them under way, so memory is bounded whatever the number of
-pictures; it starts actors where there is room, and a part again whose actor died.
+images; it starts actors where there is room, and a part again whose actor died.
 """
 
 import logging
@@ -28,7 +28,7 @@ from manet.offline.loading import REAL, Loaders, Resources
 from manet.offline.part import Done, answer, find, place
 from manet.offline.plan import NAME, Job, Plan, planned
 from manet.recognizer import Recognizer
-from manet.vision.images import PictureLimits
+from manet.vision.images import ImageLimits
 
 _WAVE = 10_000
 """Parts given to Ray Data at once, each a block of its own: it keeps a note of every block in the driver."""
@@ -62,7 +62,7 @@ class _Actor:
 
 
 class Finder(_Actor):
-    """Reads a part's pictures and finds their faces."""
+    """Reads a part's images and finds their faces."""
 
     @cached_property
     def _recognizer(self) -> Recognizer:
@@ -73,7 +73,7 @@ class Finder(_Actor):
         for number in batch["part"].tolist():
             attempt = Attempt(self._folder / f".part-{number:09d}.notes", self._run)
             part, job = self._plan.part(number), self._plan.job
-            seen = find(part, job, self._recognizer, PictureLimits(), attempt)
+            seen = find(part, job, self._recognizer, ImageLimits(), attempt)
             yield {"part": np.array([number]), "seen": np.array([pickle.dumps(seen)], dtype=object)}
 
 
@@ -117,14 +117,14 @@ def predict_at_scale(
     report: Callable[[Progress], None],
     loaders: Loaders = REAL,
 ) -> None:
-    """Answer every picture of a job into a folder of Parquet files; go on where an earlier run of it was ended.
+    """Answer every image of a job into a folder of Parquet files; go on where an earlier run of it was ended.
 
     All machines of the cluster must see the sources and the folder under the same paths. What the job leaves open of
     the network is decided once, by one machine of the cluster, and stands in the plan: all answers are of one engine
     and one number format.
 
     Args:
-        job: which pictures, and what is asked of them.
+        job: which images, and what is asked of them.
         out: the folder; absolute.
         resources: what the actors reserve.
         address: of the Ray cluster; None takes the one that RAY_ADDRESS names or that runs here, or starts one here.
@@ -132,7 +132,7 @@ def predict_at_scale(
         loaders: what the actors load.
 
     Raises:
-        OfflineRunError: if the folder holds answers to something else, there is no picture at all, the network asked
+        OfflineRunError: if the folder holds answers to something else, there is no image at all, the network asked
             for is not to be had, or parts failed.
         OSError: if a source cannot be read, or the plan not be written.
     """

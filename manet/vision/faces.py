@@ -1,6 +1,6 @@
-"""Faces: where they lie in a picture, what finds them, and the upright crop of one.
+"""Faces: where they lie in an image, what finds them, and the upright crop of one.
 
-All coordinates are pixels of the upright picture, x to the right and y down from the upper left corner; the
+All coordinates are pixels of the upright image, x to the right and y down from the upper left corner; the
 first pixel covers 0..1.
 """
 
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in a picture (pixels) or in a crop (fractions of its side)."""
+    """A place in an image (pixels) or in a crop (fractions of its side)."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """The five points of a face; "left" and "right" are the picture's, not the person's."""
+    """The five points of a face; "left" and "right" are the image's, not the person's."""
 
     left_eye: Point
     right_eye: Point
@@ -50,9 +50,9 @@ class DetectedFace:
     """A face that a detector found.
 
     Attributes:
-        box: around the face, clipped to the picture.
+        box: around the face, clipped to the image.
         confidence: the detector's score, 0..1.
-        landmarks: the five points; they may lie outside a picture that cuts the face.
+        landmarks: the five points; they may lie outside an image that cuts the face.
     """
 
     box: Box
@@ -64,7 +64,7 @@ class FaceDetector(Protocol):
     """Anything that finds faces. It may be called from several threads at once."""
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
-        """Return the faces of a picture, the largest box first; an empty list when there is none."""
+        """Return the faces of an image, the largest box first; an empty list when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def align(image: Pixels, landmarks: Landmarks, crop: FaceCrop, side: int) -> Pix
         side: of the result, in pixels.
 
     Returns:
-        uint8 (side, side, 3), antialiased. What lies outside the picture repeats its nearest edge.
+        uint8 (side, side, 3), antialiased. What lies outside the image repeats its nearest edge.
 
     Source: the least-squares similarity of Umeyama, "Least-Squares Estimation of Transformation Parameters Between Two
     Point Patterns", IEEE TPAMI 1991, which in two dimensions is a linear fit of complex numbers.
@@ -102,7 +102,7 @@ def align(image: Pixels, landmarks: Landmarks, crop: FaceCrop, side: int) -> Pix
 def cut(image: Pixels, box: Box, side: int) -> Pixels:
     """Return the square around a box's middle, as wide as its longer side, as uint8 (side, side, 3).
 
-    Antialiased; what lies outside the picture repeats its nearest edge.
+    Antialiased; what lies outside the image repeats its nearest edge.
     """
     extent = max(box.width, box.height)
     corner = complex(box.x + (box.width - extent) / 2, box.y + (box.height - extent) / 2)
@@ -116,11 +116,11 @@ def _complex(points: Landmarks) -> npt.NDArray[np.complex128]:
 
 
 _SUPERSAMPLING = 2
-"""Samples a side of each crop pixel; the picture is reduced first until a sample spans at most one of its pixels."""
+"""Samples a side of each crop pixel; the image is reduced first until a sample spans at most one of its pixels."""
 
 
 def _sample(image: Pixels, turn: complex, origin: complex, side: int) -> Pixels:
-    """Return the square whose point z, in crop pixels, shows the picture's point ``turn * z + origin``."""
+    """Return the square whose point z, in crop pixels, shows the image's point ``turn * z + origin``."""
     height, width = image.shape[:2]
     corners = turn * np.array([0, side, side * 1j, side * (1 + 1j)]) + origin
     left, right = np.clip([corners.real.min() - 1, corners.real.max() + 2], 0, width).astype(int)
@@ -143,7 +143,7 @@ def _sample(image: Pixels, turn: complex, origin: complex, side: int) -> Pixels:
 
 
 def _bilinear(image: Pixels, x: Floats, y: Floats) -> Floats:
-    """Return the picture's values between its pixels' centres, (3, ...); outside, those of the nearest edge."""
+    """Return the image's values between its pixels' centres, (3, ...); outside, those of the nearest edge."""
     height, width = image.shape[:2]
     planes = image.transpose(2, 0, 1).reshape(3, -1).astype(np.float32)
     x, y = x.clip(0, width - 1), y.clip(0, height - 1)

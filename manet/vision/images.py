@@ -1,4 +1,4 @@
-"""Picture: bytes in, upright RGB pixels out, under limits that hold before the work is done."""
+"""Image: bytes in, upright RGB pixels out, under limits that hold before the work is done."""
 
 import io
 import re
@@ -72,8 +72,8 @@ _TRANSPOSE = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureLimits:
-    """The largest picture that is read.
+class ImageLimits:
+    """The largest image that is read.
 
     Attributes:
         max_bytes: of the file.
@@ -85,8 +85,8 @@ class PictureLimits:
     max_pixels: int = 40_000_000
 
 
-def picture_bytes(path: Path, limits: PictureLimits) -> bytes:
-    """Return a file's bytes; of one that is too large as many as ``read_picture`` needs to refuse it: one too many.
+def image_bytes(path: Path, limits: ImageLimits) -> bytes:
+    """Return a file's bytes; of one that is too large as many as ``read_image`` needs to refuse it: one too many.
 
     Raises:
         OSError: if the file cannot be read.
@@ -95,32 +95,32 @@ def picture_bytes(path: Path, limits: PictureLimits) -> bytes:
         return file.read(limits.max_bytes + 1)
 
 
-def read_picture(data: bytes, *, limits: PictureLimits) -> Pixels:
-    """Return the first frame of a picture as it is meant to be seen: upright, RGB, uint8 (height, width, 3).
+def read_image(data: bytes, *, limits: ImageLimits) -> Pixels:
+    """Return the first frame of an image as it is meant to be seen: upright, RGB, uint8 (height, width, 3).
 
     EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits, and palettes, grey
     and CMYK become RGB.
 
     Args:
         data: a whole file in one of ``FORMATS``. Its first bytes decide the format; no name is looked at.
-        limits: the largest picture to read.
+        limits: the largest image to read.
 
     Raises:
         ImageTooLargeError: too many bytes or pixels, or more JPEG scans than any camera or program writes.
         ImageFormatError: none of the formats.
         ImageCorruptError: empty, truncated or corrupt.
     """
-    with _opened(data, limits) as picture:
-        picture.load()
-        return np.asarray(_to_rgb(_upright(picture)))
+    with _opened(data, limits) as image:
+        image.load()
+        return np.asarray(_to_rgb(_upright(image)))
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A picture that was taken as the crop of one face.
+    """An image that was taken as the crop of one face.
 
     Attributes:
-        width: of the upright picture, in pixels; ``height`` likewise.
+        width: of the upright image, in pixels; ``height`` likewise.
         height: see ``width``.
         pixels: the network's input, uint8 (S, S, 3).
     """
@@ -130,97 +130,97 @@ class Crop:
     pixels: Pixels
 
 
-def read_crop(data: bytes, spec: Preprocessing, *, limits: PictureLimits) -> Crop:
-    """Return the first frame of a picture as network input, sooner than by way of ``read_picture``.
+def read_crop(data: bytes, spec: Preprocessing, *, limits: ImageLimits) -> Crop:
+    """Return the first frame of an image as network input, sooner than by way of ``read_image``.
 
     For weights that see grey the colours of a JPEG are not decoded at all, and nothing is copied on the way. The input
     is the same but for one rounding less, and for colours so strong that RGB would have clipped them
     (``bench/results/decoding.json``).
 
     Args:
-        data: see ``read_picture``.
+        data: see ``read_image``.
         spec: what the weights want.
-        limits: the largest picture to read.
+        limits: the largest image to read.
 
     Raises:
-        ImageError: as ``read_picture`` does.
+        ImageError: as ``read_image`` does.
     """
-    with _opened(data, limits) as picture:
+    with _opened(data, limits) as image:
         if spec.colour == "grey":
-            picture.draft("L", None)
-        picture.load()
-        upright = _upright(picture)
+            image.draft("L", None)
+        image.load()
+        upright = _upright(image)
         plain = upright if upright.mode == "L" and not upright.has_transparency_data else _to_rgb(upright)
         return Crop(*upright.size, network_input(plain, spec))
 
 
 @contextmanager
-def _opened(data: bytes, limits: PictureLimits) -> Iterator[Image.Image]:
-    """Give the picture with its header read, and make one kind of error of all that comes of reading the rest."""
+def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
+    """Give the image with its header read, and make one kind of error of all that comes of reading the rest."""
     if len(data) > limits.max_bytes:
-        raise ImageTooLargeError(f"the picture has {len(data)} bytes; at most {limits.max_bytes} are read")
+        raise ImageTooLargeError(f"the image has {len(data)} bytes; at most {limits.max_bytes} are read")
     codec = _codec(data)
     if codec == "JPEG" and has_more_scans(data, _MAX_JPEG_SCANS):
         raise ImageTooLargeError(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
     try:
-        with Image.open(io.BytesIO(data), formats=[codec]) as picture:
-            _check_size(picture, limits)
-            yield picture
+        with Image.open(io.BytesIO(data), formats=[codec]) as image:
+            _check_size(image, limits)
+            yield image
     except (ImageTooLargeError, ImageCorruptError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(f"the picture has more than {limits.max_pixels} pixels") from error
+        raise ImageTooLargeError(f"the image has more than {limits.max_pixels} pixels") from error
     except Exception as error:
         # A decoder fed with hostile bytes raises whatever it stumbles over (OSError, SyntaxError, struct.error,
         # zlib.error, ...); here all of them say the same.
-        raise ImageCorruptError(f"the {codec} picture is truncated or corrupt") from error
+        raise ImageCorruptError(f"the {codec} image is truncated or corrupt") from error
 
 
 def _codec(data: bytes) -> str:
     if not data:
-        raise ImageCorruptError("the picture is empty: it has 0 bytes")
+        raise ImageCorruptError("the image is empty: it has 0 bytes")
     known = next((known for known in FORMATS if known.matches(data)), None)
     if known is None:
         raise ImageFormatError(UNSUPPORTED)
     return known.name.upper()
 
 
-def _check_size(picture: Image.Image, limits: PictureLimits) -> None:
-    width, height = picture.size
+def _check_size(image: Image.Image, limits: ImageLimits) -> None:
+    width, height = image.size
     if width < 1 or height < 1:
-        raise ImageCorruptError(f"the picture has no pixels: it is {width} x {height}")
+        raise ImageCorruptError(f"the image has no pixels: it is {width} x {height}")
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
-            f"the picture has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are read"
+            f"the image has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are read"
         )
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
-        # A picture whose EXIF block is damaged is still a picture; it says nothing of its orientation.
-        return picture
+        # An image whose EXIF block is damaged is still an image; it says nothing of its orientation.
+        return image
     transpose = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
-    return picture if transpose is None else picture.transpose(transpose)
+    return image if transpose is None else image.transpose(transpose)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):
-        picture = _eight_bits(picture)
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    white = Image.new("RGB", picture.size, "white")
-    white.paste(picture, mask=picture.getchannel("A"))
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
     return white
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which Pillow would clip at 255; a value that the file names transparent becomes white."""
-    values = np.asarray(picture)
+    values = np.asarray(image)
     grey = (values / 257).round().astype(np.uint8)  # 65535 / 255 = 257
-    transparent = picture.info.get("transparency")
+    transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255
     return Image.fromarray(grey)

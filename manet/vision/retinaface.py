@@ -36,10 +36,10 @@ _STRIDE = 32
 """The largest stride: a canvas whose sides are multiples of it has no half cells on any map."""
 
 _MARGIN = 1 / 8
-"""Ground on each side of the picture, as a fraction of its longest side, so that a face that fills it is seen whole."""
+"""Ground on each side of the image, as a fraction of its longest side, so that a face that fills it is seen whole."""
 
 _MIN_SIDE = 192
-"""A picture whose longest side is shorter is enlarged to this; of 48-pixel faces the network sees few (see bench)."""
+"""An image whose longest side is shorter is enlarged to this; of 48-pixel faces the network sees few (see bench)."""
 
 _MAX_OVERLAP = 0.5
 """Two boxes that share more than this of the smaller one are taken for one face. RetinaFace's own rule, intersection
@@ -52,22 +52,22 @@ Floats = npt.NDArray[np.float32]
 
 
 class _Canvas(NamedTuple):
-    """A picture as the network sees it: scaled and laid on a padded ground."""
+    """An image as the network sees it: scaled and laid on a padded ground."""
 
     tensor: Floats  # (1, 3, height, width), BGR less the mean; the ground is zero
-    scale: Floats  # (2,) canvas pixels per picture pixel, in x and y
-    margin: int  # canvas pixels left of and above the picture
+    scale: Floats  # (2,) canvas pixels per image pixel, in x and y
+    margin: int  # canvas pixels left of and above the image
 
 
 class RetinaFaceDetector:
     """Finds faces with RetinaFace over ONNX Runtime, on the CPU; safe to call from several threads.
 
     Args:
-        sides: longest sides, in pixels, at which a picture is looked at, the next only when nothing was found at the
-            one before. The first decides how small a face may be: at 640, about 1/40 of the picture. A later, smaller
+        sides: longest sides, in pixels, at which an image is looked at, the next only when nothing was found at the
+            one before. The first decides how small a face may be: at 640, about 1/40 of the image. A later, smaller
             one sees the face that is too large for the first.
         min_score: least score of a face, 0..1.
-        threads: CPU threads for one picture.
+        threads: CPU threads for one image.
         network: the ONNX file.
 
     Raises:
@@ -100,7 +100,7 @@ class RetinaFaceDetector:
         self._min_score = min_score
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
-        """Return the faces of a picture, the largest box first; an empty list when there is none.
+        """Return the faces of an image, the largest box first; an empty list when there is none.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright, at least 1 x 1.
@@ -109,7 +109,7 @@ class RetinaFaceDetector:
             ValueError: if the image has another type or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:  # noqa: PLR2004
-            raise ValueError(f"a picture is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+            raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
         longest = max(image.shape)
         for side in dict.fromkeys(min(side, max(longest, _MIN_SIDE)) for side in self._sides):
             if faces := self._look(image, side):
@@ -128,7 +128,7 @@ class RetinaFaceDetector:
         boxes = ((boxes - canvas.margin) / canvas.scale).clip(0, (width, height))
         landmarks = (landmarks - canvas.margin) / canvas.scale
         extents = boxes[:, 1] - boxes[:, 0]
-        # A box wholly on the ground around the picture was clipped to nothing.
+        # A box wholly on the ground around the image was clipped to nothing.
         kept = [face for face in _distinct(boxes) if extents[face].min() > 0]
         kept.sort(key=lambda face: -extents[face].prod())
         return [_face(boxes[face], float(scores[likely[face]]), landmarks[face]) for face in kept]
@@ -138,10 +138,10 @@ def _canvas(image: Pixels, side: int) -> _Canvas:
     height, width = image.shape[:2]
     scale = side / max(height, width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=2.0)
     margin = round(_MARGIN * side)
     tensor = np.zeros((1, 3, _whole_cells(down + 2 * margin), _whole_cells(across + 2 * margin)), np.float32)
-    rgb = np.asarray(picture)
+    rgb = np.asarray(resized)
     for plane, mean in enumerate(_MEAN_BGR):  # one at a time: numpy is slow where the innermost axis is three long
         np.subtract(rgb[:, :, 2 - plane], mean, out=tensor[0, plane, margin : margin + down, margin : margin + across])
     return _Canvas(tensor, np.array([across / width, down / height], np.float32), margin)

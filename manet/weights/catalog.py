@@ -9,7 +9,7 @@ from manet.vision.preprocess import Preprocessing
 from manet.weights.entry import Int8, Measurement, Weights
 
 INTENDED_USE = (
-    "Reading the apparent expression of a face in a photograph, for research, statistics over many pictures, and "
+    "Reading the apparent expression of a face in a photograph, for research, statistics over many images, and "
     "tools whose users asked for it."
 )
 
@@ -18,7 +18,7 @@ LIMITS = (
     "Not for decisions about a person. The EU AI Act (Regulation 2024/1689) bans inferring emotions at work and in "
     "schools (article 5(1)(f)) and asks that people exposed to such a system be told (article 50(3)).",
     "Accuracy was not measured by age, sex, skin colour or culture, and is known to differ between them in this field.",
-    "Trained on still pictures of mostly frontal faces; turned, covered, blurred or very small faces do worse.",
+    "Trained on still images of mostly frontal faces; turned, covered, blurred or very small faces do worse.",
 )
 
 _FERPLUS = Weights(
@@ -29,7 +29,7 @@ _FERPLUS = Weights(
     fusion_weight=0.6,
     temperature=0.8137,
     preprocessing=Preprocessing(input_size=80, colour="grey", detail_size=48),
-    # Where the shipped detector finds the points in 1,487 of the training pictures: bench/results/face_template.json.
+    # Where the shipped detector finds the points in 1,487 of the training images: bench/results/face_template.json.
     crop=FaceCrop(
         Landmarks(
             left_eye=Point(0.3239, 0.3791),
@@ -49,7 +49,7 @@ _FERPLUS = Weights(
         measured=Measurement(
             dataset="ferplus",
             split="valid",
-            protocol="majority of votes after dropping single votes; calibrated on 300 training pictures",
+            protocol="majority of votes after dropping single votes; calibrated on 300 training images",
             n=3199,
             accuracy=86.06,
             macro_recall=69.54,
@@ -70,11 +70,11 @@ _FERPLUS = Weights(
         ),
     ),
     published=(),
-    licence="MIT, as are the FER+ labels; for the FER2013 pictures no grant by their owners was found.",
-    provenance="Trained by this project from scratch on the FER+ training pictures, with the recipes ferplus and then "
+    licence="MIT, as are the FER+ labels; for the FER2013 images no grant by their owners was found.",
+    provenance="Trained by this project from scratch on the FER+ training images, with the recipes ferplus and then "
     "ferplus_refine.",
     intended_use=INTENDED_USE,
-    limits=(*LIMITS, "Trained on grey pictures of 48 x 48 px: colour and fine detail are thrown away."),
+    limits=(*LIMITS, "Trained on grey images of 48 x 48 px: colour and fine detail are thrown away."),
 )
 
 
@@ -87,7 +87,7 @@ def _by_the_authors(
         dataset: its data set, which is also its id.
         start: what it was trained from.
         split: the split that the authors evaluated on after every epoch.
-        n: pictures in that split.
+        n: images in that split.
         epochs: length of the run.
         best: accuracy of the best epoch on that split, and that epoch, counted from 0.
         last: accuracy of the last epoch.

@@ -19,8 +19,8 @@ class Measurement:
     Attributes:
         dataset: the data set, by its name in ``CLASS_ORDERS``.
         split: the part of it that was classified, by its owners' name.
-        protocol: which pictures count, how they are labelled and which epoch is meant.
-        n: how many pictures were classified.
+        protocol: which images count, how they are labelled and which epoch is meant.
+        n: how many images were classified.
         accuracy: share of them answered with their label; for a published training run, of its best epoch.
         last: accuracy of the run's last epoch, where known.
         mean_of_last_ten: mean accuracy of the run's last ten epochs, where known.
@@ -48,7 +48,7 @@ class Int8:
     Attributes:
         file: name of the calibration's file, beside the weights' own.
         sha256: of that file.
-        measured: how well the weights do in int8 arithmetic, on the pictures that ``Weights.measured`` begins with.
+        measured: how well the weights do in int8 arithmetic, on the images that ``Weights.measured`` begins with.
     """
 
     file: str
@@ -72,7 +72,7 @@ class Weights:
         fusion_weight: the local branch's share in the fused logits, 0..1 (the paper's lambda).
         temperature: what the fused logits are divided by before softmax, above 0; 1 where it was not calibrated.
         preprocessing: how a face crop becomes network input.
-        crop: how a detected face is cut so that it looks like the training pictures; None where nobody measured it.
+        crop: how a detected face is cut so that it looks like the training images; None where nobody measured it.
         shipped: whether the file is part of this package; else it is looked for in the user's store.
         file: the file's name there, or the absolute path of a file that the registry does not know; None where
             there is no file to be had.

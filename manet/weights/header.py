@@ -10,7 +10,7 @@ It is the ``__metadata__`` of a safetensors file, text to text, and readable wit
     wiring         "bidirectional" or "unidirectional"
     provenance     where the numbers come from, in words
     source_sha256  SHA-256 of the file they were converted from, where there was one
-    use            how pictures become inputs and outputs answers, as JSON, where that is known
+    use            how images become inputs and outputs answers, as JSON, where that is known
 
 A file without ``manet_format`` is what any other tool writes: float32 tensors, and no word about the rest.
 """
@@ -37,7 +37,7 @@ Storage = Literal["float32", "int8"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """How the network is to be used: from a picture to its input, from its outputs to an answer.
+    """How the network is to be used: from an image to its input, from its outputs to an answer.
 
     Attributes:
         dataset: what it was trained on, by its name in ``CLASS_ORDERS``.

@@ -42,7 +42,7 @@ class BatchObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one picture's faces were answered with.
+    """What one image's faces were answered with.
 
     Attributes:
         logits: of each face, (C,).
@@ -163,7 +163,7 @@ class Scheduler:
         )
 
     async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
-        """Return the logits of one picture's faces, which wait as a group and are batched one by one.
+        """Return the logits of one image's faces, which wait as a group and are batched one by one.
 
         If the caller is cancelled, or one of the faces fails, the others leave the queue.
 
@@ -190,7 +190,7 @@ class Scheduler:
         self._top_up(now)
         self._changed.set()
         try:
-            # Most pictures have one face, which needs no future around its own.
+            # Most images have one face, which needs no future around its own.
             logits = [await group[0].answer] if len(group) == 1 else await asyncio.gather(*(f.answer for f in group))
         except BaseException:
             self._withdraw(group)

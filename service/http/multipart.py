@@ -1,4 +1,4 @@
-"""Form: the pictures in a multipart form (RFC 7578), taken out of its bytes as they arrive and held in memory only."""
+"""Form: the images in a multipart form (RFC 7578), taken out of its bytes as they arrive and held in memory only."""
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -10,20 +10,20 @@ from service.http.body import receive
 
 MEDIA_TYPE = "multipart/form-data"
 OTHER_PARTS = 7
-"""Files beside the pictures, and texts, that are read before a form is refused."""
+"""Files beside the images, and texts, that are read before a form is refused."""
 
 _LONGEST_TEXT = 1024 * 1024
 
 
-class PictureForm:
-    """Keeps the pictures and nothing else.
+class ImageForm:
+    """Keeps the images and nothing else.
 
-    What stands in the pictures' field is a picture also where no file name says so, which some clients leave out.
+    What stands in the images' field is an image also where no file name says so, which some clients leave out.
 
     Args:
         content_type: of the request.
-        field: the form field that carries the pictures.
-        most: pictures that are expected, at most; more are read only to count them, and not all of them.
+        field: the form field that carries the images.
+        most: images that are expected, at most; more are read only to count them, and not all of them.
 
     Raises:
         MalformedRequestError: if it is no multipart form, has no usable boundary, or names an unusable charset.
@@ -39,8 +39,8 @@ class PictureForm:
         self._most_files = self._files_left = most + OTHER_PARTS
         self._texts_left = OTHER_PARTS
         self._text_left = _LONGEST_TEXT
-        self._pictures: list[bytes] = []
-        self._pieces: list[bytes] | None = None  # of the picture that is arriving
+        self._images: list[bytes] = []
+        self._pieces: list[bytes] | None = None  # of the image that is arriving
         self._is_file = False
         self._name = self._value = self._disposition = b""
         self._ended = False
@@ -73,14 +73,14 @@ class PictureForm:
             raise MalformedRequestError("the body does not hold the multipart form that it should") from error
 
     def finish(self) -> list[bytes]:
-        """Return the pictures, in their order.
+        """Return the images, in their order.
 
         Raises:
             MalformedRequestError: if the form has not ended.
         """
         if not self._ended:
             raise MalformedRequestError("the form has no end")
-        return self._pictures
+        return self._images
 
     # -- what the parser calls
 
@@ -125,7 +125,7 @@ class PictureForm:
 
     def _on_part_end(self) -> None:
         if self._pieces is not None:
-            self._pictures.append(b"".join(self._pieces))
+            self._images.append(b"".join(self._pieces))
             self._pieces = None
 
     def _on_end(self) -> None:
@@ -146,16 +146,16 @@ def _encoded(field: str, charset: str) -> bytes:
         raise MalformedRequestError("the form is not in the charset that it names") from None
 
 
-async def read_pictures(
+async def read_images(
     request: Request, upload: Upload, field: str, *, most: int, limit: int, seconds: float
 ) -> list[bytes]:
-    """Return the bytes of the pictures in a request's form, in their order.
+    """Return the bytes of the images in a request's form, in their order.
 
     Args:
         request: whose body nobody has read yet.
         upload: what counts its bytes.
         field: the form field that carries them.
-        most: pictures, at most.
+        most: images, at most.
         limit: the most bytes of body; more are refused while they are still being sent.
         seconds: in which the whole body must have arrived.
 
@@ -167,7 +167,7 @@ async def read_pictures(
         PayloadTooLargeError: if the body is larger than the limit.
         UploadTimedOutError: if it did not arrive in time.
     """
-    form = PictureForm(request.headers.get("content-type", ""), field, most=most)
+    form = ImageForm(request.headers.get("content-type", ""), field, most=most)
 
     def take(chunk: bytes) -> None:
         if upload.size + len(chunk) > limit:
@@ -176,8 +176,8 @@ async def read_pictures(
         form.write(chunk)
 
     await receive(request, take, seconds)
-    pictures = form.finish()
-    if not 1 <= len(pictures) <= most:
+    images = form.finish()
+    if not 1 <= len(images) <= most:
         expected = "one file" if most == 1 else f"1 to {most} files"
-        raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(pictures)}")
-    return pictures
+        raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(images)}")
+    return images

@@ -17,12 +17,12 @@ _log = logging.getLogger("manet.detection")
 class DetectorGuard:
     """Stands around every search for faces; safe in several threads.
 
-    After a failure the detector is asked for the faces of a blank picture. If it answers, the picture was at fault and
+    After a failure the detector is asked for the faces of a blank image. If it answers, the image was at fault and
     fails alone. If not, searches are refused, and after each interval one of them is let through to see whether the
     detector answers again. It holds no state of its own that building it anew would mend.
 
     Args:
-        probe: looks for faces in a blank picture.
+        probe: looks for faces in a blank image.
         clock: the time.
     """
 
@@ -51,7 +51,7 @@ class DetectorGuard:
         """Hold while faces are looked for.
 
         Raises:
-            DetectionFailedError: if the search failed, and the detector answers for a blank picture.
+            DetectionFailedError: if the search failed, and the detector answers for a blank image.
             DetectorUnavailableError: if the detector fails altogether, or was found to do so lately.
         """
         self._refuse_if_needed()
@@ -62,7 +62,7 @@ class DetectorGuard:
                 self._failures += 1
             _log.error("the detector failed", exc_info=error)
             if self._answers():
-                raise DetectionFailedError("the detector fails on this picture") from None
+                raise DetectionFailedError("the detector fails on this image") from None
             raise self._unavailable() from None
         self._next_try = None
 
@@ -81,7 +81,7 @@ class DetectorGuard:
         except Exception:  # a detector may raise anything
             with self._lock:
                 if self._next_try is None:
-                    _log.critical("the detector fails on a blank picture, too", exc_info=True)
+                    _log.critical("the detector fails on a blank image, too", exc_info=True)
                 self._next_try = self._clock.now() + self.INTERVAL
             return False
         self._next_try = None
@@ -92,10 +92,10 @@ class DetectorGuard:
 
 
 class DetectorObserver(Protocol):
-    """Who is told of every picture that was searched; called from several threads at once."""
+    """Who is told of every image that was searched; called from several threads at once."""
 
     def detected(self, seconds: float) -> None:
-        """A picture was searched for faces."""
+        """An image was searched for faces."""
 
 
 class TimedDetector:
@@ -113,7 +113,7 @@ class TimedDetector:
         self._observer = observer
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
-        """Return the faces of a picture, as the detector does."""
+        """Return the faces of an image, as the detector does."""
         began = self._clock.now()
         found = self._detector.detect(image)
         self._observer.detected(self._clock.now() - began)

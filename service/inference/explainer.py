@@ -1,6 +1,6 @@
-"""Explanations: pictures explained one after the other, in a thread of their own, beside the engine that serves.
+"""Explanations: images explained one after the other, in a thread of their own, beside the engine that serves.
 
-PyTorch and the network's second copy are loaded when the first picture comes, not before.
+PyTorch and the network's second copy are loaded when the first image comes, not before.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from manet.explain.result import Explanation
 from manet.labels import Expression
 from manet.recognizer import FaceMode, ImageFaces, Recognizer
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from service.admission import Ticket
 from service.clock import Clock
 from service.errors import (
@@ -37,25 +37,25 @@ Explained = ImageFaces[Explanation]
 
 
 class Place:
-    """A picture's place among those that are explained or wait for it; ``left`` once nobody waits for it any more."""
+    """An image's place among those that are explained or wait for it; ``left`` once nobody waits for it any more."""
 
     def __init__(self) -> None:
         self.left = False
 
 
 class Explanations:
-    """Explains pictures that were let in.
+    """Explains images that were let in.
 
     Args:
         recognizer: finds the faces; its weights are explained.
-        limits: the largest picture to decode.
-        most: pictures that are explained or wait for it, at once.
+        limits: the largest image to decode.
+        most: images that are explained or wait for it, at once.
         clock: the time.
         store: folder of weights that the user imported; None means the default one.
     """
 
     def __init__(
-        self, recognizer: Recognizer, *, limits: PictureLimits, most: int, clock: Clock, store: Path | None
+        self, recognizer: Recognizer, *, limits: ImageLimits, most: int, clock: Clock, store: Path | None
     ) -> None:
         self._recognizer = recognizer
         self._limits = limits
@@ -68,7 +68,7 @@ class Explanations:
 
     @contextmanager
     def place(self, expression: Expression | None) -> Iterator[Place]:
-        """Hold a picture's place while inside.
+        """Hold an image's place while inside.
 
         Args:
             expression: the one that is to be explained, if not the answered one.
@@ -85,7 +85,7 @@ class Explanations:
         if expression is not None and expression not in classes:
             raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
         if len(self._places) >= self._most:
-            raise OverloadedError("as many pictures as allowed wait to be explained", retry_after=RETRY_SECONDS)
+            raise OverloadedError("as many images as allowed wait to be explained", retry_after=RETRY_SECONDS)
         place = Place()
         self._places.add(place)
         try:
@@ -104,12 +104,12 @@ class Explanations:
         max_faces: int,
         expression: Expression | None,
     ) -> Explained:
-        """Return a picture's faces, explained.
+        """Return an image's faces, explained.
 
         A caller that is cancelled gives up its turn; the worker, if it has begun, ends after the face that it is at.
 
         Raises:
-            ImageError: if the bytes give no picture.
+            ImageError: if the bytes give no image.
             DeadlineExceededError: if the deadline passes before the last face is begun.
         """
         ticket.leave()  # its faces never stand in the queue of the engine that serves
@@ -117,7 +117,7 @@ class Explanations:
         return await asyncio.wrap_future(self._worker.submit(work))
 
     def close(self) -> None:
-        """Let the worker end after the face that it is at; pictures that wait are given up."""
+        """Let the worker end after the face that it is at; images that wait are given up."""
         for place in self._places:
             place.left = True
         self._worker.shutdown(wait=False, cancel_futures=True)
@@ -138,7 +138,7 @@ class Explanations:
 
         def explain() -> Explained:
             in_time()
-            image = read_picture(data, limits=self._limits)
+            image = read_image(data, limits=self._limits)
             height, width = image.shape[:2]
             explained = []
             for face in self._recognizer.find(image, faces=faces, max_faces=max_faces):

@@ -1,4 +1,4 @@
-"""Predictor: the way of one picture through the service: decode and find in a worker, batch, read."""
+"""Predictor: the way of one image through the service: decode and find in a worker, batch, read."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from manet.errors import ImageTooLargeError
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
-from manet.vision.images import PictureLimits, read_crop, read_picture
+from manet.vision.images import ImageLimits, read_crop, read_image
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
@@ -17,11 +17,11 @@ from service.errors import DeadlineExceededError
 from service.inference.detector import DetectorGuard
 
 
-class PictureObserver(Protocol):
-    """Who is told of every picture."""
+class ImageObserver(Protocol):
+    """Who is told of every image."""
 
     def found(self, seconds: float) -> None:
-        """A picture was decoded and its faces found."""
+        """An image was decoded and its faces found."""
 
     def recognized(self, faces: int) -> None:
         """So many faces were answered."""
@@ -29,7 +29,7 @@ class PictureObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PredictionResult(ImageFaces[RecognizedFace]):
-    """What one picture shows, and where the time went.
+    """What one image shows, and where the time went.
 
     Attributes:
         seconds: spent in each stage: ``find`` (decode and detect), ``queue`` and ``infer``.
@@ -42,7 +42,7 @@ DecodedImage = ImageFaces[FaceInput]
 """An image that was decoded, with its faces as network input."""
 
 
-_SMALL = PictureLimits(max_bytes=64 * 1024, max_pixels=256 * 256)
+_SMALL = ImageLimits(max_bytes=64 * 1024, max_pixels=256 * 256)
 """A crop within these limits is decoded in about half a millisecond: sending it to a worker and back takes as long,
 and longer where the two compete for the interpreter."""
 
@@ -52,10 +52,10 @@ _ROUND = 0.002
 
 
 class Client:
-    """Whoever sent a request: its pictures share one lane of the queue, and no more workers than there are.
+    """Whoever sent a request: its images share one lane of the queue, and no more workers than there are.
 
     Args:
-        workers: how many of its pictures are decoded and looked at, or wait for that, at once.
+        workers: how many of its images are decoded and looked at, or wait for that, at once.
     """
 
     def __init__(self, workers: int) -> None:
@@ -63,16 +63,16 @@ class Client:
 
 
 class Predictor:
-    """Answers pictures that were let in.
+    """Answers images that were let in.
 
     Args:
         recognizer: finds faces and reads logits.
         guard: stands around every search for faces.
         scheduler: runs the network.
-        limits: the largest picture to decode.
-        workers: threads that decode and find, each with one picture at a time.
+        limits: the largest image to decode.
+        workers: threads that decode and find, each with one image at a time.
         clock: the time.
-        observer: is told of every picture.
+        observer: is told of every image.
     """
 
     def __init__(
@@ -81,37 +81,37 @@ class Predictor:
         scheduler: Scheduler,
         *,
         guard: DetectorGuard,
-        limits: PictureLimits,
+        limits: ImageLimits,
         workers: int,
         clock: Clock,
-        observer: PictureObserver,
+        observer: ImageObserver,
     ) -> None:
         self._recognizer = recognizer
         self._scheduler = scheduler
         self._guard = guard
         self._limits = limits
-        self._small = PictureLimits(
+        self._small = ImageLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
         )
         self._rounds = Rounds(_ROUND, clock)
         self._worker_count = workers
-        self._workers = Workers(workers, "picture")
+        self._workers = Workers(workers, "image")
         self._clock = clock
         self._observer = observer
 
     def client(self) -> Client:
-        """Return the place in line of one request, whose pictures are answered side by side."""
+        """Return the place in line of one request, whose images are answered side by side."""
         return Client(self._worker_count)
 
     async def predict(
         self, data: bytes, ticket: Ticket, *, client: Client, faces: FaceMode, max_faces: int
     ) -> PredictionResult:
-        """Return what a picture shows.
+        """Return what an image shows.
 
         A caller that is cancelled takes its faces out of the queue; the worker, if it has begun, ends in its own time.
 
         Raises:
-            ImageError: if the bytes give no picture.
+            ImageError: if the bytes give no image.
             DeadlineExceededError: if the deadline passed before a worker came to it.
             DetectionFailedError, DetectorUnavailableError: if the detector fails.
             BatchingError: if its faces got no logits.
@@ -148,25 +148,25 @@ class Predictor:
             return None  # told from its header; whether it is too large altogether, a worker finds out
 
     def _decode_and_detect(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> DecodedImage:
-        """Return what a picture shows; in a worker.
+        """Return what an image shows; in a worker.
 
         Raises:
             DeadlineExceededError: if the deadline passed before.
-            ImageError: if the bytes give no picture.
+            ImageError: if the bytes give no image.
         """
         began = self._clock.now()
         if began >= ticket.deadline:
-            raise DeadlineExceededError("the deadline passed before the picture was looked at")
+            raise DeadlineExceededError("the deadline passed before the image was looked at")
         if faces == "whole":
             return self._whole(data, self._limits, began)
-        image = read_picture(data, limits=self._limits)
+        image = read_image(data, limits=self._limits)
         with self._guard.searching():
             found = self._recognizer.find(image, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         height, width = image.shape[:2]
         return ImageFaces(width, height, found)
 
-    def _whole(self, data: bytes, limits: PictureLimits, began: float) -> DecodedImage:
+    def _whole(self, data: bytes, limits: ImageLimits, began: float) -> DecodedImage:
         crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits)
         self._observer.found(self._clock.now() - began)
         return ImageFaces(crop.width, crop.height, [FaceInput(None, crop.pixels)])

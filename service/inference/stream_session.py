@@ -98,7 +98,7 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A picture that arrived: the how many-th, from 0, and when."""
+    """An image that arrived: the how many-th, from 0, and when."""
 
     number: int
     data: bytes

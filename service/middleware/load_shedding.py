@@ -1,4 +1,4 @@
-"""Door: turns pictures away before anything is done for them, so that a full service serves those inside."""
+"""Door: turns images away before anything is done for them, so that a full service serves those inside."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class LoadSheddingMiddleware:
 
     Args:
         app: what is behind it.
-        admission: knows whether pictures are let in.
-        paths: of the routes that take pictures.
+        admission: knows whether images are let in.
+        paths: of the routes that take images.
     """
 
     def __init__(self, app: ASGIApp, *, admission: Admission, paths: Collection[str]) -> None:

@@ -43,5 +43,5 @@ class WebSocketLogFilter(logging.Filter):
 
 
 def silence_pillow_warnings() -> None:
-    """Drop Pillow's warnings: they tell what stands in a picture's metadata, and each new one is kept for ever."""
+    """Drop Pillow's warnings: they tell what stands in an image's metadata, and each new one is kept for ever."""
     warnings.filterwarnings("ignore", module=r"PIL\.")

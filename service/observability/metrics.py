@@ -20,14 +20,14 @@ class Metrics:
         self._request_seconds = Histogram(
             "manet_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, registry=self.registry
         )
-        self._shed = Counter("manet_shed", "Pictures refused at the door.", ["reason"], registry=self.registry)
+        self._shed = Counter("manet_shed", "Images refused at the door.", ["reason"], registry=self.registry)
         for reason in REASONS:
             self._shed.labels(reason)
         self._find_seconds = Histogram(
-            "manet_find_seconds", "Decoding a picture and finding its faces.", buckets=_SECONDS, registry=self.registry
+            "manet_find_seconds", "Decoding an image and finding its faces.", buckets=_SECONDS, registry=self.registry
         )
         self._detect_seconds = Histogram(
-            "manet_detect_seconds", "Searching a picture for faces.", buckets=_SECONDS, registry=self.registry
+            "manet_detect_seconds", "Searching an image for faces.", buckets=_SECONDS, registry=self.registry
         )
         self._faces = Counter("manet_faces", "Faces answered.", registry=self.registry)
         self._queue_seconds = Histogram(
@@ -59,11 +59,11 @@ class Metrics:
         self._request_seconds.labels(route).observe(seconds)
 
     def found(self, seconds: float) -> None:
-        """A picture was decoded and its faces found."""
+        """An image was decoded and its faces found."""
         self._find_seconds.observe(seconds)
 
     def detected(self, seconds: float) -> None:
-        """A picture was searched for faces."""
+        """An image was searched for faces."""
         self._detect_seconds.observe(seconds)
 
     def recognized(self, faces: int) -> None:
@@ -71,7 +71,7 @@ class Metrics:
         self._faces.inc(faces)
 
     def shed(self, reason: str) -> None:
-        """A picture was refused at the door."""
+        """An image was refused at the door."""
         self._shed.labels(reason).inc()
 
     def frame(self, outcome: str) -> None:

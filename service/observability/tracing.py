@@ -1,6 +1,6 @@
 """Tracing: where the time of each request went, told to a collector by OpenTelemetry; imported only where it is on.
 
-A request is a span; below it each picture is one, with ``find`` (decode and detect), ``queue`` and ``infer`` as its
+A request is a span; below it each image is one, with ``find`` (decode and detect), ``queue`` and ``infer`` as its
 children. A span carries the method, the route's template, the status, and sizes of batches. The ready-made
 instrumentation also writes down paths, queries, user agents and addresses, and cannot be told not to; so the spans are
 made here.
@@ -131,16 +131,16 @@ class RequestSpans:
 
 
 class TracedPredictor(Predictor):
-    """A predictor that makes a span of every picture."""
+    """A predictor that makes a span of every image."""
 
     def __init__(self, *args: Any, tracing: Tracing, **options: Any) -> None:
         super().__init__(*args, **options)
         self._tracing = tracing
 
     async def predict(self, *args: Any, **options: Any) -> PredictionResult:
-        """Return what a picture shows, as ``Predictor.predict`` does."""
+        """Return what an image shows, as ``Predictor.predict`` does."""
         tracer = self._tracing.tracer
-        with tracer.start_as_current_span("picture", record_exception=False, set_status_on_exception=False) as span:
+        with tracer.start_as_current_span("image", record_exception=False, set_status_on_exception=False) as span:
             try:
                 found = await super().predict(*args, **options)
             except Exception as error:
@@ -161,7 +161,7 @@ class TracedScheduler(Scheduler):
         self._tracing = tracing
 
     async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
-        """Return the logits of one picture's faces, as ``Scheduler.submit`` does."""
+        """Return the logits of one image's faces, as ``Scheduler.submit`` does."""
         answered = await super().submit(faces, deadline=deadline, lane=lane)
         now = self._tracing.wall()
         queued, inferred = round(answered.queued * _SECOND), round(answered.inferred * _SECOND)

@@ -51,7 +51,7 @@ STAGES = {
 }
 
 TAGS = [
-    {"name": "predict", "description": "Pictures in, faces and their apparent expressions out."},
+    {"name": "predict", "description": "Images in, faces and their apparent expressions out."},
     {"name": "explain", "description": "What the network went by in a face."},
     {
         "name": "v2",

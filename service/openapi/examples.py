@@ -7,7 +7,7 @@ from manet.labels import Expression
 from manet.vision.images import UNSUPPORTED
 from manet.weights.registry import get
 from service.errors import NAMESPACE, UnsupportedImageError
-from service.schemas.explain import ExplainedFace, ExplainedPicture, FaceExplanation
+from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation
 from service.schemas.predict import (
     Box,
     Engine,
@@ -191,12 +191,10 @@ def answers() -> dict[str, dict[str, BaseModel]]:
         "predict": {
             "one face": alone,
             "no face": _prediction(),
-            "the picture taken as one face": _prediction(_WHOLE),
+            "the image taken as one face": _prediction(_WHOLE),
         },
         "predictBatch": {"a portrait and a text": Predictions(results=rows)},
-        "explain": {
-            "one face, overlays=false": ExplainedPicture(model="ferplus", image=alone.image, faces=[explained])
-        },
+        "explain": {"one face, overlays=false": ExplainedImage(model="ferplus", image=alone.image, faces=[explained])},
         **_inference(),
         "getModel": {"the default weights": Model.of(get("ferplus"), engine)},
         "getLiveness": {"live": Health(status="live")},

@@ -1,4 +1,4 @@
-"""Predict: pictures in, their faces and the faces' apparent expressions out."""
+"""Predict: images in, their faces and the faces' apparent expressions out."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -14,7 +14,7 @@ from service import errors
 from service.batching.errors import BatchingError
 from service.http.body import largest_size
 from service.http.disconnect import cancel_on_disconnect
-from service.http.multipart import read_pictures
+from service.http.multipart import read_images
 from service.inference.predictor import PredictionResult
 from service.openapi.document import SERVER_TIMING, form, succeeded
 from service.problems import described, documented
@@ -27,7 +27,7 @@ router = APIRouter(tags=["predict"])
 T = TypeVar("T")
 
 
-PICTURE = {"type": "string", "format": "binary", "description": f"One image: {ONE_OF_THE_FORMATS}."}
+IMAGE = {"type": "string", "format": "binary", "description": f"One image: {ONE_OF_THE_FORMATS}."}
 HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
     errors.MalformedRequestError,
@@ -41,21 +41,21 @@ _REFUSALS = (
 )
 """Errors that keep a request out."""
 
-Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
+Mode = Annotated[FaceMode, Query(description="Look for faces, or take the image as the crop of one.")]
 Most = Annotated[
     int | None,
     # FastAPI would show the null, which a query cannot send, and lose the bound.
     WithJsonSchema({"type": "integer", "minimum": 1, "examples": [3]}),
-    Query(ge=1, description="The most faces to answer in a picture, the largest first."),
+    Query(ge=1, description="The most faces to answer in an image, the largest first."),
 ]
 
 
 @router.post(
     "/predict",
     operation_id="predict",
-    summary="Apparent expressions of the faces in one picture",
+    summary="Apparent expressions of the faces in one image",
     response_model=Prediction,
-    openapi_extra=form("image", PICTURE, curl=f"curl -F image=@face.jpg {HOST}/predict"),
+    openapi_extra=form("image", IMAGE, curl=f"curl -F image=@face.jpg {HOST}/predict"),
     responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
     | documented(
         *_REFUSALS,
@@ -69,7 +69,7 @@ Most = Annotated[
     ),
 )
 async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
-    """Find the faces in a picture and name the apparent expression of each, with a probability for every class.
+    """Find the faces in an image and name the apparent expression of each, with a probability for every class.
 
     The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
     and in the network (`infer`).
@@ -79,7 +79,7 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
     size = largest_size(request, settings.max_upload_bytes)
     with parts.admission.receive(size) as upload:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
-        [data] = await read_pictures(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
         with parts.admission.admit(upload) as ticket:
             most = _most(max_faces, settings)
             work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
@@ -92,25 +92,25 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
 @router.post(
     "/predict/batch",
     operation_id="predictBatch",
-    summary="Apparent expressions of the faces in many pictures",
+    summary="Apparent expressions of the faces in many images",
     openapi_extra=form(
         "images",
-        {"type": "array", "minItems": 1, "items": PICTURE},
+        {"type": "array", "minItems": 1, "items": IMAGE},
         curl=f"curl -F images=@one.jpg -F images=@two.jpg {HOST}/predict/batch",
     ),
-    responses=succeeded("A prediction or a problem for each picture.") | documented(*_REFUSALS),
+    responses=succeeded("A prediction or a problem for each image.") | documented(*_REFUSALS),
 )
 async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Predictions:
-    """Answer each picture with a prediction or a problem, in their order; a bad picture spoils its own row only.
+    """Answer each image with a prediction or a problem, in their order; a bad image spoils its own row only.
 
-    Each picture is let in by itself, as if it had come alone, and this request takes turns with others.
+    Each image is let in by itself, as if it had come alone, and this request takes turns with others.
     """
     parts = parts_of(request)
     settings, predictor = parts.settings, parts.predictor
     size = largest_size(request, settings.max_batch_bytes)
     with parts.admission.receive(size) as upload:
         limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_images
-        pictures = await read_pictures(request, upload, "images", most=most, limit=limit, seconds=seconds)
+        images = await read_images(request, upload, "images", most=most, limit=limit, seconds=seconds)
         client, most_faces = predictor.client(), _most(max_faces, settings)
 
         async def row(data: bytes) -> Row:
@@ -121,7 +121,7 @@ async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Mos
                 return Row(problem=described(error))
             return Row(prediction=_prediction(found, parts))
 
-        return Predictions(results=await cancel_on_disconnect(request, _all(map(row, pictures))))
+        return Predictions(results=await cancel_on_disconnect(request, _all(map(row, images))))
 
 
 async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -35,7 +35,7 @@ class Patch(Answer):
     """One of the four quarters of the face, each of which the local module sees alone."""
 
     name: PatchName
-    """Left and right are the picture's."""
+    """Left and right are the image's."""
     evidence: float
     """What its positions add to the local branch's score, in logits."""
     share: Share
@@ -45,7 +45,7 @@ class Patch(Answer):
 
 
 class Overlays(Answer):
-    """Pictures of 320 x 320 px: the face as the network saw it, and each map over it."""
+    """Images of 320 x 320 px: the face as the network saw it, and each map over it."""
 
     face: Png
     """Aligned and reduced; without a map."""
@@ -80,8 +80,8 @@ class ExplainedFace(Face):
     explanation: FaceExplanation
 
 
-class ExplainedPicture(Answer):
-    """What one picture shows, and why."""
+class ExplainedImage(Answer):
+    """What one image shows, and why."""
 
     model: str
     """Id of the weights that answered."""

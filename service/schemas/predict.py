@@ -25,7 +25,7 @@ class Answer(BaseModel):
 
 
 class Image(Answer):
-    """The picture as it was looked at: upright, whatever its file said."""
+    """The image as it was looked at: upright, whatever its file said."""
 
     width: PositiveInt
     """Pixels."""
@@ -34,7 +34,7 @@ class Image(Answer):
 
 
 class Box(Answer):
-    """A rectangle in pixels of the upright picture, from its upper left corner."""
+    """A rectangle in pixels of the upright image, from its upper left corner."""
 
     x: float
     y: float
@@ -43,14 +43,14 @@ class Box(Answer):
 
 
 class Point(Answer):
-    """A place in pixels of the upright picture."""
+    """A place in pixels of the upright image."""
 
     x: float
     y: float
 
 
 class FacePoints(Answer):
-    """The five points of a face; left and right are the picture's."""
+    """The five points of a face; left and right are the image's."""
 
     left_eye: Point
     right_eye: Point
@@ -60,7 +60,7 @@ class FacePoints(Answer):
 
 
 class Face(Answer):
-    """A face and its apparent expression; where it lies is null when the picture was taken as one face."""
+    """A face and its apparent expression; where it lies is null when the image was taken as one face."""
 
     box: Box | None
     detection_confidence: Share | None
@@ -80,7 +80,7 @@ class Face(Answer):
 
 
 class Prediction(Answer):
-    """What one picture shows."""
+    """What one image shows."""
 
     model: str
     """Id of the weights that answered; `GET /model` tells the rest."""
@@ -128,14 +128,14 @@ class FrameProblem(_FrameOutcome):
 
 
 class Row(Answer):
-    """What became of one picture of many: either a prediction or a problem."""
+    """What became of one image of many: either a prediction or a problem."""
 
     prediction: Prediction | None = None
     problem: "Problem | None" = None
 
 
 class Predictions(Answer):
-    """What became of each picture, in the order in which they were sent."""
+    """What became of each image, in the order in which they were sent."""
 
     results: list[Row]
 
@@ -220,4 +220,4 @@ class Problem(Answer):
     status: Annotated[int, Field(ge=400, le=599)]
     """The HTTP status."""
     detail: str
-    """What went wrong this time, in a sentence; nothing of the picture."""
+    """What went wrong this time, in a sentence; nothing of the image."""

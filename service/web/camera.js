@@ -1,7 +1,7 @@
-// Camera: a moving picture, sent frame by frame with one request in flight, so that the newest frame always wins.
+// Camera: a video, sent frame by frame with one request in flight, so that the newest frame always wins.
 
 import { Problem } from "./service.js";
-import { draw } from "./picture.js";
+import { draw } from "./image.js";
 
 const LONGEST = 640;
 const QUALITY = 0.8;

@@ -45,7 +45,7 @@ def real() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def fake() -> Iterator[str]:
-    """The service around fakes: every picture's bright halves are faces."""
+    """The service around fakes: every image's bright halves are faces."""
     with serving() as address:
         yield address
 

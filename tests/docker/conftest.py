@@ -14,7 +14,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def exposed() -> dict[str, set[str]]:
-    """The samples that ``/metrics`` shows after one picture: name to names of labels."""
+    """The samples that ``/metrics`` shows after one image: name to names of labels."""
     async with running(make_app()) as client:
         assert (await post(client, RED_FACE)).status_code == 200
         return samples((await client.get("/metrics")).text)

@@ -74,7 +74,7 @@ def test_a_face_that_comes_back_is_the_same_only_if_it_was_away_for_a_moment(awa
     assert len(set(seen["a"])) == faces
 
 
-def test_a_pause_of_the_whole_picture_ends_tracks_as_well() -> None:
+def test_a_pause_of_the_whole_image_ends_tracks_as_well() -> None:
     tracker = Tracker()
     assert [tracker.follow([face(0, 0)], now)[0].track for now in (0.0, 0.1, 9.0)] == [1, 1, 2]
 
@@ -94,7 +94,7 @@ def test_another_place_or_another_size_is_another_face() -> None:
     assert tracker.follow([face(50, 50, side=120)], 0.2)[0].track == 3
 
 
-def test_a_picture_taken_as_a_whole_is_one_face() -> None:
+def test_an_image_taken_as_a_whole_is_one_face() -> None:
     tracker, whole = Tracker(), RecognizedFace(None, {Expression.NEUTRAL: 1.0})
     assert [tracker.follow([whole], now)[0].track for now in (0.0, 0.1)] == [1, 1]
 

@@ -89,7 +89,7 @@ class Application:
         return {str(state): count for state, count in deployment.replica_states.items() if count}
 
     def post(self, data: bytes = RED_FACE, name: str = "one") -> httpx.Response:
-        """Upload one picture in a request of that id."""
+        """Upload one image in a request of that id."""
         headers = {REQUEST_ID: name}
         return self.client.post("predict", headers=headers, files={"image": data})
 

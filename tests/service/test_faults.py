@@ -50,7 +50,7 @@ async def ready_again(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_poisoned_picture_in_a_full_batch_fails_alone() -> None:
+async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
     backend = FakeBackend()
     backend.gate.clear()
     async with running(rebuilding(backend)) as client:
@@ -108,7 +108,7 @@ def _out_of_memory(images: Pixels) -> None:
 
 
 class FailingDetector(FakeDetector):
-    """Fails altogether, or on pictures of one colour."""
+    """Fails altogether, or on images of one colour."""
 
     def __init__(self) -> None:
         self.broken = False
@@ -142,11 +142,11 @@ async def test_a_detector_that_fails_keeps_detect_out_while_whole_goes_on() -> N
 
 
 @pytest.mark.anyio
-async def test_a_picture_that_the_detector_fails_on_fails_alone() -> None:
+async def test_an_image_that_the_detector_fails_on_fails_alone() -> None:
     detector = FailingDetector()
     detector.poison = 200
     async with running(rebuilding(FakeBackend(), detector)) as client:
-        check(await post(client, POISON), 500, "detection-failed", "this picture")
+        check(await post(client, POISON), 500, "detection-failed", "this image")
         assert (await post(client, RED_FACE)).status_code == 200
         assert "manet_detector_ready 1.0" in (await client.get("/metrics")).text
 
@@ -182,7 +182,7 @@ def test_a_broken_detector_is_tried_once_an_interval_and_comes_back() -> None:
         return "found"
 
     assert outcome() == "DetectorUnavailableError"
-    assert len(probes) == 2, "the picture, then a blank one"
+    assert len(probes) == 2, "the image, then a blank one"
     hands.time += 4.9
     assert (outcome(), len(probes), guard.alive) == ("DetectorUnavailableError", 2, False)
     hands.time += 0.2

@@ -24,7 +24,7 @@ def test_sigterm_loses_nothing_that_was_accepted() -> None:
             clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
             for _ in range(12)
         ]
-        service.wait_for("manet_pictures_in_work", 12)
+        service.wait_for("manet_images_in_flight", 12)
         service.process.send_signal(signal.SIGTERM)
         until(lambda: not _listens(service.port))
         service.let_go()
@@ -58,7 +58,7 @@ def test_who_hangs_up_costs_the_network_nothing() -> None:
             leaving.sendall(_upload(b"", len(FORM)) + b"\r\n" + FORM)
             service.wait_for("manet_queue_depth", 1)
         service.wait_for("manet_queue_depth", 0)
-        service.wait_for("manet_pictures_in_work", 1)
+        service.wait_for("manet_images_in_flight", 1)
         service.let_go()
 
         assert first.result().status_code == 200
@@ -82,7 +82,7 @@ def test_a_chunked_upload_over_the_limit_is_refused_while_it_is_still_being_sent
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"payload-too-large" in answer
         assert sent < 4_000_000, "nothing stopped the sender, and the body never ended"
-        assert service.metric("manet_pictures_in_work") == 0
+        assert service.metric("manet_images_in_flight") == 0
 
 
 def test_the_service_is_imported_without_torch() -> None:

@@ -2,7 +2,7 @@
 
 Post-training quantisation (Nagel et al., "A White Paper on Neural Network Quantization", 2021) needs the range of each
 activation on real faces. NNCF measures the ranges, and by how much rounding moves each mean, once and on a machine that
-has pictures; the result is a small file beside the weights, and any machine builds the int8 network from the two.
+has images; the result is a small file beside the weights, and any machine builds the int8 network from the two.
 
 Weights are rounded to 255 steps, symmetric, for each output channel; activations to 256 steps between their ranges.
 """
@@ -77,27 +77,27 @@ class Calibration:
             raise CheckpointError(f"{path.name} is no calibration: {error}") from error
 
 
-def calibrate(network: openvino.Model, pictures: Sequence[Pixels]) -> Calibration:
+def calibrate(network: openvino.Model, images: Sequence[Pixels]) -> Calibration:
     """Return the calibration of an exported network, measured by NNCF (package ``nncf``).
 
     Args:
         network: uint8 (N, S, S, 3) to logits; it is left as it is.
-        pictures: network inputs, (S, S, 3) each; some three hundred of the kind that will be seen.
+        images: network inputs, (S, S, 3) each; some three hundred of the kind that will be seen.
     """
     # Tools of whoever makes weights; nobody who serves them has them.
     import nncf  # noqa: PLC0415
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters  # noqa: PLC0415
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
-    # The whole range: NNCF takes the mean of the pictures' largest values, which cuts off what is above, layer
+    # The whole range: NNCF takes the mean of the images' largest values, which cuts off what is above, layer
     # after layer, and made the logits a tenth smaller.
     ranges_seen = AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
 
     rounded = nncf.quantize(
         network.clone(),
-        nncf.Dataset([picture[None] for picture in pictures]),
+        nncf.Dataset([image[None] for image in images]),
         preset=nncf.QuantizationPreset.MIXED,  # activations with negative values get a zero point
-        subset_size=len(pictures),
+        subset_size=len(images),
         advanced_parameters=ranges_seen,
     )
     after = {op.get_friendly_name(): op for op in rounded.get_ops()}

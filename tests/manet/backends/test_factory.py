@@ -39,7 +39,7 @@ def own_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_own(tmp_path_factory.mktemp("run") / "mine.safetensors")
 
 
-def test_it_answers_with_the_fused_logits_of_the_normalised_pictures(backend: TorchBackend, network: MANet) -> None:
+def test_it_answers_with_the_fused_logits_of_the_normalised_images(backend: TorchBackend, network: MANet) -> None:
     images = noise(3)
     floats = (images / 255 - np.array(SPEC.mean)) / np.array(SPEC.std)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Batches across pictures, in order, with a bound on what is held."""
+"""Batches across images, in order, with a bound on what is held."""
 
 import threading
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from manet.batch.pipeline import Answer, Failure, Look, Outcome, answers
 from manet.batch.walk import Found
 from manet.recognizer import BATCH, Recognizer
 from manet.vision.faces import DetectedFace
-from manet.vision.images import PictureLimits
+from manet.vision.images import ImageLimits
 from manet.vision.preprocess import Pixels
 from testing.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
 
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits(max_bytes=10_000))
-KEEPING = Look(faces="detect", max_faces=9, keep_image=True, limits=PictureLimits())
+LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
+KEEPING = Look(faces="detect", max_faces=9, keep_image=True, limits=ImageLimits())
 COLOURS = {RED: (255, 0, 0), GREEN: (0, 255, 0), BLUE: (0, 0, 255)}
 
 
@@ -29,14 +29,14 @@ def _run(files: list[Path], backend: FakeBackend | None = None, look: Look = LOO
 
 @pytest.fixture
 def hundred(tmp_path: Path) -> list[Path]:
-    """A hundred pictures of one face each; their colours tell them apart."""
+    """A hundred images of one face each; their colours tell them apart."""
     files = [tmp_path / f"{number:03}.png" for number in range(100)]
     for number, path in enumerate(files):
         paint(list(COLOURS.values())[number % 3]).save(path)
     return files
 
 
-def test_faces_of_many_pictures_share_batches_and_the_answers_keep_their_order(hundred: list[Path]) -> None:
+def test_faces_of_many_images_share_batches_and_the_answers_keep_their_order(hundred: list[Path]) -> None:
     backend = FakeBackend()
 
     outcomes = _run(hundred, backend)
@@ -47,7 +47,7 @@ def test_faces_of_many_pictures_share_batches_and_the_answers_keep_their_order(h
     assert backend.batches == [BATCH, BATCH, BATCH, 100 - 3 * BATCH]
 
 
-def test_the_answers_are_those_of_one_picture_after_the_other(hundred: list[Path]) -> None:
+def test_the_answers_are_those_of_one_image_after_the_other(hundred: list[Path]) -> None:
     recognizer = Recognizer(WEIGHTS, FakeBackend(), FakeDetector())
     [one] = answers([Found(hundred[4])], recognizer, KEEPING, workers=1)
 
@@ -58,7 +58,7 @@ def test_the_answers_are_those_of_one_picture_after_the_other(hundred: list[Path
 
 
 def test_what_cannot_be_read_fails_alone_in_its_place(hundred: list[Path], tmp_path: Path) -> None:
-    hundred[1].write_bytes(b"no picture")
+    hundred[1].write_bytes(b"no image")
     hundred[2].unlink()
     hundred[3].write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20_000))
 
@@ -68,10 +68,10 @@ def test_what_cannot_be_read_fails_alone_in_its_place(hundred: list[Path], tmp_p
     reasons = [one.reason for one in outcomes if isinstance(one, Failure)]
     assert reasons[0].startswith("unsupported image format")
     assert reasons[1] == "No such file or directory"
-    assert reasons[2] == "the picture has 10001 bytes; at most 10000 are read"
+    assert reasons[2] == "the image has 10001 bytes; at most 10000 are read"
 
 
-def test_pictures_without_faces_do_not_pile_up(tmp_path: Path) -> None:
+def test_images_without_faces_do_not_pile_up(tmp_path: Path) -> None:
     paint((0, 0, 0)).save(tmp_path / "dark.png")
     taken: list[int] = []
 
@@ -88,7 +88,7 @@ def test_pictures_without_faces_do_not_pile_up(tmp_path: Path) -> None:
     assert len(taken) <= 200 + 64 + 2 * BATCH
 
 
-def test_large_pictures_that_are_kept_are_few(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_that_are_kept_are_few(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "_GROUP_BYTES", 5 * 64 * 48 * 3)
     backend = FakeBackend()
 
@@ -97,7 +97,7 @@ def test_large_pictures_that_are_kept_are_few(hundred: list[Path], monkeypatch: 
     assert backend.batches == [5, 5, 5, 5]
 
 
-def test_pictures_are_looked_at_side_by_side(hundred: list[Path]) -> None:
+def test_images_are_looked_at_side_by_side(hundred: list[Path]) -> None:
     both = threading.Barrier(2, timeout=20)
 
     class Waiting(FakeDetector):

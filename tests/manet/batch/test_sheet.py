@@ -17,7 +17,7 @@ from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 SHARES = MappingProxyType({Expression.HAPPINESS: 0.9, Expression.ANGER: 0.1})
 
 
-def _picture(*boxes: Box | None, colour: tuple[int, int, int] = (200, 0, 0)) -> Answer:
+def _image(*boxes: Box | None, colour: tuple[int, int, int] = (200, 0, 0)) -> Answer:
     image = np.zeros((60, 120, 3), np.uint8)
     faces = []
     for box in boxes:
@@ -30,8 +30,8 @@ def _picture(*boxes: Box | None, colour: tuple[int, int, int] = (200, 0, 0)) -> 
 
 def test_each_face_has_a_tile_with_its_pixels_in_the_middle(tmp_path: Path) -> None:
     sheet = ContactSheet(tmp_path / "new/sheet.png")
-    sheet.add(_picture(Box(10, 10, 30, 40), Box(70, 5, 30, 40)))
-    sheet.add(_picture())
+    sheet.add(_image(Box(10, 10, 30, 40), Box(70, 5, 30, 40)))
+    sheet.add(_image())
     sheet.add(Failure(Found(Path("bad.png")), "broken"))
     sheet.close()
 
@@ -51,9 +51,9 @@ def test_each_face_has_a_tile_with_its_pixels_in_the_middle(tmp_path: Path) -> N
 def test_full_pages_are_written_at_once_and_the_last_is_as_long_as_it_must(tmp_path: Path) -> None:
     sheet = ContactSheet(tmp_path / "sheet.png")
     for _ in range(COLUMNS * ROWS):
-        sheet.add(_picture(None))
+        sheet.add(_image(None))
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
-    sheet.add(_picture(None))
+    sheet.add(_image(None))
     sheet.close()
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet-2.png", "sheet.png"]

@@ -1,4 +1,4 @@
-"""Rows of faces in files: whole after each picture, the same numbers in every format."""
+"""Rows of faces in files: whole after each image, the same numbers in every format."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from manet.batch import sinks
 from manet.batch.pipeline import Answer, Failure, Outcome
-from manet.batch.records import columns, picture_form
+from manet.batch.records import columns, image_form
 from manet.batch.sinks import ParquetFile, check_table, table
 from manet.batch.terminal import TerminalTable
 from manet.batch.walk import Found
@@ -23,7 +23,7 @@ from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 from manet.weights.registry import get
 
 WEIGHTS = get("ferplus")
-FORM = picture_form(WEIGHTS)
+FORM = image_form(WEIGHTS)
 
 
 def face(x: float, expression: Expression = Expression.FEAR) -> RecognizedFace:
@@ -34,7 +34,7 @@ def face(x: float, expression: Expression = Expression.FEAR) -> RecognizedFace:
 
 TWO = Answer(64, 48, [face(3.25), face(40.0, Expression.ANGER)], Found(Path("a, b.png")), None)
 NONE = Answer(10, 20, [], Found(Path("none.png")), None)
-BAD = Failure(Found(Path(os.fsdecode(b"b\xffad\n.png"))), "the PNG picture is truncated or corrupt")
+BAD = Failure(Found(Path(os.fsdecode(b"b\xffad\n.png"))), "the PNG image is truncated or corrupt")
 OUTCOMES: list[Outcome] = [TWO, NONE, BAD]
 
 
@@ -87,7 +87,7 @@ def test_json_lines_are_what_the_service_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
-def test_what_grows_by_lines_is_whole_after_each_picture(name: str, tmp_path: Path) -> None:
+def test_what_grows_by_lines_is_whole_after_each_image(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     sink = table(path, FORM)
     sink.add(TWO)

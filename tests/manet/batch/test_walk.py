@@ -26,7 +26,7 @@ def _names(root: Path, leave_out: Callable[[Path], bool] = nothing) -> list[str]
     return [found.path.relative_to(root).as_posix() for found in walk([root], leave_out=leave_out)]
 
 
-def test_pictures_by_name_the_hidden_and_the_others_passed_over(tree: Path) -> None:
+def test_images_by_name_the_hidden_and_the_others_passed_over(tree: Path) -> None:
     assert _names(tree) == ["a.png", "b.JPG", "m/n/d.bmp", "z/c.webp"]
     assert _names(tree, lambda path: path == tree / "m") == ["a.png", "b.JPG", "z/c.webp"]
 

@@ -82,7 +82,7 @@ def test_an_unreadable_file_is_named_and_spoils_only_itself(
     portrait: Path, tmp_path: Path, random_weights: str
 ) -> None:
     text = tmp_path / "notes.txt"
-    text.write_text("no picture")
+    text.write_text("no image")
     files = [str(text), str(tmp_path / "absent.png"), str(portrait)]
 
     done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["predict", *files, "--weights", random_weights])

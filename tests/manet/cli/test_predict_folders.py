@@ -20,12 +20,12 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Two faces, one face, no face, and a file that is no picture, two folders deep."""
+    """Two faces, one face, no face, and a file that is no image, two folders deep."""
     folder = tmp_path / "album"
     (folder / "below").mkdir(parents=True)
     paint((255, 0, 0), (0, 0, 255)).save(folder / "a.png")
     paint((0, 0, 0)).save(folder / "b.png")
-    (folder / "broken.jpg").write_text("no picture")
+    (folder / "broken.jpg").write_text("no image")
     paint((255, 0, 0)).save(folder / "below/a.png")
     return folder
 
@@ -37,7 +37,7 @@ def test_a_folder_as_a_file_of_rows(album: Path, tmp_path: Path) -> None:
     assert done.stdout == ""
     told = done.stderr.splitlines()
     assert told[0].startswith(f"{album / 'broken.jpg'}: unsupported image format")
-    assert told[1] == f"3 pictures, 1 files that could not be read, 3 faces: {RED} 2, {BLUE} 1"
+    assert told[1] == f"3 images, 1 files that could not be read, 3 faces: {RED} 2, {BLUE} 1"
     with (tmp_path / "rows.csv").open() as file:
         rows = [(Path(row["file"]).relative_to(album).as_posix(), row["expression"]) for row in csv.DictReader(file)]
     assert rows == [("a.png", RED), ("a.png", BLUE), ("b.png", ""), ("broken.jpg", ""), ("below/a.png", RED)]
@@ -78,11 +78,11 @@ def test_folders_of_one_name_are_not_drawn_over_each_other(album: Path, tmp_path
     assert (tmp_path / "drawn/other/album/a.png.png").is_file()
 
 
-def test_no_drawing_overwrites_its_picture(album: Path) -> None:
+def test_no_drawing_overwrites_its_image(album: Path) -> None:
     for arguments in ((album, "--draw", album), (album / "a.png", "--draw", album / "a.png")):
         done = run(*arguments)
         assert done.exit_code == 2
-        assert "among the pictures" in done.stderr
+        assert "among the images" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_an_output_of_no_known_format_is_refused(album: Path, option: str, name:
     assert message in " ".join(done.stderr.split())
 
 
-def test_a_folder_without_pictures_is_no_success(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_no_success(tmp_path: Path) -> None:
     done = run(tmp_path)
 
     assert done.exit_code == 1
-    assert done.stderr == "no pictures there\n"
+    assert done.stderr == "no images there\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -126,7 +126,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_file(
         written = [json.loads(line)["file"] for line in path.read_text().splitlines()]
     assert 40 <= len(written) < 200
     assert written == [str(folder / f"{count:03}.png") for count in range(len(written))]
-    assert f"{len(written)} pictures" in done.stderr
+    assert f"{len(written)} images" in done.stderr
 
 
 def test_a_failing_network_still_leaves_what_was_written_whole(

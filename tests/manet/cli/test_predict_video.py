@@ -226,8 +226,8 @@ def test_a_bar_for_whoever_watches(clip: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "%" in done.stderr
 
 
-def test_a_clip_in_a_folder_is_no_picture(clip: Path) -> None:
+def test_a_clip_in_a_folder_is_no_image(clip: Path) -> None:
     done = run(clip.parent)
 
     assert done.exit_code == 1
-    assert done.stderr == "no pictures there\n"
+    assert done.stderr == "no images there\n"

@@ -14,12 +14,12 @@ from manet.tracking import Tracker
 from manet.video.clip import Clip, Frame, Moment, Shape, Sound
 from manet.video.pipeline import FrameAnswer, answers
 from manet.video.records import frame_form
-from manet.vision.images import PictureLimits
+from manet.vision.images import ImageLimits
 from testing.clips import wandering, write_clip
 from testing.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
 
 UPRIGHT = Shape(Fraction(1), (1, 0, 0, 1))
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits())
+LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits())
 
 
 def _answered(path: Path, backend: FakeBackend) -> list[FrameAnswer | Sound]:

@@ -1,4 +1,4 @@
-"""Faces cut out: five points brought to their places, without aliasing, at any distance from the picture's edge."""
+"""Faces cut out: five points brought to their places, without aliasing, at any distance from the image's edge."""
 
 import cmath
 import json
@@ -34,7 +34,7 @@ def _placed(turn: complex, origin: complex) -> Landmarks:
 
 
 def _dots(landmarks: Landmarks, side: int, radius: float) -> Pixels:
-    """Return a black square picture with a white disc on each of the five points."""
+    """Return a black square image with a white disc on each of the five points."""
     y, x = np.mgrid[:side, :side] + 0.5
     image = np.zeros((side, side, 3), np.uint8)
     for point in _points(landmarks):
@@ -82,7 +82,7 @@ def test_shrinking_averages_instead_of_picking() -> None:
     assert np.abs(crop.astype(int) - 127).max() <= 8
 
 
-def test_a_turned_picture_gives_the_same_crop() -> None:
+def test_a_turned_image_gives_the_same_crop() -> None:
     image = skimage.data.astronaut()
     landmarks = _placed(complex(150, 20), complex(150, 50))
     side = image.shape[0]
@@ -106,7 +106,7 @@ def test_beyond_the_edge_the_edge_goes_on() -> None:
 
 
 @pytest.mark.parametrize("origin", [complex(5000, 5000), complex(-5000, 20), complex(1e7, -1e7)])
-def test_a_face_outside_the_picture_shows_its_nearest_edge(origin: complex) -> None:
+def test_a_face_outside_the_image_shows_its_nearest_edge(origin: complex) -> None:
     image = np.full((30, 50, 3), 77, np.uint8)
 
     assert (align(image, _placed(complex(100, 0), origin), CROP, SIDE) == 77).all()

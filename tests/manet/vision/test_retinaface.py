@@ -1,4 +1,4 @@
-"""The shipped detector, on a portrait that may be shown, on pictures without a face, and on strange ones."""
+"""The shipped detector, on a portrait that may be shown, on images without a face, and on strange ones."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from manet.errors import ChecksumError
 from manet.vision.faces import DetectedFace
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import NETWORK_FILE, RetinaFaceDetector
 
@@ -24,8 +24,8 @@ def detector() -> RetinaFaceDetector:
 
 @pytest.fixture(scope="module")
 def portrait() -> Pixels:
-    picture: Pixels = skimage.data.astronaut()
-    return picture
+    image: Pixels = skimage.data.astronaut()
+    return image
 
 
 def _overlap(face: DetectedFace, left: float, top: float, right: float, bottom: float) -> float:
@@ -50,8 +50,8 @@ def test_a_portrait_has_one_face_where_it_is(detector: RetinaFaceDetector, portr
 
 @pytest.mark.parametrize("scale", [0.15, 0.5, 2, 5])
 def test_it_is_found_at_any_size(detector: RetinaFaceDetector, portrait: Pixels, scale: float) -> None:
-    picture = Image.fromarray(portrait)
-    scaled = np.asarray(picture.resize((round(512 * scale), round(512 * scale)), Image.Resampling.LANCZOS))
+    image = Image.fromarray(portrait)
+    scaled = np.asarray(image.resize((round(512 * scale), round(512 * scale)), Image.Resampling.LANCZOS))
 
     [face] = detector.detect(scaled)
 
@@ -81,7 +81,7 @@ def test_several_faces_come_the_largest_first(detector: RetinaFaceDetector, port
     assert 200 < faces[0].box.x < 580
 
 
-def test_boxes_stay_inside_the_picture(detector: RetinaFaceDetector, portrait: Pixels) -> None:
+def test_boxes_stay_inside_the_image(detector: RetinaFaceDetector, portrait: Pixels) -> None:
     [face] = detector.detect(np.ascontiguousarray(portrait[:140, 190:300]))
 
     assert face.box.x >= 0
@@ -98,7 +98,7 @@ def test_where_there_is_no_face_none_is_found(detector: RetinaFaceDetector, shap
     assert detector.detect(np.full(shape, 128, np.uint8)) == []
 
 
-def test_pictures_without_people_have_no_face(detector: RetinaFaceDetector) -> None:
+def test_images_without_people_have_no_face(detector: RetinaFaceDetector) -> None:
     coffee, coins = skimage.data.coffee(), skimage.data.coins()
 
     assert detector.detect(coffee) == []
@@ -106,19 +106,19 @@ def test_pictures_without_people_have_no_face(detector: RetinaFaceDetector) -> N
 
 
 def test_threads_share_a_detector(detector: RetinaFaceDetector, portrait: Pixels) -> None:
-    pictures = [np.ascontiguousarray(portrait[:, shift:]) for shift in range(0, 80, 10)]
-    alone = [detector.detect(picture) for picture in pictures]
+    images = [np.ascontiguousarray(portrait[:, shift:]) for shift in range(0, 80, 10)]
+    alone = [detector.detect(image) for image in images]
 
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(detector.detect, pictures))
+        together = list(threads.map(detector.detect, images))
 
     assert together == alone
     assert all(len(faces) == 1 for faces in alone)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
-def test_what_is_no_picture_is_an_error(detector: RetinaFaceDetector, image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="a picture is uint8"):
+def test_what_is_no_image_is_an_error(detector: RetinaFaceDetector, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="an image is uint8"):
         detector.detect(image)
 
 
@@ -145,7 +145,7 @@ def test_settings_out_of_range_are_an_error(wrong: dict[str, object]) -> None:
 def test_photographs_have_the_faces_that_people_see(
     detector: RetinaFaceDetector, name: str, least: int, most: int
 ) -> None:
-    faces = detector.detect(read_picture((PHOTOS / name).read_bytes(), limits=PictureLimits()))
+    faces = detector.detect(read_image((PHOTOS / name).read_bytes(), limits=ImageLimits()))
 
     assert least <= len(faces) <= most
     if name == "group.jpeg":

@@ -136,7 +136,7 @@ def test_import_converts_a_checkpoint_that_then_loads(
     assert f"SHA-256 {sha256_of(source)}" in result.stdout
     assert f"SHA-256 {sha256_of(path)}" in result.stdout
     assert "unidirectional, inferred" in result.stdout
-    assert "88.40 % on raf_db test (3,068 pictures) is what the authors published" in result.stderr
+    assert "88.40 % on raf_db test (3,068 images) is what the authors published" in result.stderr
     assert "nobody measured this file here" in result.stderr
 
     header = read_header(path)

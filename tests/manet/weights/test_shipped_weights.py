@@ -8,7 +8,7 @@ import skimage.data
 
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace, Recognizer
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from manet.weights.header import read_header
 from manet.weights.registry import get, locate
 
@@ -63,7 +63,7 @@ def test_the_model_card_shows_these_figures() -> None:
         assert f"| {name} | {row['recall']:.1f} | {row['n']:,} |" in card
     assert f"accuracy {figures.accuracy:.2f} %" in card
     assert f"macro recall {figures.macro_recall:.2f} %" in card
-    assert f"{figures.n:,} pictures" in card
+    assert f"{figures.n:,} images" in card
     assert str(weights.sha256) in card
 
 
@@ -75,7 +75,7 @@ def test_a_portrait_smiles(recognizer: Recognizer) -> None:
 
 
 def _faces(recognizer: Recognizer, name: str) -> list[RecognizedFace]:
-    return recognizer.recognize(read_picture((PHOTOS / name).read_bytes(), limits=PictureLimits()))
+    return recognizer.recognize(read_image((PHOTOS / name).read_bytes(), limits=ImageLimits()))
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the four photographs are not beside this checkout")

@@ -188,7 +188,7 @@ class Rig:
             rebuild=self._rebuild if rebuild else None,
             recovery=recovery,
         )
-        self._pictures: list[asyncio.Task[list[int]]] = []
+        self._images: list[asyncio.Task[list[int]]] = []
         self._stopped = False
 
     @property
@@ -209,9 +209,9 @@ class Rig:
         self.engine.forget()
 
     async def submit(self, *marks: int, within: float = math.inf) -> asyncio.Task[list[int]]:
-        """Hand in a picture with these faces; return the task that has their marks, once the scheduler has them."""
+        """Hand in an image with these faces; return the task that has their marks, once the scheduler has them."""
         task = asyncio.create_task(self._answer(marks, self.clock.now() + within))
-        self._pictures.append(task)
+        self._images.append(task)
         await breathe()
         return task
 
@@ -228,12 +228,12 @@ class Rig:
         await self.scheduler.stop()
 
     async def dismantle(self) -> None:
-        """Stop what still runs; no picture may be left without an answer."""
+        """Stop what still runs; no image may be left without an answer."""
         for engine in self.engines:
             engine.let_go()
         if not self._stopped:
             await self.stop()
-        await asyncio.gather(*self._pictures, return_exceptions=True)
+        await asyncio.gather(*self._images, return_exceptions=True)
 
 
 @pytest.fixture

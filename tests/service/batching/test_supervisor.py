@@ -31,23 +31,23 @@ async def settled(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def reason(picture: "asyncio.Task[list[int]]") -> str:
-    """Return why a picture was refused."""
+async def reason(image: "asyncio.Task[list[int]]") -> str:
+    """Return why an image was refused."""
     with pytest.raises(EngineUnavailableError) as caught:
-        await picture
+        await image
     return str(caught.value)
 
 
 async def let_hang(rig: Rig) -> "list[asyncio.Task[list[int]]]":
-    """Hand in two pictures, one for the engine and one to wait, and let the time pass until it is taken to hang."""
+    """Hand in two images, one for the engine and one to wait, and let the time pass until it is taken to hang."""
     rig.engine.hold()
-    pictures = [await rig.submit(1)]
+    images = [await rig.submit(1)]
     await rig.engine.entered()
-    pictures.append(await rig.submit(2))
+    images.append(await rig.submit(2))
     for _half in range(2):
-        assert not any(picture.done() for picture in pictures)
+        assert not any(image.done() for image in images)
         await rig.clock.advance(PATIENCE / 2)
-    return pictures
+    return images
 
 
 async def pass_closing(rig: Rig) -> None:
@@ -91,9 +91,9 @@ def test_other_failures_are_not_taken_for_want_of_memory(error: Exception) -> No
 
 async def test_an_engine_that_hangs_is_left_behind_and_another_built(rig) -> None:
     first = rig.engine
-    pictures = await let_hang(rig)
+    images = await let_hang(rig)
 
-    assert [await reason(picture) for picture in pictures] == ["the network hangs"] * 2
+    assert [await reason(image) for image in images] == ["the network hangs"] * 2
     assert not rig.scheduler.alive
     assert await reason(await rig.submit(3)) == "the network hangs"
     await pass_closing(rig)
@@ -109,12 +109,12 @@ async def test_an_engine_that_hangs_is_left_behind_and_another_built(rig) -> Non
 
 async def test_a_process_that_was_frozen_does_not_take_its_engine_for_hanging(rig) -> None:
     rig.engine.hold()
-    picture = await rig.submit(1)
+    image = await rig.submit(1)
     await rig.engine.entered()
     await rig.clock.advance(1000.0)
     rig.engine.let_go()
 
-    assert await picture == [1]
+    assert await image == [1]
     assert rig.scheduler.alive
     assert len(rig.engines) == 1
 
@@ -219,14 +219,14 @@ async def test_a_build_that_hangs_is_left_behind_too(rig) -> None:
 async def test_where_nothing_is_to_be_built_a_lost_engine_is_the_end(make_rig, caplog, fault: str) -> None:
     rig = await make_rig(rebuild=False)
     if fault == "hangs":
-        pictures = await let_hang(rig)
+        images = await let_hang(rig)
         await pass_closing(rig)
     else:
         rig.engine.error = MemoryError() if fault == "memory" else RuntimeError("out of order")
-        pictures = [await rig.submit(1, 2)]
+        images = [await rig.submit(1, 2)]
     words = {"fails": "fails on every batch", "hangs": "hangs", "memory": "ran out of memory"}[fault]
 
-    assert [await reason(picture) for picture in pictures] == [f"the network {words}"] * len(pictures)
+    assert [await reason(image) for image in images] == [f"the network {words}"] * len(images)
     await settled(lambda: rig.scheduler.dead)
     assert not rig.scheduler.alive
     assert await reason(await rig.submit(3)) == f"the network {words}"

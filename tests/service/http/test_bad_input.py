@@ -34,29 +34,29 @@ HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100)
 SVG = b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
 FORMATS = "JPEG, PNG, WebP, BMP"
 
-PICTURES = [
+IMAGES = [
     # name of the file, its bytes, status, problem, words of the detail
-    ("empty.jpg", b"", 422, "broken-picture", "0 bytes"),
-    ("one_byte.jpg", b"\xff", 415, "unsupported-picture", FORMATS),
-    ("text.jpg", b"dear diary", 415, "unsupported-picture", FORMATS),
-    ("page.pdf", b"%PDF-1.7\n1 0 obj\n", 415, "unsupported-picture", FORMATS),
-    ("page.jpg", b"%PDF-1.7\n1 0 obj\n", 415, "unsupported-picture", FORMATS),
-    ("drawing.svg", SVG, 415, "unsupported-picture", FORMATS),
-    ("phone.heic", HEIC, 415, "unsupported-picture", FORMATS),
-    ("phone.jpg", HEIC, 415, "unsupported-picture", FORMATS),
-    ("still.gif", encode(ANIMATION[0], "GIF"), 415, "unsupported-picture", FORMATS),
+    ("empty.jpg", b"", 422, "broken-image", "0 bytes"),
+    ("one_byte.jpg", b"\xff", 415, "unsupported-image", FORMATS),
+    ("text.jpg", b"dear diary", 415, "unsupported-image", FORMATS),
+    ("page.pdf", b"%PDF-1.7\n1 0 obj\n", 415, "unsupported-image", FORMATS),
+    ("page.jpg", b"%PDF-1.7\n1 0 obj\n", 415, "unsupported-image", FORMATS),
+    ("drawing.svg", SVG, 415, "unsupported-image", FORMATS),
+    ("phone.heic", HEIC, 415, "unsupported-image", FORMATS),
+    ("phone.jpg", HEIC, 415, "unsupported-image", FORMATS),
+    ("still.gif", encode(ANIMATION[0], "GIF"), 415, "unsupported-image", FORMATS),
     (
         "moving.gif",
         encode(ANIMATION[0], "GIF", save_all=True, append_images=ANIMATION[1:]),
         415,
-        "unsupported-picture",
+        "unsupported-image",
         FORMATS,
     ),
-    ("scan.tif", encode(ANIMATION[0], "TIFF"), 415, "unsupported-picture", FORMATS),
-    ("only_a_head.jpg", b"\xff\xd8\xff", 422, "broken-picture", "JPEG picture is truncated or corrupt"),
-    ("only_a_head.png", b"\x89PNG\r\n\x1a\n", 422, "broken-picture", "PNG picture is truncated or corrupt"),
-    ("only_a_head.webp", b"RIFF\x00\x00\x00\x00WEBP", 422, "broken-picture", "WEBP picture is truncated or corrupt"),
-    ("only_a_head.bmp", b"BM", 422, "broken-picture", "BMP picture is truncated or corrupt"),
+    ("scan.tif", encode(ANIMATION[0], "TIFF"), 415, "unsupported-image", FORMATS),
+    ("only_a_head.jpg", b"\xff\xd8\xff", 422, "broken-image", "JPEG image is truncated or corrupt"),
+    ("only_a_head.png", b"\x89PNG\r\n\x1a\n", 422, "broken-image", "PNG image is truncated or corrupt"),
+    ("only_a_head.webp", b"RIFF\x00\x00\x00\x00WEBP", 422, "broken-image", "WEBP image is truncated or corrupt"),
+    ("only_a_head.bmp", b"BM", 422, "broken-image", "BMP image is truncated or corrupt"),
     ("bomb.png", BOMB, 413, "payload-too-large", "more than 40000000 pixels"),
     ("wide.png", encode(Image.new("1", (8001, 5000))), 413, "payload-too-large", "8001 x 5000 = 40005000 pixels"),
 ]
@@ -71,8 +71,8 @@ def check(answer: httpx.Response, status: int, kind: str, words: str) -> None:
     assert words in body["detail"]
 
 
-@pytest.mark.parametrize(("name", "data", "status", "kind", "words"), PICTURES, ids=[row[0] for row in PICTURES])
-async def test_what_is_no_picture_to_look_at(name: str, data: bytes, status: int, kind: str, words: str) -> None:
+@pytest.mark.parametrize(("name", "data", "status", "kind", "words"), IMAGES, ids=[row[0] for row in IMAGES])
+async def test_what_is_no_image_to_look_at(name: str, data: bytes, status: int, kind: str, words: str) -> None:
     async with running(make_app()) as client:
         alone = await client.post("/predict", files={"image": (name, data, "image/jpeg")})
         batch = await client.post("/predict/batch", files=[("images", (name, d)) for d in (RED_FACE, data)])
@@ -80,7 +80,7 @@ async def test_what_is_no_picture_to_look_at(name: str, data: bytes, status: int
 
     check(alone, status, kind, words)
     assert name not in alone.text
-    assert "manet_pictures_in_work 0.0" in metrics
+    assert "manet_images_in_flight 0.0" in metrics
     good, bad = batch.json()["results"]
     assert good["prediction"]["faces"]
     assert bad == {"prediction": None, "problem": alone.json()}
@@ -88,13 +88,13 @@ async def test_what_is_no_picture_to_look_at(name: str, data: bytes, status: int
 
 @pytest.mark.parametrize("tenths", range(10))
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-async def test_a_picture_cut_off_after_every_tenth(format: str, tenths: int) -> None:
+async def test_an_image_cut_off_after_every_tenth(format: str, tenths: int) -> None:
     data = encode(PORTRAIT, format)
     async with running(make_app()) as client:
         cut, whole = await post(client, data[: len(data) * tenths // 10]), await post(client, data)
 
-    words = f"{format} picture is truncated or corrupt" if tenths else "0 bytes"
-    check(cut, 422, "broken-picture", words)
+    words = f"{format} image is truncated or corrupt" if tenths else "0 bytes"
+    check(cut, 422, "broken-image", words)
     assert whole.status_code == 200
 
 
@@ -116,7 +116,7 @@ BODIES = {
     "nothing at all": (None, b"", 400, "malformed-request", "not multipart/form-data"),
     "an empty form": (FORM, b"", 400, "malformed-request", "no end"),
     "a form that only ends": (FORM, b"--x--\r\n", 422, "invalid-parameter", "'image', found 0"),
-    "the picture itself": ("image/png", RED_FACE, 400, "malformed-request", "not multipart/form-data"),
+    "the image itself": ("image/png", RED_FACE, 400, "malformed-request", "not multipart/form-data"),
     "json": ("application/json", b'{"image": ""}', 400, "malformed-request", "not multipart/form-data"),
     "no boundary": ("multipart/form-data", GOOD, 400, "malformed-request", "boundary"),
     "an empty boundary": ("multipart/form-data; boundary=", GOOD, 400, "malformed-request", "names no boundary"),
@@ -125,9 +125,9 @@ BODIES = {
     "a charset with a null in its name": (f"{FORM}; charset=a\0", GOOD, 400, "malformed-request", "charset"),
     "a name in another charset": (f"{FORM}; charset=utf-16", GOOD, 422, "invalid-parameter", "'image', found 0"),
     "a boundary of 300 bytes": (f"{FORM[:-1]}{'x' * 300}", GOOD, 400, "malformed-request", "too long"),
-    "another field": (FORM, form(part("picture")), 422, "invalid-parameter", "'image', found 0"),
-    "text in the field": (FORM, form(part("image", b"text", file=False)), 415, "unsupported-picture", FORMATS),
-    "two pictures": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
+    "another field": (FORM, form(part("photo")), 422, "invalid-parameter", "'image', found 0"),
+    "text in the field": (FORM, form(part("image", b"text", file=False)), 415, "unsupported-image", FORMATS),
+    "two images": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
     "a part without a name": (FORM, form(b"X: y\r\n\r\nz"), 400, "malformed-request", "name"),
     "a part without an end": (FORM, form(part("image"), end=b"")[:-2], 400, "malformed-request", "no end"),
     "no line between head and data": (FORM, b"--x\r\nX\r\n--x--", 400, "malformed-request", "does not hold"),
@@ -139,7 +139,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize(("kind", "body", "status", "problem", "words"), BODIES.values(), ids=BODIES)
-async def test_what_is_no_form_with_one_picture(
+async def test_what_is_no_form_with_one_image(
     kind: str | None, body: bytes, status: int, problem: str, words: str
 ) -> None:
     async with running(make_app()) as client:
@@ -149,7 +149,7 @@ async def test_what_is_no_form_with_one_picture(
 
 
 @pytest.mark.parametrize("name", [b"", b"; filename*=UTF-8''x.png", b"; FileName=x", b'; filename=""'])
-async def test_a_picture_without_a_file_name_or_with_one_of_another_form_is_a_picture(name: bytes) -> None:
+async def test_an_image_without_a_file_name_or_with_one_of_another_form_is_an_image(name: bytes) -> None:
     other = b'Content-Disposition: form-data; name="image"' + name + b"\r\n\r\n" + RED_FACE
     async with running(make_app()) as client:
         kind = {"content-type": FORM}
@@ -180,7 +180,7 @@ async def test_parameters_that_are_none(path: str, query: dict[str, str], words:
     check(answer, 422, "invalid-parameter", words)
 
 
-async def test_more_faces_asked_for_than_any_picture_has() -> None:
+async def test_more_faces_asked_for_than_any_image_has() -> None:
     async with running(make_app()) as client:
         answer = await post(client, RED_FACE, max_faces=10**30)
 
@@ -191,7 +191,7 @@ PEAK = Path("/proc/self/clear_refs")
 
 
 @pytest.mark.skipif(not PEAK.exists(), reason="only Linux tells a process its peak memory")
-async def test_a_picture_that_unpacks_to_a_gigabyte_costs_no_memory() -> None:
+async def test_an_image_that_unpacks_to_a_gigabyte_costs_no_memory() -> None:
     assert len(BOMB) < 200_000
     async with running(make_app()) as client:
         await post(client, BOMB)
@@ -214,7 +214,7 @@ SMALL = {"1 x 1": (1, 1), "1 x 20,000": (1, 20_000), "20,000 x 1": (20_000, 1)}
 
 @pytest.mark.parametrize("size", SMALL.values(), ids=SMALL)
 @pytest.mark.parametrize("faces", ["detect", "whole"])
-async def test_the_smallest_and_the_thinnest_pictures_are_pictures(size: tuple[int, int], faces: str) -> None:
+async def test_the_smallest_and_the_thinnest_images_are_images(size: tuple[int, int], faces: str) -> None:
     async with running(make_app()) as client:
         answer = await post(client, encode(Image.new("RGB", size)), faces=faces)
 

@@ -33,7 +33,7 @@ class GatedDetector(FakeDetector):
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
         self.entered.set()
-        assert self.gate.wait(20), "a picture was held and never let go"
+        assert self.gate.wait(20), "an image was held and never let go"
         return super().detect(image)
 
 
@@ -65,7 +65,7 @@ def request(path: str) -> tuple[bytes, bytes]:
 
 
 def upload(served: Live, path: str = "/predict") -> httpx.Response:
-    """Upload a picture as one should."""
+    """Upload an image as one should."""
     return httpx.post(served.address + path, files={FIELDS[path]: RED_FACE}, timeout=20)
 
 
@@ -114,7 +114,7 @@ STAGES = [
     Stage(
         "while the body is sent",
         lambda _, served: (
-            (served.parts.admission.uploads, served.parts.admission.pictures) == (1, 0)
+            (served.parts.admission.uploads, served.parts.admission.images) == (1, 0)
             and served.parts.admission.bytes > 0
         ),
         missing=10,
@@ -122,21 +122,21 @@ STAGES = [
     ),
     Stage(
         "in the line for a worker",
-        lambda _, served: served.parts.admission.pictures == 2,
+        lambda _, served: served.parts.admission.images == 2,
         held=lambda rig: rig.detector,
         settings={"workers": 1},
         before=1,
         looked_at=False,
     ),
     Stage(
-        "while the picture is looked at",
-        lambda rig, served: rig.detector.entered.is_set() and served.parts.admission.pictures == 1,
+        "while the image is looked at",
+        lambda rig, served: rig.detector.entered.is_set() and served.parts.admission.images == 1,
         held=lambda rig: rig.detector,
         settings={"workers": 1},
     ),
     Stage(
         "in the queue",  # one batch is in the network, and one is prepared ahead
-        lambda _, served: served.parts.admission.pictures == 3 and served.parts.scheduler.depth >= 1,
+        lambda _, served: served.parts.admission.images == 3 and served.parts.scheduler.depth >= 1,
         held=lambda rig: rig.backend,
         settings={"max_batch_size": 1},
         before=2,
@@ -170,14 +170,14 @@ def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind
         admission, others = served.parts.admission, []
         for number in range(stage.before):
             others.append(clients.submit(upload, served))
-            until(lambda most=number: held.entered.is_set() and admission.pictures == most + 1)
+            until(lambda most=number: held.entered.is_set() and admission.images == most + 1)
         client = served.connect()
         client.sendall((head + body)[: len(head + body) - stage.missing])
         until(lambda: stage.reached(rig, served))
         hang_up(client)
 
         # Whatever holds it may still be busy, but nobody's place is held.
-        until(lambda: admission.pictures == stage.before and (stage.before > 0 or served.at_rest()))
+        until(lambda: admission.images == stage.before and (stage.before > 0 or served.at_rest()))
         until(lambda: served.count(path, 499) == (not stage.answered))
         if held:
             held.gate.set()
@@ -208,7 +208,7 @@ def test_no_hang_up_is_logged_as_a_defect(caplog: pytest.LogCaptureFixture) -> N
 
 
 @anywhere
-def test_a_sender_that_dawdles_is_told_so_and_holds_no_picture_s_place(path: str) -> None:
+def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) -> None:
     head, body = request(path)
     with Rig(upload_timeout=0.5).serving() as served:
         client = served.connect()
@@ -219,7 +219,7 @@ def test_a_sender_that_dawdles_is_told_so_and_holds_no_picture_s_place(path: str
             with contextlib.suppress(ConnectionError):
                 client.sendall(body[sent : sent + 1])  # a byte at a time: each is progress, and all are too slow
             sent += 1
-            assert served.parts.admission.pictures == 0
+            assert served.parts.admission.images == 0
             assert time.monotonic() - began < 10
             time.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""Odd pictures through the real detector and network: however a file holds the portrait, its face is the same."""
+"""Odd images through the real detector and network: however a file holds the portrait, its face is the same."""
 
 import struct
 import warnings
@@ -11,7 +11,7 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from manet.recognizer import Recognizer
-from manet.vision.images import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 from service.app import create_app
 from service.clock import SystemClock
 from service.observability.log_filters import silence_pillow_warnings
@@ -42,7 +42,7 @@ def service() -> Iterator[Live]:
 
 
 def face(service: Live, data: bytes) -> dict[str, object]:
-    """Return the one face of a picture."""
+    """Return the one face of an image."""
     answer = httpx.post(f"{service.address}/predict", files={"image": ("x", data)}, timeout=300)
     assert answer.status_code == 200, answer.text
     assert answer.json()["image"] == {"width": 512, "height": 512}
@@ -135,7 +135,7 @@ def test_a_profile_is_not_applied_because_the_answer_is_the_same(service: Live, 
     assert face(service, encode(stored, compress_level=1, icc_profile=b"no profile")) == face(service, bare)
 
 
-def test_what_pillow_says_of_a_picture_reaches_no_log() -> None:
+def test_what_pillow_says_of_an_image_reaches_no_log() -> None:
     wrong = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x0112, 3, 1000, 60_000) + bytes(4)
     data = encode(PORTRAIT.resize((16, 16)), "JPEG", exif=wrong)
     for quiet in (False, True):
@@ -143,5 +143,5 @@ def test_what_pillow_says_of_a_picture_reaches_no_log() -> None:
             warnings.resetwarnings()
             if quiet:
                 silence_pillow_warnings()
-            assert read_picture(data, limits=PictureLimits()).shape == (16, 16, 3)
+            assert read_image(data, limits=ImageLimits()).shape == (16, 16, 3)
         assert bool(said) is not quiet

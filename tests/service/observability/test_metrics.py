@@ -28,7 +28,7 @@ PROMISED = {
     "manet_find_seconds": "histogram",
     "manet_detect_seconds": "histogram",
     "manet_faces": "counter",
-    "manet_pictures_in_work": "gauge",
+    "manet_images_in_flight": "gauge",
     "manet_ready": "gauge",
     "manet_build_info": "gauge",
 }
@@ -75,8 +75,8 @@ async def test_what_serves_is_told() -> None:
 
 async def test_the_detector_is_timed_apart_from_the_decoding() -> None:
     async with running(make_app()) as client:
-        for picture in (RED_FACE, NO_FACE, b"no picture"):
-            await post(client, picture)
+        for image in (RED_FACE, NO_FACE, b"no image"):
+            await post(client, image)
         await post(client, RED_FACE, faces="whole")
         families = await read(client)
 

@@ -103,7 +103,7 @@ async def test_metrics_count_and_are_bounded() -> None:
     async with running(make_app()) as client:
         await post(client, RED_FACE)
         await post(client, NO_FACE)
-        await post(client, b"no picture")
+        await post(client, b"no image")
         for number in range(50):
             await client.get(f"/nothing/{number}")
         text = (await client.get("/metrics")).text
@@ -122,7 +122,7 @@ async def test_metrics_count_and_are_bounded() -> None:
     assert values["manet_queue_seconds_count",] == 1
     assert values["manet_batch_seconds_count",] == 1
     assert values["manet_ready",] == 1
-    assert values["manet_queue_depth",] == values["manet_pictures_in_work",] == 0
+    assert values["manet_queue_depth",] == values["manet_images_in_flight",] == 0
     assert not [key for key in values if "nothing" in str(key)]
 
 

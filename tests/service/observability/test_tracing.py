@@ -97,8 +97,8 @@ async def test_a_request_is_a_span_whose_children_tell_where_its_time_went(colle
         await post(client, TWO_FACES)
     spans = collector.spans
     [request] = [span for span in spans if not span.parent_span_id]
-    [picture] = children(spans, request)
-    stages = children(spans, picture)
+    [image] = children(spans, request)
+    stages = children(spans, image)
 
     assert (request.name, request.kind) == ("POST /predict", Span.SPAN_KIND_SERVER)
     assert attributes(request) == {
@@ -106,31 +106,31 @@ async def test_a_request_is_a_span_whose_children_tell_where_its_time_went(colle
         "http.route": "/predict",
         "http.response.status_code": 200,
     }
-    assert (picture.name, attributes(picture)) == ("picture", {"manet.faces": 2})
+    assert (image.name, attributes(image)) == ("image", {"manet.faces": 2})
     assert [(stage.name, attributes(stage)) for stage in stages] == [
         ("find", {}),
         ("queue", {}),
         ("infer", {"manet.batch.size": 2}),
     ]
     assert stages[2].end_time_unix_nano - stages[2].start_time_unix_nano >= 0.05e9
-    edges = [began, request.start_time_unix_nano, picture.start_time_unix_nano]
+    edges = [began, request.start_time_unix_nano, image.start_time_unix_nano]
     assert edges == sorted(edges)
     for before, after in pairwise(stages):
         assert abs(after.start_time_unix_nano - before.end_time_unix_nano) < 5e6
 
 
-async def test_a_picture_without_a_face_never_waited(collector: Collector) -> None:
+async def test_an_image_without_a_face_never_waited(collector: Collector) -> None:
     async with running(make_app(otlp_endpoint=collector.url)) as client:
         await post(client, NO_FACE)
 
-    assert sorted(span.name for span in collector.spans) == ["POST /predict", "find", "picture"]
+    assert sorted(span.name for span in collector.spans) == ["POST /predict", "find", "image"]
 
 
-async def test_each_picture_of_many_and_a_tensor_are_traced_alike(collector: Collector) -> None:
+async def test_each_image_of_many_and_a_tensor_are_traced_alike(collector: Collector) -> None:
     images = np.full((3, SIDE, SIDE, 3), 9, np.uint8)
     tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8", "data": images.ravel().tolist()}
     async with running(make_app(otlp_endpoint=collector.url)) as client:
-        await client.post("/predict/batch", files=[("images", RED_FACE), ("images", b"no picture")])
+        await client.post("/predict/batch", files=[("images", RED_FACE), ("images", b"no image")])
         await client.post(f"/v2/models/{WEIGHTS.id}/infer", json={"inputs": [tensor]})
     spans = collector.spans
     many, infer = [span for span in spans if not span.parent_span_id]
@@ -152,7 +152,7 @@ async def test_it_joins_the_trace_that_the_client_began(collector: Collector) ->
     assert own.trace_id.hex() != TRACE
 
 
-async def test_nothing_of_the_picture_its_name_or_a_key_is_told(collector: Collector) -> None:
+async def test_nothing_of_the_image_its_name_or_a_key_is_told(collector: Collector) -> None:
     secrets = {
         "authorization": "Bearer hush-1",
         "x-api-key": "hush-2",
@@ -173,7 +173,7 @@ async def test_nothing_of_the_picture_its_name_or_a_key_is_told(collector: Colle
     assert b"Traceback" not in told
     assert RED_FACE[:32] not in told
     names = {span.name for span in collector.spans}
-    assert names == {"POST /predict", "POST", "_OTHER /predict", "picture", "find", "queue", "infer"}
+    assert names == {"POST /predict", "POST", "_OTHER /predict", "image", "find", "queue", "infer"}
     known = {"http.request.method", "http.route", "http.response.status_code", "manet.faces", "manet.batch.size"}
     assert {key for span in collector.spans for key in attributes(span)} == known | {"error.type"}
 

@@ -113,10 +113,10 @@ def test_every_example_is_what_its_schema_says() -> None:
 def test_uploads_are_binary_and_shown_as_a_command(operation: str, field: str) -> None:
     body = OPERATIONS[operation]["requestBody"]
     schema = body["content"]["multipart/form-data"]["schema"]["properties"][field]
-    picture = schema.get("items", schema)
+    image = schema.get("items", schema)
 
     assert body["required"]
-    assert (picture["type"], picture["format"]) == ("string", "binary")
+    assert (image["type"], image["format"]) == ("string", "binary")
     [sample] = OPERATIONS[operation]["x-codeSamples"]
     assert f"-F {field}=@" in sample["source"]
 
@@ -149,7 +149,7 @@ async def test_what_nobody_foresaw_is_counted_and_carries_its_id_like_any_other_
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr("service.routes.predict.read_pictures", fail)
+    monkeypatch.setattr("service.routes.predict.read_images", fail)
     async with running(make_app()) as client:
         answer = await post(client, RED_FACE)
         metrics = (await client.get("/metrics")).text

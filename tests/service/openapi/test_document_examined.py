@@ -16,16 +16,16 @@ from service.openapi.document import MOST_FIELDS
 from service.routes.v2 import version_of
 from testing.fakes import NO_FACE, RED_FACE, WEIGHTS, make_app
 from testing.live import live
-from tests.fuzz.seeds import pictures
+from tests.fuzz.seeds import images
 from tests.service.openapi.snapshot import contract
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 PATIENT = 300.0
 """Seconds; what is asked here is not how fast."""
-REAL = [RED_FACE, NO_FACE, *dict(pictures()).values()]
+REAL = [RED_FACE, NO_FACE, *dict(images()).values()]
 REFUSED = [400, 404, 405, 415, 422]
 BATCH = {
-    # What is no picture there spoils a row, and the answer to the request is 200 all the same.
+    # What is no image there spoils a row, and the answer to the request is 200 all the same.
     "include-operation-id": "predictBatch",
     "checks": {"negative_data_rejection": {"expected-statuses": [200, *REFUSED]}},
 }
@@ -66,7 +66,7 @@ def filter_body(context: HookContext, body: object) -> bool:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of the real application around fakes."""
-    # What may be uploaded is a picture, not any bytes: so whatever the contract allows must be accepted.
+    # What may be uploaded is an image, not any bytes: so whatever the contract allows must be accepted.
     schemathesis.openapi.format("binary", st.sampled_from(REAL))
     with live(make_app(deadline=PATIENT)) as served:
         yield served.address

@@ -31,7 +31,7 @@ async def ask(client: httpx.AsyncClient, data: bytes, **query: object) -> httpx.
     return await client.post("/explain", params=query, files={"image": ("x", data)})
 
 
-async def test_a_face_is_explained_in_numbers_and_pictures() -> None:
+async def test_a_face_is_explained_in_numbers_and_images() -> None:
     async with running(make_app(deadline=PATIENT)) as client:
         answer = await ask(client, RED_FACE)
         again = await ask(client, RED_FACE, overlays=False)
@@ -56,8 +56,8 @@ async def test_a_face_is_explained_in_numbers_and_pictures() -> None:
     overlays = told.pop("overlays")
     assert set(overlays) == {"face", "local", "multi_scale", "attention"}
     for data in overlays.values():
-        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
-            assert (picture.format, picture.size) == ("PNG", (320, 320))
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
+            assert (image.format, image.size) == ("PNG", (320, 320))
     [bare] = again.json()["faces"]
     assert bare["explanation"].pop("overlays") is None
     assert bare["explanation"] == told
@@ -79,8 +79,8 @@ async def test_as_many_faces_as_asked_for_and_any_expression() -> None:
 
 async def test_what_is_wrong_is_a_problem() -> None:
     async with running(make_app(deadline=PATIENT)) as client:
-        check(await ask(client, b"no picture"), 415, "unsupported-picture")
-        check(await ask(client, RED_FACE[:40]), 422, "broken-picture")
+        check(await ask(client, b"no image"), 415, "unsupported-image")
+        check(await ask(client, RED_FACE[:40]), 422, "broken-image")
         check(await ask(client, RED_FACE, expression="boredom"), 422, "invalid-parameter", "expression")
         check(await ask(client, RED_FACE, max_faces=0), 422, "invalid-parameter", "max_faces")
         check(await client.post("/explain"), 400, "malformed-request")

@@ -1,4 +1,4 @@
-"""``POST /predict``: the way of a picture through the whole service."""
+"""``POST /predict``: the way of an image through the whole service."""
 
 import asyncio
 
@@ -68,7 +68,7 @@ async def test_no_face_is_an_empty_list_and_costs_the_network_nothing() -> None:
     assert backend.batches == []
 
 
-async def test_a_whole_picture_is_one_face_without_a_place() -> None:
+async def test_a_whole_image_is_one_face_without_a_place() -> None:
     async with running(make_app()) as client:
         answer = await post(client, encode(paint((0, 255, 0), (0, 255, 0))), faces="whole")
 
@@ -78,7 +78,7 @@ async def test_a_whole_picture_is_one_face_without_a_place() -> None:
 
 
 def _with_exif(orientation: int) -> bytes:
-    """Return a picture that is red on the left once it is turned as its EXIF says: here by a half turn."""
+    """Return an image that is red on the left once it is turned as its EXIF says: here by a half turn."""
     turned = paint((255, 0, 0)).transpose(Image.Transpose.ROTATE_180)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -97,7 +97,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("data", ODD.values(), ids=ODD)
-async def test_every_kind_of_picture_gives_the_same_answer(data: bytes) -> None:
+async def test_every_kind_of_image_gives_the_same_answer(data: bytes) -> None:
     async with running(make_app()) as client:
         answer = await post(client, data)
 
@@ -106,13 +106,11 @@ async def test_every_kind_of_picture_gives_the_same_answer(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "1"])
-async def test_pictures_without_colour_are_answered(mode: str) -> None:
+async def test_images_without_colour_are_answered(mode: str) -> None:
     grey = Image.new("L", (64, 48), 200)
-    picture = (
-        grey.convert("I").point(lambda value: value * 257).convert("I;16") if mode == "I;16" else grey.convert(mode)
-    )
+    image = grey.convert("I").point(lambda value: value * 257).convert("I;16") if mode == "I;16" else grey.convert(mode)
     async with running(make_app()) as client:
-        answer = await post(client, encode(picture), faces="whole")
+        answer = await post(client, encode(image), faces="whole")
 
     [face] = answer.json()["faces"]
     red, green, blue = (face["probabilities"][name] for name in (RED, GREEN, BLUE))

@@ -1,4 +1,4 @@
-"""``POST /predict/batch``: many pictures in one request, each answered by itself, and nobody else kept waiting."""
+"""``POST /predict/batch``: many images in one request, each answered by itself, and nobody else kept waiting."""
 
 import asyncio
 
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.anyio
 BLUE_FACE = encode(paint((0, 0, 255)))
 
 
-async def post_many(client: httpx.AsyncClient, pictures: list[bytes], **query: object) -> httpx.Response:
-    """Upload many pictures in one form."""
-    return await client.post("/predict/batch", params=query, files=[("images", ("x", data)) for data in pictures])
+async def post_many(client: httpx.AsyncClient, images: list[bytes], **query: object) -> httpx.Response:
+    """Upload many images in one form."""
+    return await client.post("/predict/batch", params=query, files=[("images", ("x", data)) for data in images])
 
 
-async def test_each_picture_has_its_own_row_in_order() -> None:
+async def test_each_image_has_its_own_row_in_order() -> None:
     async with running(make_app()) as client:
-        answer = await post_many(client, [RED_FACE, b"no picture", NO_FACE, b"", BLUE_FACE])
+        answer = await post_many(client, [RED_FACE, b"no image", NO_FACE, b"", BLUE_FACE])
         alone = await post(client, RED_FACE)
 
     assert answer.status_code == 200
@@ -28,12 +28,12 @@ async def test_each_picture_has_its_own_row_in_order() -> None:
     assert red == {"prediction": alone.json(), "problem": None}
     assert [face["expression"] for face in blue["prediction"]["faces"]] == [BLUE]
     assert nobody["prediction"]["faces"] == []
-    for row, status, kind in ((text, 415, "unsupported-picture"), (empty, 422, "broken-picture")):
+    for row, status, kind in ((text, 415, "unsupported-image"), (empty, 422, "broken-image")):
         assert row["prediction"] is None
         assert (row["problem"]["status"], row["problem"]["type"]) == (status, NAMESPACE + kind)
 
 
-async def test_parameters_hold_for_every_picture() -> None:
+async def test_parameters_hold_for_every_image() -> None:
     two = encode(paint((255, 0, 0), (0, 0, 255)))
     async with running(make_app()) as client:
         answer = await post_many(client, [two, two], max_faces=1)
@@ -45,7 +45,7 @@ async def test_parameters_hold_for_every_picture() -> None:
 
 
 @pytest.mark.parametrize(("count", "status"), [(0, 422), (3, 200), (4, 422), (50, 400)])
-async def test_the_number_of_pictures_is_bounded(count: int, status: int) -> None:
+async def test_the_number_of_images_is_bounded(count: int, status: int) -> None:
     async with running(make_app(max_batch_images=3)) as client:
         answer = await client.post("/predict/batch", files=[("images", RED_FACE)] * count or [("other", RED_FACE)])
 
@@ -61,7 +61,7 @@ async def test_the_body_is_bounded() -> None:
     assert answer.status_code == 413
 
 
-async def test_each_picture_takes_a_permit_of_its_own() -> None:
+async def test_each_image_takes_a_permit_of_its_own() -> None:
     async with running(make_app(max_inflight_images=2)) as client:
         answer = await post_many(client, [RED_FACE] * 5, faces="whole")
         again = await post_many(client, [RED_FACE] * 2)
@@ -72,11 +72,11 @@ async def test_each_picture_takes_a_permit_of_its_own() -> None:
     assert refused == [NAMESPACE + "overloaded"] * 3
     assert [bool(row["prediction"]) for row in rows] == [True, True, False, False, False]
     assert all(row["prediction"] for row in again.json()["results"])  # every place was given back
-    assert 'manet_shed_total{reason="pictures"} 3.0' in metrics
-    assert "manet_pictures_in_work 0.0" in metrics
+    assert 'manet_shed_total{reason="images"} 3.0' in metrics
+    assert "manet_images_in_flight 0.0" in metrics
 
 
-async def test_a_hundred_pictures_do_not_keep_a_single_one_waiting() -> None:
+async def test_a_hundred_images_do_not_keep_a_single_one_waiting() -> None:
     backend = FakeBackend(seconds=0.01)
     backend.gate.clear()
     async with running(make_app(backend, max_batch_size=4, workers=2)) as client:

@@ -84,10 +84,10 @@ def test_the_newest_frame_wins_and_those_that_it_overtook_are_never_read() -> No
         client.send(RED_FACE)
         assert backend.entered.wait(20)
         for _ in range(20):
-            client.send(b"no picture: whoever reads this fails")
+            client.send(b"no image: whoever reads this fails")
         client.send(BLUE_FACE)
         until(lambda: frames(served, "dropped") == 20)
-        assert served.parts.admission.pictures == 1
+        assert served.parts.admission.images == 1
         backend.gate.set()
         answers = [json.loads(client.recv(timeout=20)) for _ in range(2)]
     assert [answer["frame"] for answer in answers] == [0, 21]
@@ -97,8 +97,8 @@ def test_the_newest_frame_wins_and_those_that_it_overtook_are_never_read() -> No
 
 def test_a_bad_frame_is_a_problem_and_the_stream_goes_on() -> None:
     with streaming() as served, opened(served) as client:
-        bad, good = ask(client, b"no picture"), ask(client, RED_FACE)
-        assert bad["problem"]["type"] == "urn:manet:problem:unsupported-picture"
+        bad, good = ask(client, b"no image"), ask(client, RED_FACE)
+        assert bad["problem"]["type"] == "urn:manet:problem:unsupported-image"
         assert (bad["frame"], bad["retry_after"], good["frame"], len(good["faces"])) == (0, None, 1, 1)
         assert (frames(served, "failed"), frames(served, "answered")) == (1, 1)
 
@@ -222,4 +222,4 @@ def test_a_client_that_leaves_takes_its_frame_out_of_work() -> None:
         with opened(served) as client:
             client.send(RED_FACE)
             assert backend.entered.wait(20)
-        until(lambda: served.parts.streams.open == served.parts.admission.pictures == 0)
+        until(lambda: served.parts.streams.open == served.parts.admission.images == 0)

@@ -94,7 +94,7 @@ def frames(app: FastAPI, outcome: str) -> float:
 def is_left(app: FastAPI, streams: int) -> bool:
     """Return whether so many streams are open, and nothing else is held for anybody."""
     admission = parts(app).admission
-    return parts(app).streams.open == streams and admission.uploads == admission.pictures == admission.bytes == 0
+    return parts(app).streams.open == streams and admission.uploads == admission.images == admission.bytes == 0
 
 
 async def test_one_stream_too_many_is_told_so_and_takes_no_place() -> None:

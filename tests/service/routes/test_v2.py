@@ -208,7 +208,7 @@ async def test_who_takes_no_compression_gets_none(accepted: str) -> None:
 async def test_the_shipped_weights_answer_as_the_recognizer_does() -> None:
     service = Recognizer.from_weights("ferplus", backend="torch", precision="float32")
     noise = np.random.default_rng(7).integers(0, 256, (3, 96, 72, 3), np.uint8)
-    crops = [np.sort(picture, axis=axis) for axis, picture in enumerate(noise)]
+    crops = [np.sort(image, axis=axis) for axis, image in enumerate(noise)]
     images = np.stack([network_input(crop, service.weights.preprocessing) for crop in crops])
     data, headers = binary(images)
     async with running(create_app(Settings(max_batch_size=4), service, SystemClock())) as client:
@@ -406,10 +406,10 @@ async def test_a_sender_that_is_too_slow() -> None:
 async def test_each_face_takes_a_permit_and_where_one_is_refused_all_are() -> None:
     backend = FakeBackend()
     async with running(make_app(backend, max_inflight_images=2)) as client:
-        check(await ask(client, question(faces(*[(9, 9, 9)] * 3))), 429, "overloaded", "pictures")
+        check(await ask(client, question(faces(*[(9, 9, 9)] * 3))), 429, "overloaded", "images")
         assert backend.batches == []
         assert (await ask(client, question(BOTH))).status_code == 200
-        assert "manet_pictures_in_work 0.0" in (await client.get("/metrics")).text
+        assert "manet_images_in_flight 0.0" in (await client.get("/metrics")).text
 
 
 async def test_the_bytes_of_a_compressed_body_count_as_what_they_may_become() -> None:
@@ -466,7 +466,7 @@ async def test_who_hangs_up_costs_the_network_nothing() -> None:
                 await asyncio.sleep(0.01)
         left.set()
         await leaving
-        assert (app.state.parts.scheduler.depth, app.state.parts.admission.pictures) == (0, 1)
+        assert (app.state.parts.scheduler.depth, app.state.parts.admission.images) == (0, 1)
         backend.gate.set()
         assert (await held).status_code == 200
     assert backend.batches == [1]

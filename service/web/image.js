@@ -1,4 +1,4 @@
-// Picture: what a person gave, upright, and as it is sent.
+// Image: what a person gave, upright, and as it is sent.
 
 /** Longest side that is sent. Faces are looked for at 640 pixels, so that nothing smaller than they can be is lost. */
 export const LONGEST = 2048;

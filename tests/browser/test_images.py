@@ -1,4 +1,4 @@
-"""Pictures: chosen, dropped, pasted, from a keyboard or a finger; found faces, none, and what goes wrong."""
+"""Images: chosen, dropped, pasted, from a keyboard or a finger; found faces, none, and what goes wrong."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0), size=(640, 480)))
 FAILED = "Failed to load resource"
 
 
-def give(page: Page, content: bytes, name: str = "picture.png", kind: str = "image/png") -> None:
+def give(page: Page, content: bytes, name: str = "image.png", kind: str = "image/png") -> None:
     """Choose a file."""
     page.locator("#file").set_input_files({"name": name, "mimeType": kind, "buffer": content})
 
@@ -38,7 +38,7 @@ def test_a_chosen_photo_shows_its_face_and_every_probability(page: Page, real: s
     page.goto(real)
     portrait = Image.fromarray(data.astronaut())
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose a picture").click()
+        page.get_by_role("button", name="Choose an image").click()
     chooser.value.set_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": encode(portrait, "JPEG")})
 
     expect(page.get_by_role("status").first).to_have_text(
@@ -59,7 +59,7 @@ def test_a_chosen_photo_shows_its_face_and_every_probability(page: Page, real: s
     expect(page.locator("#note")).to_have_text(re.compile(r"Answered in \d+ ms, of which finding faces \d+"))
 
 
-def test_drawn_faces_are_there_for_who_has_no_picture(page: Page, real: str) -> None:
+def test_drawn_faces_are_there_for_who_has_no_image(page: Page, real: str) -> None:
     page.goto(real)
     page.get_by_role("button", name="Try drawn faces").click()
 
@@ -70,12 +70,12 @@ def test_drawn_faces_are_there_for_who_has_no_picture(page: Page, real: str) -> 
 _TRANSFER = """(content) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
   const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+  transfer.items.add(new File([bytes], "image.png", { type: "image/png" }));
   return transfer;
 }"""
 
 
-def test_a_picture_can_be_dropped_anywhere(page: Page, fake: str) -> None:
+def test_an_image_can_be_dropped_anywhere(page: Page, fake: str) -> None:
     page.goto(fake)
     transfer = page.evaluate_handle(_TRANSFER, base64.b64encode(RED_FACE).decode())
     page.dispatch_event("footer", "dragover", {"dataTransfer": transfer})
@@ -87,7 +87,7 @@ def test_a_picture_can_be_dropped_anywhere(page: Page, fake: str) -> None:
     assert page.url == f"{fake}/"
 
 
-def test_a_picture_can_be_pasted(page: Page, fake: str) -> None:
+def test_an_image_can_be_pasted(page: Page, fake: str) -> None:
     page.goto(fake)
     transfer = page.evaluate_handle(_TRANSFER, base64.b64encode(RED_FACE).decode())
     page.evaluate("(clipboardData) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData }))", transfer)
@@ -95,7 +95,7 @@ def test_a_picture_can_be_pasted(page: Page, fake: str) -> None:
     expect(page.locator(".card h2")).to_have_text(re.compile(RED))
 
 
-def test_a_picture_turned_by_its_exif_is_boxed_upright(page: Page, fake: str) -> None:
+def test_an_image_turned_by_its_exif_is_boxed_upright(page: Page, fake: str) -> None:
     upright = paint((255, 0, 0), size=(640, 480))  # its face is the left half
     exif = Image.Exif()
     exif[0x0112] = 6  # the file lies on its side; a quarter turn clockwise rights it
@@ -105,7 +105,7 @@ def test_a_picture_turned_by_its_exif_is_boxed_upright(page: Page, fake: str) ->
 
     expect(page.locator(".card")).to_have_count(1)
     assert answer(page)["image"] == {"width": 640, "height": 480}
-    canvas = page.locator("#picture")
+    canvas = page.locator("#image")
     assert canvas.evaluate("(c) => [c.width, c.height]") == [640, 480]
     row = canvas.evaluate("(c) => Array.from(c.getContext('2d').getImageData(0, 240, 640, 1).data)")
     assert row[4 * 160] > 240, "red on the left"
@@ -117,7 +117,7 @@ def test_a_picture_turned_by_its_exif_is_boxed_upright(page: Page, fake: str) ->
     assert box["width"] == pytest.approx(frame["width"] / 2, abs=1)
 
 
-def test_a_huge_picture_is_made_smaller_and_the_page_says_so(page: Page, fake: str) -> None:
+def test_a_huge_image_is_made_smaller_and_the_page_says_so(page: Page, fake: str) -> None:
     page.goto(fake)
     give(page, encode(paint((255, 0, 0), size=(4000, 3000)), compress_level=1))
 
@@ -130,15 +130,15 @@ def test_no_face_is_said_in_words(page: Page, fake: str) -> None:
     page.goto(fake)
     give(page, NO_FACE)
 
-    expect(page.get_by_role("status").first).to_have_text("No face found in this picture.")
+    expect(page.get_by_role("status").first).to_have_text("No face found in this image.")
     expect(page.locator(".card")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"these are words", "This is not a picture that the service can read. It takes JPEG, PNG, WebP and BMP."),
-        (RED_FACE[:60], "This picture is damaged: it is empty, ends too early or cannot be decoded."),
+        (b"these are words", "This is not an image that the service can read. It takes JPEG, PNG, WebP and BMP."),
+        (RED_FACE[:60], "This image is damaged: it is empty, ends too early or cannot be decoded."),
     ],
 )
 def test_what_cannot_be_read_is_said_in_words(page: Page, watch: Watch, fake: str, content: bytes, words: str) -> None:
@@ -213,12 +213,12 @@ def test_faces_are_chosen_with_the_keyboard_alone(page: Page, fake: str) -> None
     press, focused = page.keyboard.press, page.locator(":focus")
     for _ in range(4):  # past three links
         press("Tab")
-    expect(focused).to_have_text("Choose a picture")
+    expect(focused).to_have_text("Choose an image")
     assert focused.evaluate("(node) => getComputedStyle(node).outlineStyle") == "solid"
     give(page, TWO_FACES)  # the browser's own dialogue is no part of the page
     expect(page.locator(".card")).to_have_count(2)
 
-    expect(focused).to_have_text("Choose a picture")
+    expect(focused).to_have_text("Choose an image")
     for _ in range(3):
         press("Tab")
     expect(focused).to_have_attribute("aria-label", re.compile(r"Face 1: neutral"))
@@ -248,13 +248,13 @@ def test_faces_are_chosen_with_mouse_and_finger(browser: Browser, watch: Watch, 
     context.close()
 
 
-def test_the_newest_picture_wins(page: Page) -> None:
+def test_the_newest_image_wins(page: Page) -> None:
     with serving(seconds=1.0) as address:
         page.goto(address)
         give(page, RED_FACE)
         expect(page.get_by_role("status").first).to_have_text("Looking…")
         give(page, NO_FACE)
-        expect(page.get_by_role("status").first).to_have_text("No face found in this picture.")
+        expect(page.get_by_role("status").first).to_have_text("No face found in this image.")
         page.wait_for_timeout(1500)
         expect(page.locator(".card")).to_have_count(0)
 
