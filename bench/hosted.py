@@ -38,7 +38,7 @@ class NullBackend:
         classes: how many.
     """
 
-    name, precision, device, reason = "null", "none", "cpu", "asked for"
+    name, precision, device, reason = "null", "none", "cpu", "requested"
 
     def __init__(self, classes: int) -> None:
         self._classes = classes

@@ -73,7 +73,7 @@ class Service:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
     async def counted(self) -> Counter[str]:
-        """Return, once nothing is in work, the requests that the service counted, by status."""
+        """Return, once nothing is in flight, the requests that the service counted, by status."""
         while True:
             async with connection(self.port) as (reader, writer):
                 writer.write(Upload("/metrics").head)

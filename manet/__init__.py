@@ -1,6 +1,6 @@
 """MA-Net: apparent facial expressions, from pixels to probabilities.
 
-Names are loaded when they are first asked for, so that ``import manet`` costs nothing and only what needs PyTorch
+Names are loaded when they are first requested, so that ``import manet`` costs nothing and only what needs PyTorch
 loads it.
 """
 

@@ -32,11 +32,11 @@ class ChecksumError(CheckpointError):
 
 
 class UnknownWeightsError(ManetError):
-    """No weights are registered under the name asked for."""
+    """No weights are registered under the name requested."""
 
 
 class WeightsNotInstalledError(ManetError):
-    """The weights asked for are registered, but their file is not on this machine."""
+    """The weights requested are registered, but their file is not on this machine."""
 
 
 class ExportError(ManetError):

@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, and known by their SHA-256.
 
-The checksum of a file that nobody else vouches for lies beside it, as ``NAME.sha256`` in the format of
+The checksum of a file that no one else vouches for lies beside it, as ``NAME.sha256`` in the format of
 ``sha256sum``, so that ``sha256sum --check`` can also be used on it.
 """
 

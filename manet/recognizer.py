@@ -154,7 +154,7 @@ class Recognizer:
             UnknownWeightsError: if there are no weights of that name.
             WeightsNotInstalledError: if their file is not on this machine.
             CheckpointError: if the file is not what the registry says.
-            ValueError: if what is asked for is not to be had, or ``threads`` is below one.
+            ValueError: if what is requested is not to be had, or ``threads`` is below one.
         """
         weights = resolve(name, store)
         loaded = load_backend(
@@ -167,7 +167,7 @@ class Recognizer:
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to look for faces, or to take the image as one.
+            faces: whether to detect faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
         spec = self.weights.preprocessing
@@ -197,7 +197,7 @@ class Recognizer:
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to look for faces, or to take the image as one.
+            faces: whether to detect faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
         return self.read_all(self.find(image, faces=faces, max_faces=max_faces))

@@ -1,6 +1,6 @@
-"""Admission: whether a request is let in, decided before a byte of it is read, and what it then may hold.
+"""Admission: whether a request is admitted, decided before a byte of it is read, and what it then may hold.
 
-A body on its way in holds its bytes and nothing else. A place among the images in work is taken when the body is
+A body on its way in holds its bytes and nothing else. A place among the images in flight is taken when the body is
 there: else a hundred senders that dawdle would hold all of them and do nothing.
 """
 
@@ -42,7 +42,7 @@ REASONS = ("draining", "not_ready", "uploads", "images", "bytes", "deadline")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is in work at once, at most.
+    """What is in flight at once, at most.
 
     Attributes:
         uploads: bodies on their way in.
@@ -58,7 +58,7 @@ class Bounds:
 
 
 class Ticket:
-    """An image that was let in.
+    """An image that was admitted.
 
     Args:
         deadline: when its answer is worth nothing any more, in seconds of the clock.
@@ -76,7 +76,7 @@ class Ticket:
 
 
 class Upload:
-    """A body that was let in; its bytes count as they arrive.
+    """A body that was admitted; its bytes count as they arrive.
 
     Args:
         admission: who let it in.
@@ -103,7 +103,7 @@ class Admission:
     than the limit.
 
     Args:
-        bounds: what is in work at once, at most.
+        bounds: what is in flight at once, at most.
         engine: the network.
         clock: the time.
         observer: is told of every refusal.
@@ -127,7 +127,7 @@ class Admission:
 
     @property
     def images(self) -> int:
-        """Images in work."""
+        """Images in flight."""
         return self._images
 
     @property
@@ -137,11 +137,11 @@ class Admission:
 
     @property
     def ready(self) -> bool:
-        """Whether images are let in at all."""
+        """Whether images are admitted at all."""
         return not self.draining and self._engine.alive
 
     def check(self) -> None:
-        """Return if images are let in at all, as things stand now.
+        """Return if images are admitted at all, as things stand now.
 
         Raises:
             DrainingError: if the service is being stopped.
@@ -176,7 +176,7 @@ class Admission:
             self._bytes -= upload.size
 
     def hold(self, size: int) -> None:
-        """Count bytes that have arrived; whoever received them gives them back.
+        """Count bytes that have arrived; the receiver gives them back.
 
         Raises:
             OverloadedError: if that is more than may be in memory at once.
@@ -186,7 +186,7 @@ class Admission:
 
     @contextmanager
     def admit(self, upload: Upload) -> Iterator[Ticket]:
-        """Hold an image's place while inside, though the service may be being stopped: its body was let in before.
+        """Hold an image's place while inside, though the service may be being stopped: its body was admitted before.
 
         Args:
             upload: the body that the image came in, which is there now.
@@ -226,8 +226,8 @@ class Admission:
 
 
 _SENTENCES = {
-    "uploads": "as many uploads as allowed are on their way",
-    "images": "as many images as allowed are in work",
-    "bytes": "as many bytes of uploads as allowed are in memory",
+    "uploads": "too many uploads in progress",
+    "images": "too many images in flight",
+    "bytes": "too many bytes of uploads in memory",
     "deadline": "the answer would come after the deadline",
 }

@@ -116,7 +116,7 @@ def create_app(
 
 
 def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> None:
-    """Put the middleware around an application, the innermost first; what is not asked for is not there at all."""
+    """Put the middleware around an application, the innermost first; what is not requested is not there at all."""
     app.add_middleware(
         LoadSheddingMiddleware, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain")
     )
@@ -217,14 +217,14 @@ def _watch(
     """Have the metrics look at what changes by itself."""
     watch = observer.watch
     watch("manet_streams", "Streams that are open.", lambda: float(streams.open))
-    watch("manet_ready", "1 while images are let in.", lambda: float(admission.ready))
+    watch("manet_ready", "1 while images are admitted.", lambda: float(admission.ready))
     watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
     watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
     watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
-    watch("manet_images_in_flight", "Images let in and not answered.", lambda: float(admission.images))
-    watch("manet_engine_rebuilds", "Networks built anew.", lambda: float(scheduler.rebuilt))
-    watch("manet_engines_hanging", "Networks that hang, left behind.", lambda: float(scheduler.abandoned))
-    watch("manet_detector_ready", "1 while faces are looked for.", lambda: float(guard.alive))
+    watch("manet_images_in_flight", "Images admitted and not answered.", lambda: float(admission.images))
+    watch("manet_engine_rebuilds", "Networks rebuilt.", lambda: float(scheduler.rebuilt))
+    watch("manet_engines_hanging", "Networks that hang, abandoned.", lambda: float(scheduler.abandoned))
+    watch("manet_detector_ready", "1 while face detection is available.", lambda: float(guard.alive))
     watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
 
 

@@ -24,7 +24,7 @@ class Workers:
 
     Args:
         count: how many threads, at least 1.
-        name: of the threads, for whoever looks at the process.
+        name: of the threads, for those who look at the process.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -56,7 +56,7 @@ class Workers:
             loop, outcome, call = task
             if not outcome.cancelled():
                 settle = attempt(call, outcome)
-                with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went whoever waited
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the caller
                     loop.call_soon_threadsafe(settle)
                 del settle
             # The thread may now sleep for long; it must not keep the last image alive meanwhile.
@@ -64,14 +64,14 @@ class Workers:
 
 
 def attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], None]:
-    """Make a call, and return what tells its outcome to whoever still waits."""
+    """Make a call, and return what tells its outcome to a caller that still waits."""
     try:
         result = call()
     except StopIteration as raised:
-        # A future takes none, and whoever waits for it would wait for ever (python/cpython issue 112182).
+        # A future takes none, and the caller for it would wait for ever (python/cpython issue 112182).
         error: BaseException = RuntimeError("the call raised StopIteration")
         error.__cause__ = raised
-    except BaseException as raised:  # whatever it was, it belongs to whoever waits
+    except BaseException as raised:  # whatever it was, it belongs to the caller
         error = raised
     else:
         return lambda: None if outcome.done() else outcome.set_result(result)

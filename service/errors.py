@@ -7,8 +7,8 @@
     ├── InvalidTensorError            400  a tensor is not what the network takes, or not one that it gives
     ├── UnauthorizedError             401  no key, or one that is not known
     ├── PathNotFoundError             404  there is nothing at this path
-    ├── NoModelCardError              404  nobody wrote a model card for these weights
-    ├── UnknownModelError             404  the model asked for, or its version, is not the one that is loaded
+    ├── NoModelCardError              404  no one wrote a model card for these weights
+    ├── UnknownModelError             404  the model requested, or its version, is not the one that is loaded
     ├── MethodNotAllowedError         405  the path has no such method
     ├── UploadTimedOutError           408  the body did not arrive in time
     ├── HeadTimedOutError             408  the head did not arrive in time
@@ -57,7 +57,7 @@ class ServiceError(Exception):
     """The root: anything that a request is answered with but success.
 
     Args:
-        detail: one sentence for whoever sent the request; nothing of the image, no path, no name.
+        detail: one sentence for the client; nothing of the image, no path, no name.
         retry_after: seconds after which the same request may succeed; None leaves it to the status.
     """
 
@@ -97,13 +97,13 @@ class UnauthorizedError(ServiceError):
 
 
 class NoModelCardError(ServiceError):
-    """Nobody wrote a model card for these weights."""
+    """No one wrote a model card for these weights."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "no-model-card", "There is no model card"
 
 
 class UnknownModelError(ServiceError):
-    """The model asked for, or its version, is not the one that is loaded."""
+    """The model requested, or its version, is not the one that is loaded."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "unknown-model", "Another model is loaded"
 
@@ -211,7 +211,7 @@ class DetectorUnavailableError(ServiceError):
     """The detector fails on every image; ``faces=whole`` is answered."""
 
     status, problem = HTTPStatus.SERVICE_UNAVAILABLE, "detector-unavailable"
-    title = "No faces can be looked for"
+    title = "Face detection is unavailable"
 
 
 class ExplanationsUnavailableError(ServiceError):
@@ -251,6 +251,6 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[ServiceError]], ...] = (
 
 
 def translate(error: ImageError | BatchingError) -> ServiceError:
-    """Return what an error of a room below means to whoever sent the request."""
+    """Return what an error of a room below means to the client."""
     kind = next(meaning for known, meaning in _TRANSLATIONS if isinstance(error, known))
     return kind(str(error))

@@ -132,11 +132,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def _hung_up(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)  # nobody is there to read it; it is for whoever counts
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # no one is there to read it; it is for the metrics
 
 
 class UnhandledErrorMiddleware:
-    """Answers what nobody foresaw, inside of everything else that sees an answer on its way out."""
+    """Answers what no one foresaw, inside of everything else that sees an answer on its way out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

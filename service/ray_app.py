@@ -51,9 +51,9 @@ class ClusterSettings(Settings):
     replica_memory: PositiveInt = 1024 * MEBIBYTE
     """Bytes of memory that a replica reserves."""
     ongoing_requests: PositiveFloat = 16.0
-    """Requests in work in each replica that the number of replicas aims at."""
+    """Requests in flight in each replica that the number of replicas aims at."""
     look_back: float = Field(default=30.0, gt=10.0)
-    """Seconds over which requests in work are averaged; Ray Serve counts them every ten."""
+    """Seconds over which requests in flight are averaged; Ray Serve counts them every ten."""
     upscale_delay: NonNegativeFloat = 10.0
     """Seconds for which there must be too few replicas before one is added."""
     downscale_delay: NonNegativeFloat = 300.0
@@ -68,7 +68,7 @@ class ClusterSettings(Settings):
         return self
 
     def of_replica(self) -> Self:
-        """Return them as a replica takes them: no more threads than it has reserved CPUs, unless asked for."""
+        """Return them as a replica takes them: no more threads than it has reserved CPUs, unless requested."""
         cpus = ceil(self.replica_cpus)
         return self.model_copy(update={"threads": self.threads or cpus, "workers": self.workers or cpus})
 

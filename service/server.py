@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
                 self.servers.append(await loop.create_server(connected, sock=again, backlog=config.backlog))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop: refuse what is new, finish what was let in. A second signal does not wait."""
+        """Begin to stop: refuse what is new, finish what was admitted. A second signal does not wait."""
         app = self.config.app
         if isinstance(app, FastAPI):
             app.state.parts.admission.draining = True

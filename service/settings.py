@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     engine_timeout: PositiveFloat = 30.0
     """Seconds after which a batch that has not come back is taken for hanging, and the network for lost."""
     on_engine_failure: Literal["rebuild", "exit"] = "rebuild"
-    """What to do when the network is lost: build it anew, within bounds, or end the process with status 1 at once."""
+    """What to do when the network is lost: rebuild it, within bounds, or end the process with status 1 at once."""
 
     api_keys: Words[SecretStr] = ()
     """API keys, separated by commas, each of 16 characters or more; prefer the file to this flag, which `ps` shows."""
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     rate_limit: str | None = None
     """Requests that one key, or without keys one address, may send, such as `600/minute`; none by default."""
     max_client_requests: PositiveInt | None = None
-    """Requests that one key or address may have in work at once; none by default."""
+    """Requests that one key or address may have in flight at once; none by default."""
     cors_origins: Words[str] = ()
     """Origins whose pages may call the service, separated by commas, such as `https://example.org`; * is all."""
     trusted_proxies: Words[str] = ()
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     max_uploads: PositiveInt = 1024
     """The most bodies on their way in at once, which hold no image's place yet; more are answered with 429."""
     max_inflight_images: PositiveInt = 128
-    """The most images in work at once; more are answered with 429."""
+    """The most images in flight at once; more are answered with 429."""
     max_upload_bytes: PositiveInt = 20 * MEBIBYTE
     """The largest request body, in bytes; more is answered with 413."""
     max_batch_images: PositiveInt = 100
@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     """The most faces answered in one image, whatever the request asks for."""
 
     max_streams: PositiveInt = 32
-    """The most live videos at once, each with one frame in work; more are closed with 1013. Of one client, no more than
-    `max_client_requests`."""
+    """The most live videos at once, each with one frame in flight; more are closed with 1013. Of one client, no more
+    than `max_client_requests`."""
     max_frame_bytes: PositiveInt = 2 * MEBIBYTE
     """The largest frame of a live video, in bytes; more closes it with 1009."""
     stream_idle_timeout: PositiveFloat = 30.0

@@ -1,4 +1,4 @@
-"""Weights that no registry knows, of a network nobody trained: small, and quick to load."""
+"""Weights that no registry knows, of a network no one trained: small, and quick to load."""
 
 from pathlib import Path
 

@@ -44,7 +44,7 @@ class PeerNetwork:
     @classmethod
     def from_environment(cls) -> Self:
         """Return the network that the environment asks for, warm."""
-        settings, weights = _asked_for()
+        settings, weights = _requested()
         passes = settings["passes"]
         threads = max(1, available_cpus() // (passes or 1))
         if settings["engine"] == "torch":
@@ -59,7 +59,7 @@ class PeerNetwork:
     @staticmethod
     def decoder() -> Callable[[bytes], Pixels]:
         """Return what makes network input of a picture, for a process that has no network of its own."""
-        return partial(_decoded, spec=_asked_for()[1].preprocessing)
+        return partial(_decoded, spec=_requested()[1].preprocessing)
 
     def decode(self, jpeg: bytes) -> Pixels:
         """Return a picture of one face as network input, (S, S, 3)."""
@@ -90,7 +90,7 @@ def _in_turns(infer: Infer, passes: int) -> Infer:
     return infer_in_turn
 
 
-def _asked_for() -> tuple[dict[str, Any], Weights]:
+def _requested() -> tuple[dict[str, Any], Weights]:
     settings = json.loads(os.environ[VARIABLE])
     return settings, resolve(settings["weights"])
 

@@ -21,7 +21,7 @@ def choice_for(
 
     Raises:
         CheckpointError: if the weights' calibration is not what the registry says.
-        ValueError: if what is asked for is not there.
+        ValueError: if what is requested is not there.
     """
     calibration = locate_calibration(weights, store)
     int8: Int8State = "absent" if calibration is None else "close" if weights.int8_is_close else "unmeasured"
@@ -52,8 +52,8 @@ def load_backend(
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
         CheckpointError: if a file is not what the registry says.
-        ExportError: if OpenVINO is to serve a network that nobody exported, and PyTorch is not installed.
-        ValueError: if what is asked for is not there, or ``threads`` is below one.
+        ExportError: if OpenVINO is to serve a network that no one exported, and PyTorch is not installed.
+        ValueError: if what is requested is not there, or ``threads`` is below one.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")

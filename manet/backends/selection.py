@@ -13,7 +13,7 @@ Precision = Literal["float32", "bf16", "float16", "int8"]
 Device = Literal["cpu", "cuda"]
 
 Int8State = Literal["absent", "unmeasured", "close"]
-"""What is known of weights in int8 arithmetic: no calibration, one whose loss nobody measured or that loses too much
+"""What is known of weights in int8 arithmetic: no calibration, one whose loss no one measured or that loses too much
 (``manet.weights.entry.MOST_LOST``), or one that stays close to float32."""
 
 _RUNS: Mapping[tuple[BackendKind, Device], tuple[Precision, ...]] = MappingProxyType(
@@ -85,35 +85,35 @@ def choose(
     device: Device | Literal["auto"] = "auto",
     int8: Int8State = "absent",
 ) -> Choice:
-    """Return what is asked for, and where nothing is asked for what suits the machine and the weights.
+    """Return what is requested, and where nothing is requested what suits the machine and the weights.
 
     A CUDA device is used where there is one, with PyTorch; else the processor, with OpenVINO where it is installed.
 
     Raises:
-        ValueError: if what is asked for is not there: a CUDA device, OpenVINO, a calibration, or a number format that
+        ValueError: if what is requested is not there: a CUDA device, OpenVINO, a calibration, or a number format that
             the backend does not run in.
     """
     if device == "cuda" and not machine.cuda:
-        raise ValueError("device cuda was asked for, but there is none here")
+        raise ValueError("device cuda was requested, but there is none here")
     if backend == "openvino" and not machine.openvino:
-        raise ValueError("backend openvino was asked for, but it is not installed: pip install openvino")
+        raise ValueError("backend openvino was requested, but it is not installed: pip install openvino")
     if backend == "openvino" and device == "cuda":
         raise ValueError("backend openvino does not run on cuda")
     on_cuda = device == "cuda" or (device == "auto" and backend != "openvino" and machine.cuda > 0)
     place: Device = "cuda" if on_cuda else "cpu"
     runner, why_backend = _backend(machine, backend, on_cuda)
-    numbers, why_numbers = (precision, "asked for") if precision != "auto" else _precision(machine, runner, place, int8)
+    numbers, why_numbers = (precision, "requested") if precision != "auto" else _precision(machine, runner, place, int8)
     if numbers not in _RUNS[runner, place]:
         possible = ", ".join(_RUNS[runner, place])
         raise ValueError(f"backend {runner} on {place} does not run in {numbers}; it does in {possible}")
     if numbers == "int8" and int8 == "absent":
-        raise ValueError("int8 was asked for, but these weights have no calibration: manet-train calibrate makes one")
+        raise ValueError("int8 was requested, but these weights have no calibration: manet-train calibrate makes one")
     return Choice(runner, numbers, place, f"{runner}: {why_backend}; {numbers}: {why_numbers}")
 
 
 def _backend(machine: Machine, backend: BackendKind | Literal["auto"], on_cuda: bool) -> tuple[BackendKind, str]:
     if backend != "auto":
-        return backend, "asked for"
+        return backend, "requested"
     if on_cuda:
         return "torch", "there is a CUDA device"
     if machine.openvino:

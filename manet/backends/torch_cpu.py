@@ -26,7 +26,7 @@ class TorchBackend(BaseBackend[FusedClassifier]):
     device = "cpu"
 
     def __init__(
-        self, classifier: FusedClassifier, precision: Precision = "float32", reason: str = "asked for"
+        self, classifier: FusedClassifier, precision: Precision = "float32", reason: str = "requested"
     ) -> None:
         ready = classifier.eval().to(memory_format=torch.channels_last)
         super().__init__(ready, side=classifier.spec.input_size, precision=precision, reason=reason)

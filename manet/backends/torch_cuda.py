@@ -1,4 +1,4 @@
-"""CudaBackend: the network in PyTorch on an NVIDIA device. Nobody has measured it; see the README.
+"""CudaBackend: the network in PyTorch on an NVIDIA device. No one has measured it; see the README.
 
 Everything that only such a device can run is in this file. Images travel as bytes, from page-locked memory and on a
 stream of their own, and are normalised on the device; the host waits once a batch, for the logits.

@@ -18,7 +18,7 @@ class Look:
     """How each image is looked at.
 
     Attributes:
-        faces: whether to look for faces, or to take each image as one.
+        faces: whether to detect faces, or to take each image as one.
         max_faces: the most faces to answer in an image.
         keep_image: whether the outcome is to carry the image itself.
         limits: the largest image to read.

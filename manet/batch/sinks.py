@@ -48,7 +48,7 @@ class JsonLines(Generic[Item_contra]):
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the stream to whoever opened it."""
+        """Leave the stream to its owner."""
 
 
 class JsonLinesFile(JsonLines[Item_contra]):

@@ -31,7 +31,7 @@ def walk(paths: Iterable[Path], *, leave_out: Callable[[Path], bool]) -> Iterato
     are followed, but no folder is entered twice, so a loop of links ends. No more than one folder's names are held.
 
     Args:
-        paths: files and folders; a path that does not exist is yielded for whoever reads it to find out.
+        paths: files and folders; a path that does not exist is yielded and fails where it is read.
         leave_out: whether a path below a folder is none of the input, such as a drawing made from it.
     """
     entered: set[tuple[int, int]] = set()

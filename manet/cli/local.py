@@ -61,7 +61,7 @@ class Outputs:
         return [*sheets, *drawings]
 
     def rows(self, weights: Weights) -> list[Sink[Outcome]]:
-        """Return what writes the answers: a file, lines on standard output, or a table where neither is asked for."""
+        """Return what writes the answers: a file, lines on standard output, or a table where neither is requested."""
         form = image_form(weights)
         sinks: list[Sink[Outcome]] = [] if self.out is None else [table(self.out, form)]
         if self.as_json:
@@ -78,7 +78,7 @@ def predict_locally(
         paths: files and folders.
         outputs: what is made of them.
         load: returns the recognizer; it is not called before the outputs were found to be right.
-        faces: whether to look for faces, or to take each image as one.
+        faces: whether to detect faces, or to take each image as one.
         max_faces: the most faces to answer in an image.
 
     Raises:

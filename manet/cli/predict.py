@@ -35,7 +35,7 @@ def predict(
         ),
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
-    faces: Annotated[FaceMode, typer.Option(help="Look for faces, or take each image as one.")] = "detect",
+    faces: Annotated[FaceMode, typer.Option(help="Detect faces, or take each image as one.")] = "detect",
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to answer in an image.")] = MAX_FACES,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     backend: Annotated[BackendName, typer.Option(help="What runs it.")] = "auto",
@@ -59,7 +59,7 @@ def predict(
 
     Folders are searched to the bottom; hidden files, and files whose names do not end like an image's, are passed
     over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no image at
-    all, and 130 after Ctrl-C, which finishes the images in work and leaves whole files.
+    all, and 130 after Ctrl-C, which finishes the images in flight and leaves whole files.
 
     Of a clip, such as an .mp4, each frame is answered: --out has a row for each face of each frame, --draw is a copy
     that keeps the sound. Where neither they nor --json are given, both are made beside the clip: CLIP-faces.csv and
@@ -104,7 +104,7 @@ def _recognizer(
 
 
 def _check_clip(*, alone: bool) -> None:
-    """Make sure that a clip can be answered: nothing else is asked for, and what it needs is installed."""
+    """Make sure that a clip can be answered: nothing else is requested, and what it needs is installed."""
     if not alone:
         raise typer.BadParameter("a clip is answered by itself: without other files, --sheet and --executor ray")
     if find_spec("av") is None:

@@ -81,7 +81,7 @@ def predict_on_clip(
         path: the clip.
         targets: what is made of it.
         load: returns the recognizer; it is not called before the clip and the targets were found to be right.
-        faces: whether to look for faces, or to take each frame as one.
+        faces: whether to detect faces, or to take each frame as one.
         max_faces: the most faces to answer in a frame.
 
     Raises:

@@ -41,7 +41,7 @@ def list_weights(store: Store = None) -> None:
         elif state == "no":
             accuracy = f"{figures.accuracy:.2f} published"
         else:
-            # Nobody knows whether the file that was imported is the one that the figure belongs to.
+            # No one knows whether the file that was imported is the one that the figure belongs to.
             accuracy = "published for the authors' file"
         table.add_row(
             weights.id,
@@ -111,7 +111,7 @@ def import_weights(
     for figures in weights.published:
         typer.secho(
             f"warning: {figures.accuracy:.2f} % on {figures.dataset} {figures.split} ({figures.n:,} images) is what "
-            "the authors published; nobody measured this file here",
+            "the authors published; no one measured this file here",
             fg="yellow",
             err=True,
         )

@@ -126,7 +126,7 @@ class Explanation:
 
     Attributes:
         answer: the fused answer.
-        expression: the one that is explained: the answered one, or another that was asked for.
+        expression: the one that is explained: the answered one, or another that was requested.
         local: the local attention module's branch.
         multi_scale: the multi-scale module's branch.
         patches: the local module's four, in the order of ``PATCH_NAMES``.

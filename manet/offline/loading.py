@@ -55,7 +55,7 @@ def settled(job: Job, resources: Resources) -> Job:
     """Return the job with the backend and the number format that suit this machine where it leaves them open.
 
     Raises:
-        ManetError: if the weights are not there, or what is asked for is not to be had.
+        ManetError: if the weights are not there, or what is requested is not to be had.
     """
     weights = resolve(job.weights, resources.store)
     try:

@@ -132,8 +132,8 @@ def predict_at_scale(
         loaders: what the actors load.
 
     Raises:
-        OfflineRunError: if the folder holds answers to something else, there is no image at all, the network asked
-            for is not to be had, or parts failed.
+        OfflineRunError: if the folder holds answers to something else, there is no image at all, the network
+            requested is not to be had, or parts failed.
         OSError: if a source cannot be read, or the plan not be written.
     """
     with ExitStack() as cluster:
@@ -167,7 +167,7 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to no one
     ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield

@@ -1,7 +1,7 @@
 """Plan: images cut into numbered parts, written down before any work is done.
 
 The plan is one Parquet file, ``_plan.parquet`` in the folder of the answers, written whole or not at all. It holds
-what was asked for and the images of every part, so a run that goes on later, on whatever machine, means the same
+what was requested and the images of every part, so a run that goes on later, on whatever machine, means the same
 images by the same number. Images that come into a folder later are not in it.
 """
 
@@ -53,9 +53,9 @@ class Job:
         sha256: of the weights' file.
         backend: what runs the network; ``auto`` is left open, and decided once for the whole run.
         precision: the number format that it runs in; likewise.
-        faces: whether to look for faces, or to take each image as one.
+        faces: whether to detect faces, or to take each image as one.
         max_faces: the most faces to answer in an image.
-        part_images: the most images in a part: what a killed run does again, for each that was in work.
+        part_images: the most images in a part: what a killed run does again, for each that was in flight.
         column: of a Parquet file, that holds the images: bytes, or a struct with a field ``bytes``.
         name_column: of a Parquet file, that names them; None numbers them, as ``PATH#ROW`` from 0.
     """
@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def job(self) -> Job:
-        """What was asked for."""
+        """What was requested."""
         asked = json.loads(self._file.schema_arrow.metadata[_JOB])
         return Job(**{**asked, "sources": tuple(asked["sources"])})
 

@@ -1,4 +1,4 @@
-"""Annotated clip: a copy with the faces marked in every frame, encoded anew, and the clip's own sound beside it."""
+"""Annotated clip: a copy with the faces marked in every frame, encoded again, and the clip's own sound beside it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -39,7 +39,7 @@ def best_suffix(sound: Sequence[AudioStream]) -> str:
 class AnnotatedClip:
     """Writes the copy beside its place, and puts it there in ``close``; see ``manet.batch.sinks.Sink``.
 
-    Frames are H.264 at the clip's own times. Sound is copied packet by packet, and encoded anew only where such a file
+    Frames are H.264 at the clip's own times. Sound is copied packet by packet, and encoded again only where such a file
     cannot hold it. Where not a single frame was added there is no copy.
 
     Args:

@@ -125,7 +125,7 @@ def _by_the_authors(
         intended_use=INTENDED_USE,
         limits=(
             *LIMITS,
-            "Nobody measured this file here: its figures are the authors' own.",
+            "No one measured this file here: its figures are the authors' own.",
             "Unless the import says otherwise its wiring is inferred: the checkpoints were published in 2021, with the "
             "first release of the code.",
         ),

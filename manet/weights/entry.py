@@ -1,6 +1,6 @@
 """Weights: everything there is to know about one set of trained parameters.
 
-Whoever uses weights takes every number that belongs to them from here: classes, preprocessing, wiring, fusion,
+Everything that uses weights takes every number that belongs to them from here: classes, preprocessing, wiring, fusion,
 temperature. Parameters themselves lie in files; see ``manet.weights.registry``.
 """
 
@@ -57,7 +57,7 @@ class Int8:
 
 
 MOST_LOST = 0.5
-"""Points of accuracy that int8 arithmetic may cost; weights that lose more run in it only where it is asked for."""
+"""Points of accuracy that int8 arithmetic may cost; weights that lose more run in it only where it is requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +65,18 @@ class Weights:
     """One set of trained parameters, and all that belongs to it.
 
     Attributes:
-        id: the name it is asked for by.
+        id: the name it is requested by.
         dataset: what it was trained on, by its name in ``CLASS_ORDERS``.
         classes: what the outputs mean, in their order.
         wiring: the wiring it was trained with.
         fusion_weight: the local branch's share in the fused logits, 0..1 (the paper's lambda).
         temperature: what the fused logits are divided by before softmax, above 0; 1 where it was not calibrated.
         preprocessing: how a face crop becomes network input.
-        crop: how a detected face is cut so that it looks like the training images; None where nobody measured it.
+        crop: how a detected face is cut so that it looks like the training images; None where no one measured it.
         shipped: whether the file is part of this package; else it is looked for in the user's store.
         file: the file's name there, or the absolute path of a file that the registry does not know; None where
             there is no file to be had.
-        card: the model card's file in this package; None where nobody wrote one.
+        card: the model card's file in this package; None where no one wrote one.
         sha256: of the file of weights. None for files that each user imports (each import writes its own down).
         int8: the calibration that ships with them; None where none does.
         measured: what this project measured with that very file, in float32.

@@ -42,7 +42,7 @@ class Use:
     Attributes:
         dataset: what it was trained on, by its name in ``CLASS_ORDERS``.
         preprocessing: how a face crop becomes network input.
-        crop: how a detected face is cut; None where nobody measured it.
+        crop: how a detected face is cut; None where no one measured it.
         fusion_weight: the local branch's share in the fused logits, 0..1.
         temperature: what the fused logits are divided by before softmax, above 0.
     """

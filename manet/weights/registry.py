@@ -79,7 +79,7 @@ def described_by(path: Path) -> Weights:
 
 
 def read_card(weights: Weights) -> str | None:
-    """Return the model card as Markdown, or None where nobody wrote one."""
+    """Return the model card as Markdown, or None where no one wrote one."""
     if weights.card is None:
         return None
     return ASSETS.joinpath(weights.card).read_text(encoding="utf-8")

@@ -66,7 +66,7 @@ class BoundedQueue(Generic[ItemT]):
             QueueFullError: if not all of them fit; then none is queued.
         """
         if self._count + len(group) > self.capacity:
-            raise QueueFullError(f"{self._count} of {self.capacity} places are taken; {len(group)} were asked for")
+            raise QueueFullError(f"{self._count} of {self.capacity} places are taken; {len(group)} were requested")
         for item in group:
             self._lanes.setdefault(item.lane, OrderedDict())[item] = None
         self._count += len(group)

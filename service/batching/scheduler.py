@@ -101,7 +101,7 @@ class Scheduler:
         self._next: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._spare: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._blank: Pixels = np.zeros((policy.max_batch_size, side, side, 3), dtype=np.uint8)
-        self._keeper = EngineSupervisor(
+        self._supervisor = EngineSupervisor(
             engine,
             rebuild=rebuild,
             recovery=Recovery() if recovery is None else recovery,
@@ -125,7 +125,7 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and the engine does nothing."""
-        return self.depth == 0 and self._keeper.running is None
+        return self.depth == 0 and self._supervisor.running is None
 
     @property
     def alive(self) -> bool:
@@ -134,7 +134,7 @@ class Scheduler:
 
     @property
     def reason(self) -> str:
-        """Why it is not alive, as one sentence for whoever asks."""
+        """Why it is not alive, as one sentence for people."""
         return self.health.reason
 
     @property
@@ -144,13 +144,13 @@ class Scheduler:
 
     @property
     def rebuilt(self) -> int:
-        """How often the engine was built anew."""
-        return self._keeper.rebuilt
+        """How often the engine was rebuilt."""
+        return self._supervisor.rebuilt
 
     @property
     def abandoned(self) -> int:
-        """Engines that hang still and were left behind."""
-        return self._keeper.abandoned
+        """Engines that hang still and were abandoned."""
+        return self._supervisor.abandoned
 
     def expected_wait(self, ahead: int = 0) -> float:
         """Return the seconds in which an item handed in now should be answered.
@@ -159,7 +159,7 @@ class Scheduler:
             ahead: items that are not here yet, but will be served first.
         """
         return self._policy.expected_wait(
-            self._keeper.times, ahead=self.depth + ahead, running=self._keeper.running, now=self._clock.now()
+            self._supervisor.times, ahead=self.depth + ahead, running=self._supervisor.running, now=self._clock.now()
         )
 
     async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
@@ -207,7 +207,7 @@ class Scheduler:
         Raises:
             Exception: whatever the engine raises; then nothing was begun.
         """
-        await self._keeper.start()
+        await self._supervisor.start()
         self._driver = asyncio.create_task(self._drive(), name="scheduler")
         self._driver.add_done_callback(self._notice_end)
 
@@ -217,7 +217,7 @@ class Scheduler:
         if self._driver is not None:
             self._driver.cancel()
             await asyncio.wait({self._driver})
-        await self._keeper.close()
+        await self._supervisor.close()
 
     def _notice_end(self, driver: asyncio.Task[None]) -> None:
         if not driver.cancelled():
@@ -233,7 +233,7 @@ class Scheduler:
             self._changed.clear()
             if self.health.broken:
                 self._refuse_waiting()
-                await self._keeper.replace()
+                await self._supervisor.replace()
                 continue
             now = self._clock.now()
             self._drop_expired(now)
@@ -243,7 +243,7 @@ class Scheduler:
                 if quiet > 0:
                     await self._clock.wait(self._changed, quiet)
                 else:
-                    await self._keeper.probe()
+                    await self._supervisor.probe()
                 continue
             oldest = min(face.enqueued for face in self._next.items)
             pause = self._policy.pause(len(self._next), oldest, now)
@@ -296,9 +296,9 @@ class Scheduler:
             return
         started = self._clock.now()
         try:
-            logits = await self._keeper.infer(pixels)
+            logits = await self._supervisor.infer(pixels)
         except Exception:  # logged where it was raised; a network may raise anything
-            if self.health.broken or (self.health.suspect and not await self._keeper.probe()):
+            if self.health.broken or (self.health.suspect and not await self._supervisor.probe()):
                 _fail(faces, EngineUnavailableError, self.reason)
             elif len(faces) == 1:
                 _fail(faces, ItemFailedError, "the network failed on this face")

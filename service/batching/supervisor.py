@@ -1,4 +1,4 @@
-"""EngineSupervisor: keeps an engine that answers: asks it for no longer than a bound, judges it, builds it anew."""
+"""EngineSupervisor: keeps an engine that answers: asks it for no longer than a bound, judges it, rebuilds it."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ class Recovery:
 
     Attributes:
         attempts: rebuilds in succession, with no batch of somebody's work answered in between.
-        abandoned: engines that hang and were left behind, each with its thread and its memory.
+        abandoned: engines that hang and were abandoned, each with its thread and its memory.
         pause: seconds before the second attempt; each further one waits twice as long.
         longest: the longest pause, in seconds.
     """
@@ -44,7 +44,7 @@ class Recovery:
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an engine failed for want of memory, whatever it runs on.
 
-    PyTorch raises ``torch.OutOfMemoryError`` on a device, known here by its name so that nobody loads PyTorch to ask,
+    PyTorch raises ``torch.OutOfMemoryError`` on a device, known here by its name so that no one loads PyTorch to ask,
     and a ``RuntimeError`` of its allocator on a CPU; OpenVINO's ``std::bad_alloc`` arrives as ``MemoryError``.
     """
     return (
@@ -77,7 +77,7 @@ class FailureObserver(Protocol):
 class EngineSupervisor:
     """One engine at a time, each in a thread of its own.
 
-    An engine is lost when it fails on a blank batch, hangs, or runs out of memory. It is then closed, or left behind
+    An engine is lost when it fails on a blank batch, hangs, or runs out of memory. It is then closed, or abandoned
     with its thread where it does not return, and another is built.
 
     Args:
@@ -123,7 +123,7 @@ class EngineSupervisor:
 
     @property
     def abandoned(self) -> int:
-        """Engines that hang still and were left behind."""
+        """Engines that hang still and were abandoned."""
         self._abandoned = [thread for thread in self._abandoned if thread.alive]
         return len(self._abandoned)
 
@@ -175,14 +175,14 @@ class EngineSupervisor:
             try:
                 self._engine = await self._within(self.BUILDING, self._thread.run(partial(self._build, rebuild)))
             except Exception as error:  # whatever keeps a network from being built
-                _log.exception("attempt %d to build the engine anew failed", self._attempts)
+                _log.exception("attempt %d to build the engine again failed", self._attempts)
                 self._thread.close()
                 if isinstance(error, EngineTimeoutError):
                     self._abandoned.append(self._thread)
                 continue
             self.rebuilt += 1
             self.health.succeeded(self._clock.now())
-            _log.warning("the engine was built anew, at attempt %d; it answers", self._attempts)
+            _log.warning("the engine was rebuilt, at attempt %d; it answers", self._attempts)
             return
 
     async def close(self) -> None:
@@ -209,9 +209,9 @@ class EngineSupervisor:
     def _next_attempt(self, lost: str) -> Callable[[], Engine]:
         """Return what makes another engine, as long as the bounds allow."""
         if self._rebuild is None:
-            raise EngineLostError(f"{lost}, and it is not to be built anew")
+            raise EngineLostError(f"{lost}, and it is not to be rebuilt")
         if self._attempts >= self._recovery.attempts:
-            raise EngineLostError(f"{lost}, and building it anew did not help {self._attempts} times in succession")
+            raise EngineLostError(f"{lost}, and rebuilding it did not help {self._attempts} times in succession")
         if self.abandoned > self._recovery.abandoned:
             raise EngineLostError(f"{lost}, and {self.abandoned} engines hang already")
         return self._rebuild
@@ -253,13 +253,13 @@ class EngineSupervisor:
         one over, and the engine has the second to answer in.
 
         Raises:
-            EngineTimeoutError: if it did not come back in time; what it comes to later is nobody's any more.
+            EngineTimeoutError: if it did not come back in time; what it comes to later is no one's any more.
         """
         done = asyncio.Event()
 
         def ended(outcome: asyncio.Future[T]) -> None:
             if not outcome.cancelled():
-                outcome.exception()  # seen, even where nobody waits any more
+                outcome.exception()  # seen, even where no one waits any more
             done.set()
 
         outcome.add_done_callback(ended)
@@ -277,7 +277,7 @@ class EngineSupervisor:
                 await self._within(self.CLOSING, thread.run(engine.close))
         except EngineTimeoutError as error:
             self._abandoned.append(thread)
-            _log.error("%s of being closed; it is left behind", error)
+            _log.error("%s of being closed; it is abandoned", error)
         except Exception:
             _log.exception("the engine failed to close")
         finally:

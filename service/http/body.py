@@ -54,7 +54,7 @@ async def read_body(request: Request, upload: Upload, *, limit: int, seconds: fl
     """Return a request's body, unpacked.
 
     Args:
-        request: whose body nobody has read yet.
+        request: whose body no one has read yet.
         upload: what counts its bytes, unpacked.
         limit: the most bytes, unpacked; more are refused while they are still being sent.
         seconds: in which all of it must have arrived.

@@ -79,7 +79,7 @@ class ImageForm:
             MalformedRequestError: if the form has not ended.
         """
         if not self._ended:
-            raise MalformedRequestError("the form has no end")
+            raise MalformedRequestError("the multipart body is not terminated")
         return self._images
 
     # -- what the parser calls
@@ -152,7 +152,7 @@ async def read_images(
     """Return the bytes of the images in a request's form, in their order.
 
     Args:
-        request: whose body nobody has read yet.
+        request: whose body no one has read yet.
         upload: what counts its bytes.
         field: the form field that carries them.
         most: images, at most.

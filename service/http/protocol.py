@@ -39,7 +39,7 @@ class WireBounds:
         size: bytes of a head: the request's target and its fields together, trailers after the body among them.
         target: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
         fields: the fields of a head, in number.
-        seconds: in which a head must be whole. A connection that has nothing in work, and on which no head begins, is
+        seconds: in which a head must be whole. A connection that has nothing in flight, and on which no head begins, is
             closed after as many.
         lingering: seconds in which what was refused may still come, and is thrown away, so that its sender gets to read
             the answer: a connection that is closed at once takes the answer with it (RFC 9112, section 9.6).
@@ -105,7 +105,7 @@ class WireProtocol(HttpToolsProtocol):
         self._watch = self.loop.call_later(self._bounds.seconds, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, for whichever request is in work; uvicorn knows the one that came last."""
+        """End, for whichever request is in flight; uvicorn knows the one that came last."""
         self._watch.cancel()
         if self._running is not None:
             self._running.disconnected = True
@@ -227,7 +227,7 @@ class WireProtocol(HttpToolsProtocol):
         elif self._in_head:
             self.cycle.keep_alive = False  # it ends with the answer to the request before, and says nothing to this one
         elif self._working and not self.pipeline and not self.cycle.response_started:
-            self.cycle.disconnected = True  # to whoever reads the rest of its body
+            self.cycle.disconnected = True  # to what reads the rest of its body
             self.cycle.message_event.set()
             self._answer(error)
         else:

@@ -19,7 +19,7 @@ class DetectorGuard:
 
     After a failure the detector is asked for the faces of a blank image. If it answers, the image was at fault and
     fails alone. If not, searches are refused, and after each interval one of them is let through to see whether the
-    detector answers again. It holds no state of its own that building it anew would mend.
+    detector answers again. It holds no state of its own that rebuilding it would mend.
 
     Args:
         probe: looks for faces in a blank image.
@@ -48,7 +48,7 @@ class DetectorGuard:
 
     @contextmanager
     def searching(self) -> Iterator[None]:
-        """Hold while faces are looked for.
+        """Hold during face detection.
 
         Raises:
             DetectionFailedError: if the search failed, and the detector answers for a blank image.
@@ -88,7 +88,7 @@ class DetectorGuard:
         return True
 
     def _unavailable(self) -> DetectorUnavailableError:
-        return DetectorUnavailableError("no faces can be looked for", retry_after=int(self.INTERVAL))
+        return DetectorUnavailableError("face detection is unavailable", retry_after=int(self.INTERVAL))
 
 
 class DetectorObserver(Protocol):

@@ -53,7 +53,7 @@ def load_recognizer(settings: Settings) -> Recognizer:
 
     Raises:
         ManetError: if the weights are unknown, not installed or not what they should be.
-        ValueError: if the engine, precision or device asked for is not to be had.
+        ValueError: if the engine, precision or device requested is not to be had.
         OSError: if a file cannot be read, or the export not be kept.
     """
     return Recognizer.from_weights(

@@ -37,14 +37,14 @@ Explained = ImageFaces[Explanation]
 
 
 class Place:
-    """An image's place among those that are explained or wait for it; ``left`` once nobody waits for it any more."""
+    """An image's place among those that are explained or wait for it; ``left`` once no one waits for it any more."""
 
     def __init__(self) -> None:
         self.left = False
 
 
 class Explanations:
-    """Explains images that were let in.
+    """Explains images that were admitted.
 
     Args:
         recognizer: finds the faces; its weights are explained.

@@ -52,7 +52,7 @@ _ROUND = 0.002
 
 
 class Client:
-    """Whoever sent a request: its images share one lane of the queue, and no more workers than there are.
+    """A client: its images share one lane of the queue, and no more workers than there are.
 
     Args:
         workers: how many of its images are decoded and looked at, or wait for that, at once.
@@ -63,7 +63,7 @@ class Client:
 
 
 class Predictor:
-    """Answers images that were let in.
+    """Answers images that were admitted.
 
     Args:
         recognizer: finds faces and reads logits.

@@ -1,7 +1,7 @@
 """Stream: one session of live video. The newest frame is answered; frames that it overtook are dropped unread.
 
-A session holds one frame in work, one that waits, and no answer that its client has not taken: the next frame is begun
-when the last answer is handed over, so whoever reads slowly sees fewer frames, not older ones.
+A session holds one frame in flight, one that waits, and no answer that its client has not taken: the next frame is
+begun when the last answer is handed over, so a client that reads slowly sees fewer frames, not older ones.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from service.problems import answer
 
 @dataclass(frozen=True, slots=True)
 class RejectedRoute:
-    """What stands in a request's scope in the place of the route that it never came to, for whoever counts.
+    """What stands in a request's scope in the place of the route that it never came to, for the metrics.
 
     Attributes:
         path: of that route.
@@ -28,7 +28,7 @@ class LoadSheddingMiddleware:
 
     Args:
         app: what is behind it.
-        admission: knows whether images are let in.
+        admission: knows whether images are admitted.
         paths: of the routes that take images.
     """
 

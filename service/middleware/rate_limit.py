@@ -30,7 +30,7 @@ class RateLimiter:
 
     Args:
         rate: requests in a time; a sliding window approximated by two counters. None is no limit.
-        at_once: requests in work; None is no limit.
+        at_once: requests in flight; None is no limit.
     """
 
     def __init__(self, *, rate: RateLimitItem | None, at_once: int | None) -> None:
@@ -41,13 +41,13 @@ class RateLimiter:
 
     @contextmanager
     def entering(self, client: str) -> Iterator[None]:
-        """Hold a client's place while its request is in work.
+        """Hold a client's place while its request is in flight.
 
         Raises:
             RateLimitedError: if the client may not send this request now.
         """
         if self._at_once is not None and self._inside[client] >= self._at_once:
-            raise RateLimitedError(f"{self._at_once} requests of this client are in work", retry_after=RETRY_SECONDS)
+            raise RateLimitedError(f"{self._at_once} requests of this client are in flight", retry_after=RETRY_SECONDS)
         bucket = client if client.startswith(OWNER) else str(hash(client) % BUCKETS)
         if self._rate is not None and not self._window.hit(self._rate, bucket):
             left = self._window.get_window_stats(self._rate, bucket).reset_time - time.time()

@@ -20,7 +20,7 @@ class Metrics:
         self._request_seconds = Histogram(
             "manet_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, registry=self.registry
         )
-        self._shed = Counter("manet_shed", "Images refused at the door.", ["reason"], registry=self.registry)
+        self._shed = Counter("manet_shed", "Images rejected at admission.", ["reason"], registry=self.registry)
         for reason in REASONS:
             self._shed.labels(reason)
         self._find_seconds = Histogram(
@@ -46,7 +46,7 @@ class Metrics:
         self._failed = Counter("manet_batches_failed", "Batches that failed in the network.", registry=self.registry)
 
     def watch(self, name: str, help: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is asked for whenever the metrics are read."""
+        """Add a gauge whose value is requested whenever the metrics are read."""
         Gauge(name, help, registry=self.registry).set_function(value)
 
     def build(self, **facts: str) -> None:
@@ -71,7 +71,7 @@ class Metrics:
         self._faces.inc(faces)
 
     def shed(self, reason: str) -> None:
-        """An image was refused at the door."""
+        """An image was rejected at admission."""
         self._shed.labels(reason).inc()
 
     def frame(self, outcome: str) -> None:

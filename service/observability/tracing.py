@@ -74,7 +74,7 @@ class Tracing:
     async def close(self) -> None:
         """Send what waits, and give up when that takes too long."""
         done: Future[None] = Future()
-        done.set_running_or_notify_cancel()  # from here on nobody who stops waiting can cancel it
+        done.set_running_or_notify_cancel()  # from here on no one who stops waiting can cancel it
 
         def shut() -> None:
             try:

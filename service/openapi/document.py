@@ -13,7 +13,7 @@ Responses = dict[int | str, dict[str, Any]]
 """Responses by status, as FastAPI takes them."""
 
 MOST_FIELDS = 8
-"""In a form: the one that is asked for, and others that browsers and libraries add."""
+"""In a form: the one that is requested, and others that browsers and libraries add."""
 
 MEDIA_TYPE = "application/problem+json"
 """Of every error (RFC 9457)."""
@@ -58,7 +58,7 @@ TAGS = [
         "description": "The Open Inference Protocol: face crops as tensors in, logits and probabilities out.",
     },
     {"name": "model", "description": "What is loaded, how well it was measured to do, and what it is for."},
-    {"name": "health", "description": "For whoever restarts the process and sends it traffic."},
+    {"name": "health", "description": "For what restarts the process and sends it traffic."},
     {"name": "metrics", "description": "For Prometheus."},
 ]
 
@@ -80,7 +80,7 @@ def succeeded(description: str, headers: Mapping[str, Any] = MappingProxyType({}
 
 
 def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
-    """Return a multipart body as the contract shows it; the handlers read it themselves, after it was let in.
+    """Return a multipart body as the contract shows it; the handlers read it themselves, after it was admitted.
 
     Args:
         field: the name of the form field.

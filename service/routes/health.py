@@ -37,7 +37,7 @@ async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
 
 
 def check_ready(parts: Parts) -> None:
-    """Return if images are let in.
+    """Return if images are admitted.
 
     Raises:
         NotReadyError: if they are not; it says why.

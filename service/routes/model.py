@@ -44,5 +44,5 @@ async def card(parts: Annotated[Parts, Depends(parts)]) -> Markdown:
     weights = parts.recognizer.weights
     text = read_card(weights)
     if text is None:
-        raise NoModelCardError(f"nobody wrote a model card for the weights {weights.id}")
+        raise NoModelCardError(f"no one wrote a model card for the weights {weights.id}")
     return Markdown(text)

@@ -41,7 +41,7 @@ _REFUSALS = (
 )
 """Errors that keep a request out."""
 
-Mode = Annotated[FaceMode, Query(description="Look for faces, or take the image as the crop of one.")]
+Mode = Annotated[FaceMode, Query(description="Detect faces, or take the image as the crop of one.")]
 Most = Annotated[
     int | None,
     # FastAPI would show the null, which a query cannot send, and lose the bound.
@@ -103,7 +103,7 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
 async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Predictions:
     """Answer each image with a prediction or a problem, in their order; a bad image spoils its own row only.
 
-    Each image is let in by itself, as if it had come alone, and this request takes turns with others.
+    Each image is admitted by itself, as if it had come alone, and this request takes turns with others.
     """
     parts = parts_of(request)
     settings, predictor = parts.settings, parts.predictor

@@ -1,7 +1,7 @@
 """Stream: live video over a websocket, frames in, faces and their tracks out. ``docs/stream.md`` tells how.
 
-Who may not come in at all is answered before the handshake ends, with an HTTP status. Who comes at a bad time is let in
-and shown out with a code, as a browser can read no status there.
+A client that is not authorised is answered before the handshake ends, with an HTTP status. One that comes at a bad time
+is accepted and closed with a code, as a browser can read no status there.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ WithParts = Annotated[Parts, Depends(parts)]
 
 
 def _open(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """Return what is answered where no key is asked for, and nobody's requests are counted."""
+    """Return what is answered where no key is requested, and no one's requests are counted."""
     return documented(*possible, errors.InternalError, model=InferenceProblem)
 
 
@@ -73,7 +73,7 @@ def _documented(*possible: type[errors.ServiceError]) -> dict[int | str, dict[st
 
 
 def _question() -> dict[str, Any]:
-    """Return the body of an inference as the contract shows it; the handler reads it itself, after it was let in."""
+    """Return the body of an inference as the contract shows it; the handler reads it itself, after it was admitted."""
     schema = InferenceRequest.model_json_schema()
     definitions = schema.pop("$defs")
     for field, items in (("inputs", "RequestInput"), ("outputs", "RequestOutput")):
@@ -167,7 +167,7 @@ async def infer(
     `logits` are the fused logits, `probabilities` the calibrated ones that `/predict` answers with. Tensors travel in
     the JSON or, by the protocol's binary tensor data extension, behind it; the JSON itself may have two mebibytes, so
     that large batches want the extension. A body may be compressed by gzip or deflate.
-    Each face is let in by itself; where one is refused, all are.
+    Each face is admitted by itself; where one is refused, all are.
     """
     settings, recognizer = parts.settings, parts.recognizer
     side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_images

@@ -61,7 +61,7 @@ class FaceExplanation(Answer):
     """What the network went by in one face."""
 
     expression: Expression
-    """The explained one: the answered one, or the one that was asked for."""
+    """The explained one: the answered one, or the one that was requested."""
     fusion_weight: Share
     """The local branch's part in the answer."""
     local: Vote
@@ -71,7 +71,7 @@ class FaceExplanation(Answer):
     attention: Grid
     """The spatial gates of the four patches, put together; 0 to 1."""
     overlays: Overlays | None
-    """Null where the request asked for none."""
+    """Null where none was requested."""
 
 
 class ExplainedFace(Face):

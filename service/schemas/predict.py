@@ -124,7 +124,7 @@ class FrameProblem(_FrameOutcome):
 
     problem: "Problem"
     retry_after: int | None
-    """Seconds after which a frame may be let in again, where that is known."""
+    """Seconds after which a frame may be admitted again, where that is known."""
 
 
 class Row(Answer):
@@ -195,7 +195,7 @@ class Model(Answer):
     limits: tuple[str, ...]
     backend: Engine
     card: str | None
-    """Path of the model card on this service, or null where nobody wrote one."""
+    """Path of the model card on this service, or null where no one wrote one."""
 
     @classmethod
     def of(cls, weights: Weights, backend: Backend | Engine) -> "Model":

@@ -86,7 +86,7 @@ class RequestInput(_Asked):
 
 
 class RequestOutput(_Asked):
-    """A tensor that is asked for."""
+    """A tensor that is requested."""
 
     name: str
     parameters: Parameters = {}

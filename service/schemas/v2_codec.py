@@ -31,7 +31,7 @@ IMAGES = "images"
 OUTPUTS = ("probabilities", "logits")
 
 _MOST_JSON = 2 * 1024 * 1024
-"""Bytes of JSON: it is read in one go, while nobody else is served, and as objects takes many times its length."""
+"""Bytes of JSON: it is read in one go, while no one else is served, and as objects takes many times its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _wanted(request: InferenceRequest) -> Mapping[str, bool]:
         if output.name not in OUTPUTS:
             raise InvalidTensorError(f"the model gives the outputs {' and '.join(OUTPUTS)}, and no other")
         if output.name in wanted:
-            raise InvalidTensorError(f"the output {output.name} is asked for twice")
+            raise InvalidTensorError(f"the output {output.name} is requested twice")
         _refuse_unknown(output.parameters, "binary_data", "an output")
         wanted[output.name] = _flag(output.parameters, "binary_data", otherwise=default)
     return wanted

@@ -1,6 +1,6 @@
 // Image: what a person gave, upright, and as it is sent.
 
-/** Longest side that is sent. Faces are looked for at 640 pixels, so that nothing smaller than they can be is lost. */
+/** Longest side that is sent. Face detection runs at 640 pixels, so that nothing smaller than they can be is lost. */
 export const LONGEST = 2048;
 
 const READ_BY_SERVICE = ["image/jpeg", "image/png", "image/webp", "image/bmp"];

@@ -18,7 +18,7 @@ export function count(faces) {
 
 const SPOKEN = 5;
 
-/** Return the faces in words, for whoever hears the page; the largest first, and no more than a few. */
+/** Return the faces in words, for screen readers; the largest first, and no more than a few. */
 export function spoken(faces) {
   const said = faces.slice(0, SPOKEN).map((face, at) => {
     return `Face ${at + 1}: ${face.expression}, ${Math.round(100 * face.confidence)} percent.`;

@@ -80,7 +80,7 @@ def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, watch: Watch, re
     expect(page.get_by_role("status").first).to_have_text("The largest face: happiness.")
     expect(page.locator("#rate")).to_have_text(re.compile(r"\d+\.\d answers a second, each after \d+ ms"))
     _until(page, f"({_PAINTED})(document.getElementById('timeline')) > 0.95")
-    # Both at one moment: boxes are drawn anew with every answer.
+    # Both at one moment: boxes are drawn again with every answer.
     box, frame = _until(page, _PLACES)
     middle = (box["x"] + box["width"] / 2 - frame["x"]) / frame["width"]
     assert middle == pytest.approx(1 - (225 - 40) / 400, abs=0.06), "mirrored, as the image is"
@@ -142,7 +142,7 @@ def test_no_camera_is_said_in_words(page: Page, fake: str, error: str, words: st
     expect(page.get_by_role("button", name="Choose an image")).to_be_visible()
 
 
-def test_a_key_that_the_camera_needs_is_asked_for(page: Page, watch: Watch, locked: str) -> None:
+def test_a_key_that_the_camera_needs_is_requested(page: Page, watch: Watch, locked: str) -> None:
     watch.expected = ("Failed to load resource",)
     page.goto(locked)
     page.get_by_role("button", name="Live camera").click()

@@ -159,7 +159,7 @@ def test_a_busy_service_is_asked_again(page: Page, watch: Watch) -> None:
         page.goto(address)
         with socket.create_connection(("127.0.0.1", urlsplit(address).port or 0)) as busy:
             busy.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n")
-            busy.sendall(b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")  # let in, and never finished
+            busy.sendall(b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")  # admitted, and never finished
             end = time.monotonic() + 20
             while "manet_uploads_arriving 1.0" not in httpx.get(f"{address}/metrics").text:
                 assert time.monotonic() < end, "the upload never began"

@@ -125,7 +125,7 @@ def test_the_clusters_own_variables_are_not_taken_for_settings(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_a_pod_outlives_what_it_let_in(name: str) -> None:
+def test_a_pod_outlives_what_it_admitted(name: str) -> None:
     pod = PODS[name]
     [container] = pod["containers"]
     settings = {variable["name"]: variable["value"] for variable in container["env"]}

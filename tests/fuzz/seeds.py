@@ -1,4 +1,4 @@
-"""Seeds: the corpus that fuzzing begins with, drawn here; ``python -m tests.fuzz.seeds`` writes it anew."""
+"""Seeds: the corpus that fuzzing begins with, drawn here; ``python -m tests.fuzz.seeds`` writes it again."""
 
 import io
 from collections.abc import Iterator

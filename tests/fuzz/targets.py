@@ -58,7 +58,7 @@ class _Engine:
         return 0.0
 
 
-class _Nobody:
+class _NoOne:
     def shed(self, reason: str) -> None:
         pass
 
@@ -82,10 +82,10 @@ def multipart(data: bytes) -> None:
         Bounds(uploads=1, images=1, bytes=100_000, deadline=1.0),
         engine=_Engine(),
         clock=SystemClock(),
-        observer=_Nobody(),
+        observer=_NoOne(),
     )
     for image in _runner().run(_received(admission, head, body, piece)):
-        assert image in body, "an image that nobody sent"
+        assert image in body, "an image that no one sent"
     assert admission.bytes == admission.uploads == 0, "a body that is gone is still counted"
 
 

@@ -21,13 +21,13 @@ WEIGHTS = replace(get("ferplus"), preprocessing=Preprocessing(input_size=SIDE, c
 class Brightness:
     """A network that answers with the mean of each image's channels, and keeps what it was given."""
 
-    name, precision, device, reason = "brightness", "float64", "nowhere", "asked for"
+    name, precision, device, reason = "brightness", "float64", "nowhere", "requested"
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("no one requested this")
 
     def infer(self, images: Pixels) -> Logits:
         assert images.dtype == np.uint8
@@ -38,7 +38,7 @@ class Brightness:
         return logits
 
     def close(self) -> None:
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("no one requested this")
 
 
 class Squares:

@@ -115,7 +115,7 @@ def finder(job: Job, resources: Resources) -> Recognizer:
 
 
 def slow(job: Job, resources: Resources) -> Recognizer:
-    """Return a fake that takes its time, if it is asked for what was decided."""
+    """Return a fake that takes its time, if it is requested what was decided."""
     assert (job.backend, job.precision) == ("torch", "float32")
     return Recognizer(WEIGHTS, FakeBackend(0.2), FakeDetector())
 

@@ -1,4 +1,4 @@
-"""Admission: who is let in, and that every place is given back."""
+"""Admission: who is admitted, and that every place is given back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +70,7 @@ def test_a_place_is_given_back_whatever_happens(admission: Admission, rig: Rig) 
     assert rig.refused == []
 
 
-def test_images_are_bounded_at_the_door_and_again_when_the_body_is_there(admission: Admission, rig: Rig) -> None:
+def test_images_are_bounded_at_admission_and_again_when_the_body_is_there(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as late, image(admission), image(admission):
         with pytest.raises(OverloadedError, match="images"), admission.receive(1):
             pass
@@ -121,7 +121,7 @@ def test_images_on_their_way_to_the_queue_count_and_those_in_it_are_not_counted_
             pass
 
 
-def test_a_network_that_does_not_answer_lets_nobody_in(admission: Admission, rig: Rig) -> None:
+def test_a_network_that_does_not_answer_lets_no_one_in(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as upload:
         rig.alive = False
         assert not admission.ready
@@ -132,7 +132,7 @@ def test_a_network_that_does_not_answer_lets_nobody_in(admission: Admission, rig
     assert rig.refused == ["not_ready", "not_ready"]
 
 
-def test_draining_lets_nobody_new_in_but_what_was_let_in_goes_on(admission: Admission, rig: Rig) -> None:
+def test_draining_lets_no_one_new_in_but_what_was_admitted_goes_on(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as upload, image(admission):
         admission.draining = True
         assert not admission.ready

@@ -73,7 +73,7 @@ async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("fault", ["fails on every batch", "ran out of memory", "hangs"])
-async def test_a_lost_network_refuses_with_a_reason_and_is_built_anew(
+async def test_a_lost_network_refuses_with_a_reason_and_is_built_again(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = FakeBackend()
@@ -128,7 +128,7 @@ async def test_a_detector_that_fails_keeps_detect_out_while_whole_goes_on() -> N
         detector.broken = True
         for _ in range(2):
             refused = await post(client, RED_FACE)
-            check(refused, 503, "detector-unavailable", "no faces can be looked for")
+            check(refused, 503, "detector-unavailable", "face detection is unavailable")
             assert refused.headers["retry-after"] == "5"
         whole = await post(client, RED_FACE, faces="whole")
         rows = (await client.post("/predict/batch", files=[("images", RED_FACE)] * 2)).json()["results"]
@@ -270,7 +270,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _tried(address: str) -> list[int]:
-    """Return the status of an upload, or nothing where nobody listens any more."""
+    """Return the status of an upload, or nothing where no one listens any more."""
     try:
         return [httpx.post(f"{address}/predict", files={"image": RED_FACE}, timeout=20).status_code]
     except httpx.TransportError:
@@ -332,7 +332,7 @@ def test_sigterm_under_full_load_loses_no_request_that_came_in() -> None:
         finally:
             process.kill()
 
-    assert seen == Counter(answered), "what the service answered is what the clients saw, and it let nobody go without"
+    assert seen == Counter(answered), "what the service answered is what the clients saw, and it let no one go without"
     assert seen["200"] >= 60
     assert set(seen) <= {"200", "503"}
     assert took < 10, "the drain limit"

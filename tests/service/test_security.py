@@ -1,4 +1,4 @@
-"""Who is let in, how much one client may ask for, and what a browser is told not to do."""
+"""Who is admitted, how much one client may ask for, and what a browser is told not to do."""
 
 import asyncio
 import os
@@ -99,7 +99,7 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
     file.write_text(f"# team one\n{KEY}\n\n  {OTHER}  \n")
     assert len(read_keys([KEY], file)) == 2
 
-    file.write_text("# nobody yet\n")
+    file.write_text("# no one yet\n")
     with pytest.raises(ValueError, match="holds none"):
         read_keys([], file)
     with pytest.raises(OSError, match="No such file"):
@@ -177,7 +177,7 @@ async def test_a_client_that_sends_too_much_is_refused_and_others_are_not() -> N
         assert 1 <= int(answers[3].headers["retry-after"]) <= 7200
         assert (await client.get("/model", headers=yours)).status_code == 200
         assert (await client.get("/health/ready", headers=mine)).status_code == 200
-        assert (await client.get("/model")).status_code == 401, "who has no key costs nobody's allowance"
+        assert (await client.get("/model")).status_code == 401, "who has no key costs no one's allowance"
 
 
 @pytest.mark.anyio
@@ -272,7 +272,7 @@ async def test_every_answer_tells_browsers_what_not_to_do() -> None:
 
 
 @pytest.mark.anyio
-async def test_other_origins_are_not_let_in_unless_named() -> None:
+async def test_other_origins_are_not_admitted_unless_named() -> None:
     origin = {"Origin": "https://app.example.org"}
     ask = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
     async with running(make_app()) as client:

@@ -1,4 +1,4 @@
-"""Workers: threads that outlive whatever is raised in them, and tell it to whoever waits."""
+"""Workers: threads that outlive whatever is raised in them, and tell it to the caller."""
 
 import asyncio
 import gc

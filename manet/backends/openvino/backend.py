@@ -20,7 +20,7 @@ from manet.weights.entry import Weights
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The batch sizes that OpenVINO is given; a batch in between is filled up with blanks, a larger one is cut.
 
-For each size that it meets it compiles the network anew, which takes 50 to 100 ms, and keeps 15 MB for ever (seen with
+For each size that it meets it compiles the network again, which takes 50 to 100 ms, and keeps 15 MB for ever (seen with
 2026.4 at 80 px): with every size up to 32 that made stalls of a quarter of a second and 750 MB.
 """
 
@@ -46,7 +46,7 @@ class Request:
         self._count = count = len(images)
         if (size := padded(count)) > count:
             self._filled[:count] = images
-            images = self._filled[:size]  # beyond the count lies what earlier batches left; nobody reads its logits
+            images = self._filled[:size]  # beyond the count lies what earlier batches left; no one reads its logits
         self._request.start_async([images], share_inputs=True)
 
     def wait(self) -> None:

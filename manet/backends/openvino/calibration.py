@@ -84,7 +84,7 @@ def calibrate(network: openvino.Model, images: Sequence[Pixels]) -> Calibration:
         network: uint8 (N, S, S, 3) to logits; it is left as it is.
         images: network inputs, (S, S, 3) each; some three hundred of the kind that will be seen.
     """
-    # Tools of whoever makes weights; nobody who serves them has them.
+    # Tools for making weights; a service does not have them.
     import nncf  # noqa: PLC0415
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters  # noqa: PLC0415
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415

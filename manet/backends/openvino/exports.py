@@ -98,7 +98,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _write(network: openvino.Model, folder: Path) -> None:
-    """Write the network to a folder that nobody sees before it is whole."""
+    """Write the network to a folder that no one sees before it is whole."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
         part = Path(scratch) / "part"
         part.mkdir()

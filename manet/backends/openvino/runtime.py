@@ -13,5 +13,5 @@ import openvino
 
 @cache
 def core() -> openvino.Core:
-    """Return the process's only core; it is made when it is first asked for."""
+    """Return the process's only core; it is made when it is first requested."""
     return openvino.Core()

@@ -105,5 +105,5 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert (
-        done.stdout == "torch: asked for; float32: exact everywhere; but PyTorch is not installed: pip install torch\n"
+        done.stdout == "torch: requested; float32: exact everywhere; but PyTorch is not installed: pip install torch\n"
     )

@@ -116,7 +116,7 @@ def test_a_device_that_is_not_there_is_an_error(own_file: Path) -> None:
         load_backend(described_by(own_file), device="cuda")
 
 
-def test_what_was_asked_for_is_taken_or_refused() -> None:
+def test_what_was_requested_is_taken_or_refused() -> None:
     here = Machine(cuda=0, openvino=True, bf16=True, vnni=True)
     server = Machine(cuda=7, openvino=True, bf16=False, vnni=False)
     bare = Machine(cuda=0, openvino=False, bf16=False, vnni=True)

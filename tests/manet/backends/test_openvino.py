@@ -61,7 +61,7 @@ print("torch" in sys.modules)
     assert list(cache.glob("[!.]*")) == [folder]
 
 
-def test_openvino_tells_nobody_that_it_is_used(own_file: Path, tmp_path: Path) -> None:
+def test_openvino_tells_no_one_that_it_is_used(own_file: Path, tmp_path: Path) -> None:
     program = f"""
 import multiprocessing.process
 import socket
@@ -135,7 +135,7 @@ def _apart(path: Path, threads: int) -> OpenVINOBackend:
     """Return an engine whose threads have images of their own, as they do in int8."""
     graph = core().read_model(exported(resolve(str(path)), None, None, int8=False))
     network = compiled(graph, side=48, precision="float32", threads=threads, apart=True)
-    return OpenVINOBackend(network, side=48, precision="float32", reason="asked for")
+    return OpenVINOBackend(network, side=48, precision="float32", reason="requested")
 
 
 def _watched(engine: Any, met: list[int]) -> list[_Watched]:
@@ -232,7 +232,7 @@ def test_after_a_warm_up_no_batch_meets_a_new_size(lanes: int) -> None:
         Network(shared, apart),  # type: ignore[arg-type]
         side=48,
         precision="int8",
-        reason="asked for",
+        reason="requested",
     )
     engine.warmup([1, 32])
     warmed = set(met)

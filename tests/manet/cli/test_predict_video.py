@@ -66,7 +66,7 @@ def test_lines_for_a_machine_and_nothing_else(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl"])
-def test_only_what_is_asked_for(name: str, clip: Path) -> None:
+def test_only_what_is_requested(name: str, clip: Path) -> None:
     table = clip.with_name(name)
 
     done = run(clip, "--out", table)
@@ -206,7 +206,7 @@ def test_the_clip_is_never_written_over(clip: Path) -> None:
         (["--out", "rows.xls"], ".csv, .jsonl, .parquet"),
     ],
 )
-def test_what_a_clip_cannot_be_asked_for_is_refused(more: list[str], message: str, clip: Path) -> None:
+def test_what_a_clip_cannot_be_requested_is_refused(more: list[str], message: str, clip: Path) -> None:
     done = run(clip, *more)
 
     assert done.exit_code == 2

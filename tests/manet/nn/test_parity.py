@@ -49,7 +49,7 @@ def views() -> Pixels:
 @pytest.fixture(scope="module")
 def golden() -> Logits:
     with np.load(GOLDEN) as file:
-        assert str(file["sha256"]) == get("ferplus").sha256, "the weights changed: make the golden logits anew"
+        assert str(file["sha256"]) == get("ferplus").sha256, "the weights changed: make the golden logits again"
         logits: npt.NDArray[np.float32] = file["logits"]
     return logits
 

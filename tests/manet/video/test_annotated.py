@@ -120,7 +120,7 @@ def test_odd_sides_and_a_frame_of_another_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("codec", "name"), [("pcm_u8", "b.mp4"), ("libopus", "b.mov")])
-def test_sound_that_a_container_cannot_hold_is_encoded_anew(codec: str, name: str, tmp_path: Path) -> None:
+def test_sound_that_a_container_cannot_hold_is_encoded_again(codec: str, name: str, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", wandering(50), sounds=(codec, "aac"))
 
     copied = copy(path, tmp_path / name)

@@ -57,7 +57,7 @@ def test_an_entry_is_whole(id: str) -> None:
 
 
 @pytest.mark.parametrize("id", AUTHORS)
-def test_what_nobody_measured_here_is_not_called_measured(id: str) -> None:
+def test_what_no_one_measured_here_is_not_called_measured(id: str) -> None:
     weights = get(id)
     assert not weights.measured
     assert weights.sha256 is None
@@ -137,7 +137,7 @@ def test_import_converts_a_checkpoint_that_then_loads(
     assert f"SHA-256 {sha256_of(path)}" in result.stdout
     assert "unidirectional, inferred" in result.stdout
     assert "88.40 % on raf_db test (3,068 images) is what the authors published" in result.stderr
-    assert "nobody measured this file here" in result.stderr
+    assert "no one measured this file here" in result.stderr
 
     header = read_header(path)
     assert header is not None

@@ -50,7 +50,7 @@ class FakeClock:
         return min((due - self.time for due, _ in self._timers), default=math.inf)
 
     async def advance(self, seconds: float) -> None:
-        """Move the hands, and let whoever waited for that go on."""
+        """Move the hands, and let the caller for that go on."""
         self.time += seconds
         for due, timer in self._timers:
             if due <= self.time:

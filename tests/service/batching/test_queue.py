@@ -53,7 +53,7 @@ def test_a_group_that_does_not_fit_leaves_no_trace() -> None:
     items = _items(3)
     queue = _queue(items, capacity=4)
 
-    with pytest.raises(QueueFullError, match="3 of 4 places are taken; 2 were asked for"):
+    with pytest.raises(QueueFullError, match="3 of 4 places are taken; 2 were requested"):
         queue.push(_items(2))
 
     assert queue.take(9, 0.0).ready == items
@@ -106,7 +106,7 @@ def test_expired_items_come_apart_and_do_not_count_against_the_limit() -> None:
     assert queue.clear() == fresh[2:]
 
 
-def test_nothing_is_taken_when_nothing_is_asked_for() -> None:
+def test_nothing_is_taken_when_nothing_is_requested() -> None:
     items = _items(2, deadline=1.0)
     queue = _queue(items)
 

@@ -349,7 +349,7 @@ async def test_the_places_of_a_cancelled_image_can_be_taken_at_once(make_rig) ->
     assert await asyncio.gather(*images) == [[1], [4, 5], [6, 7]]
 
 
-async def test_cancelling_in_a_running_batch_hurts_nobody_else(rig) -> None:
+async def test_cancelling_in_a_running_batch_hurts_no_one_else(rig) -> None:
     # ray-project/ray issue 41057: a cancelled future broke the loop that set the results.
     rig.engine.hold()
     opener = await rig.submit(1)
@@ -368,7 +368,7 @@ async def test_cancelling_in_a_running_batch_hurts_nobody_else(rig) -> None:
     assert rig.scheduler.alive
 
 
-async def test_cancelling_in_a_batch_that_then_fails_hurts_nobody_else(rig) -> None:
+async def test_cancelling_in_a_batch_that_then_fails_hurts_no_one_else(rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {2}
     opener = await rig.submit(1)
@@ -479,7 +479,7 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, capl
 
     for image in images:
         assert await _fails(image, EngineUnavailableError)
-    assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "nobody else was tried on an engine that is broken"
+    assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "no one else was tried on an engine that is broken"
     assert len(rig.observer.waits) == 4, "what waited was not refused at once, but went on towards the engine"
     assert rig.health.broken
     assert not rig.scheduler.alive
@@ -540,7 +540,7 @@ async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig) -> None:
         await _settled(lambda: rig.scheduler.idle)
         assert rig.scheduler.alive
 
-    assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are nobody's work"
+    assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are no one's work"
 
 
 async def test_a_batch_is_a_heartbeat_too(rig) -> None:
@@ -724,7 +724,7 @@ async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig) -> No
 
 
 @pytest.mark.parametrize("call", ["waited", "completed"])
-async def test_the_death_of_its_own_task_is_noticed_and_leaves_nobody_waiting(
+async def test_the_death_of_its_own_task_is_noticed_and_leaves_no_one_waiting(
     make_rig, monkeypatch, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     rig = await make_rig(max_batch_size=2)

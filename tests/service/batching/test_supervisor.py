@@ -56,7 +56,7 @@ async def pass_closing(rig: Rig) -> None:
         await rig.clock.advance(EngineSupervisor.CLOSING / 2)
 
 
-async def test_an_engine_that_fails_on_everything_is_built_anew(rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_engine_that_fails_on_everything_is_built_again(rig, caplog: pytest.LogCaptureFixture) -> None:
     first = rig.engine
     first.dead = True
     assert await reason(await rig.submit(1, 2)) == "the network fails on every batch"
@@ -66,7 +66,7 @@ async def test_an_engine_that_fails_on_everything_is_built_anew(rig, caplog: pyt
     assert (rig.engine.warmed, rig.engine.batches) == ([1, 4], BLANKS)
     assert await (await rig.submit(7)) == [7]
     assert not rig.scheduler.dead
-    assert "the engine was built anew, at attempt 1" in caplog.text
+    assert "the engine was rebuilt, at attempt 1" in caplog.text
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
@@ -89,7 +89,7 @@ def test_other_failures_are_not_taken_for_want_of_memory(error: Exception) -> No
     assert not out_of_memory(error)
 
 
-async def test_an_engine_that_hangs_is_left_behind_and_another_built(rig) -> None:
+async def test_an_engine_that_hangs_is_abandoned_and_another_built(rig) -> None:
     first = rig.engine
     images = await let_hang(rig)
 
@@ -191,7 +191,7 @@ async def test_engines_that_hang_are_bounded(make_rig, caplog: pytest.LogCapture
     assert "2 engines hang already" in caplog.text
 
 
-async def test_a_build_that_hangs_is_left_behind_too(rig) -> None:
+async def test_a_build_that_hangs_is_abandoned_too(rig) -> None:
     gate, entered = threading.Event(), threading.Event()
 
     def hang(_: FakeEngine) -> None:
@@ -230,7 +230,7 @@ async def test_where_nothing_is_to_be_built_a_lost_engine_is_the_end(make_rig, c
     await settled(lambda: rig.scheduler.dead)
     assert not rig.scheduler.alive
     assert await reason(await rig.submit(3)) == f"the network {words}"
-    assert "it is not to be built anew" in caplog.text
+    assert "it is not to be rebuilt" in caplog.text
 
 
 async def test_it_can_be_stopped_between_two_attempts(rig) -> None:

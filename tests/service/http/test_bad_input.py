@@ -180,7 +180,7 @@ async def test_parameters_that_are_none(path: str, query: dict[str, str], words:
     check(answer, 422, "invalid-parameter", words)
 
 
-async def test_more_faces_asked_for_than_any_image_has() -> None:
+async def test_more_faces_requested_than_any_image_has() -> None:
     async with running(make_app()) as client:
         answer = await post(client, RED_FACE, max_faces=10**30)
 

@@ -82,7 +82,7 @@ HangUp = Callable[[socket.socket], None]
 
 @hanging_up
 @anywhere
-def test_who_leaves_before_the_head_ends_is_nobody(hang_up: HangUp, path: str) -> None:
+def test_who_leaves_before_the_head_ends_is_no_one(hang_up: HangUp, path: str) -> None:
     head, _ = request(path)
     with Rig().serving() as served:
         for cut in range(1, len(head), 10):
@@ -176,7 +176,7 @@ def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind
         until(lambda: stage.reached(rig, served))
         hang_up(client)
 
-        # Whatever holds it may still be busy, but nobody's place is held.
+        # Whatever holds it may still be busy, but no one's place is held.
         until(lambda: admission.images == stage.before and (stage.before > 0 or served.at_rest()))
         until(lambda: served.count(path, 499) == (not stage.answered))
         if held:
@@ -231,7 +231,7 @@ def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) 
         assert served.at_rest()
 
 
-def test_as_many_dawdlers_as_there_are_places_keep_nobody_out() -> None:
+def test_as_many_dawdlers_as_there_are_places_keep_no_one_out() -> None:
     head, body = request("/predict")
     most = Settings().max_inflight_images
     with Rig().serving() as served, contextlib.ExitStack() as dawdlers:

@@ -121,7 +121,7 @@ WIDE = {
 
 @pytest.mark.parametrize("wide", WIDE.values(), ids=WIDE)
 def test_a_profile_is_not_applied_because_the_answer_is_the_same(service: Live, wide: bytes) -> None:
-    """A profile is read by nobody: it would cost a transform and a parser of hostile bytes for nothing."""
+    """A profile is read by no one: it would cost a transform and a parser of hostile bytes for nothing."""
     to = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     own = ImageCms.ImageCmsProfile(ImageCms.core.profile_frombytes(wide))
     stored = ImageCms.profileToProfile(PORTRAIT, to, own)

@@ -63,7 +63,7 @@ async def test_a_face_is_explained_in_numbers_and_images() -> None:
     assert bare["explanation"] == told
 
 
-async def test_as_many_faces_as_asked_for_and_any_expression() -> None:
+async def test_as_many_faces_as_requested_and_any_expression() -> None:
     async with running(make_app(deadline=PATIENT)) as client:
         both = await ask(client, TWO_FACES, overlays=False, expression="fear")
         one = await ask(client, TWO_FACES, overlays=False, max_faces=1)
@@ -177,7 +177,7 @@ async def test_an_explanation_that_would_come_late_is_given_up(monkeypatch: pyte
     assert len(faces) <= 1
 
 
-def test_nothing_is_loaded_before_it_is_asked_for() -> None:
+def test_nothing_is_loaded_before_it_is_requested() -> None:
     program = (
         "import sys; from testing.fakes import make_app; make_app();"
         "print([name for name in ('torch', 'captum', 'matplotlib') if name in sys.modules])"

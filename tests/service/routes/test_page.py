@@ -50,7 +50,7 @@ async def test_nothing_but_the_page_is_served(name: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_every_module_is_asked_for_at_once() -> None:
+async def test_every_module_is_requested_at_once() -> None:
     modules = {
         entry.name for entry in resources.files("service").joinpath("web").iterdir() if entry.name.endswith("js")
     }

@@ -42,7 +42,7 @@ async def test_a_face_is_answered_as_the_contract_says() -> None:
     assert face["confidence"] == face["probabilities"][RED]
 
 
-async def test_every_face_is_answered_or_as_many_as_asked_for() -> None:
+async def test_every_face_is_answered_or_as_many_as_requested() -> None:
     data = encode(paint((255, 0, 0), (0, 0, 255)))
     async with running(make_app(max_faces=2)) as client:
         both, one = await post(client, data), await post(client, data, max_faces=1)

@@ -1,4 +1,4 @@
-"""``POST /predict/batch``: many images in one request, each answered by itself, and nobody else kept waiting."""
+"""``POST /predict/batch``: many images in one request, each answered by itself, and no one else kept waiting."""
 
 import asyncio
 
@@ -24,10 +24,10 @@ async def test_each_image_has_its_own_row_in_order() -> None:
         alone = await post(client, RED_FACE)
 
     assert answer.status_code == 200
-    red, text, nobody, empty, blue = answer.json()["results"]
+    red, text, faceless, empty, blue = answer.json()["results"]
     assert red == {"prediction": alone.json(), "problem": None}
     assert [face["expression"] for face in blue["prediction"]["faces"]] == [BLUE]
-    assert nobody["prediction"]["faces"] == []
+    assert faceless["prediction"]["faces"] == []
     for row, status, kind in ((text, 415, "unsupported-image"), (empty, 422, "broken-image")):
         assert row["prediction"] is None
         assert (row["problem"]["status"], row["problem"]["type"]) == (status, NAMESPACE + kind)

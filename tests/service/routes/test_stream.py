@@ -116,7 +116,7 @@ def test_each_frame_goes_through_admission_and_the_client_s_own_rate() -> None:
         assert refused.value.response.status_code == 429
 
 
-def test_a_client_may_stream_though_it_may_have_one_request_in_work_only() -> None:
+def test_a_client_may_stream_though_it_may_have_one_request_in_flight_only() -> None:
     with streaming(max_client_requests=1) as served, opened(served) as client:
         assert len(ask(client, RED_FACE)["faces"]) == 1
         with opened(served) as second:

@@ -121,7 +121,7 @@ async def test_who_reads_slowly_sees_fewer_frames_and_not_older_ones() -> None:
             client.show(RED_FACE)
         while frames(app, "dropped") < 19:
             await asyncio.sleep(0)
-        assert backend.batches == [1], "a frame was begun whose answer nobody can take yet"
+        assert backend.batches == [1], "a frame was begun whose answer no one can take yet"
         client.reads.set()
         answers = [await client.answer(), await client.answer()]
 

@@ -175,7 +175,7 @@ async def test_tensors_as_bytes_are_answered_as_bytes() -> None:
     np.testing.assert_allclose(found, [wanted["logits"], wanted["probabilities"]], atol=1e-6)
 
 
-async def test_an_output_overrules_the_request_and_only_what_is_asked_for_is_answered() -> None:
+async def test_an_output_overrules_the_request_and_only_what_is_requested_is_answered() -> None:
     outputs = [{"name": "logits", "parameters": {"binary_data": False}}]
     data, headers = binary(outputs=outputs, parameters={"binary_data_output": True, "other": [1]})
     async with running(make_app()) as client:
@@ -447,7 +447,7 @@ async def test_who_hangs_up_costs_the_network_nothing() -> None:
         return {"type": "http.disconnect"}
 
     async def send(_message: object) -> None:
-        """Lose what is sent: nobody is there any more."""
+        """Lose what is sent: no one is there any more."""
 
     scope = {
         "type": "http",
@@ -499,7 +499,7 @@ async def test_a_batch_does_not_keep_a_single_face_waiting() -> None:
         await asyncio.gather(held, many)
 
 
-async def test_what_nobody_foresaw_is_told_in_the_protocols_form(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_one_foresaw_is_told_in_the_protocols_form(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("/secret/path")
 
