@@ -1,4 +1,4 @@
-# The doors: `make serve` starts the service, `make test` proves it. Both work on a machine with nothing but Python.
+# `make serve` starts the service, `make test` proves it. Both work on a machine with nothing but Python.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -1,4 +1,4 @@
-"""Tracking: which face of this frame is which of the last ones, and probabilities that move calmly.
+"""Tracking: which face of this frame is which of the last ones, and probabilities smoothed over time.
 
 Pure: the time is an argument. Faces are followed by where their boxes lie; nothing of what they look like is kept.
 """

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-from service.http.protocol import bounded
+from service.http.protocol import ConnectionBounds, bounded
 from service.observability.log_filters import AccessLogRedactor, WebSocketLogFilter
 from service.settings import Settings
 
@@ -81,12 +81,22 @@ def server(app: FastAPI, settings: Settings) -> Server:
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        http=bounded(app.state.parts.metrics),
+        http=bounded(app.state.parts.metrics, _bounds(settings)),
         ws="websockets-sansio",
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
         ws_per_message_deflate=False,  # frames are compressed images, and answers are small
     )
     return Server(config)
+
+
+def _bounds(settings: Settings) -> ConnectionBounds:
+    return ConnectionBounds(
+        max_head_bytes=settings.max_head_bytes,
+        max_target_bytes=settings.max_target_bytes,
+        max_head_fields=settings.max_head_fields,
+        head_timeout=settings.head_timeout,
+        max_pipelined_requests=settings.max_pipelined_requests,
+    )
 
 
 def _logging(level: str, access: bool) -> dict[str, Any]:

@@ -109,6 +109,16 @@ class Settings(BaseSettings):
     trusted_proxies: Words[str] = ()
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default."""
 
+    max_head_bytes: PositiveInt = 32 * 1024
+    """The largest head of a request, target and fields together, in bytes; more is answered with 431."""
+    max_head_fields: PositiveInt = 100
+    """The most fields in the head of a request; more are answered with 431."""
+    max_target_bytes: PositiveInt = 8 * 1024
+    """The longest target of a request, in bytes; more is answered with 414."""
+    head_timeout: PositiveFloat = 10.0
+    """Seconds in which the head of a request must have arrived; a slower one is answered with 408."""
+    max_pipelined_requests: PositiveInt = 100
+    """The most requests that wait on one connection for those before them; with more, it is closed after these."""
     max_uploads: PositiveInt = 1024
     """The most bodies on their way in at once, which hold no image's place yet; more are answered with 429."""
     max_inflight_images: PositiveInt = 128

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
-from service.http.protocol import WireBounds, bounded
+from service.http.protocol import ConnectionBounds, bounded
 from service.state import Parts
 
 
@@ -70,9 +70,9 @@ def running_in_a_thread(server: uvicorn.Server) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def live(app: FastAPI, wire: WireBounds | None = None) -> Iterator[Live]:
+def live(app: FastAPI, bounds: ConnectionBounds | None = None) -> Iterator[Live]:
     """Serve an application on a free port while inside."""
-    http = bounded(app.state.parts.metrics, wire)
+    http = bounded(app.state.parts.metrics, bounds or ConnectionBounds())
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
     with running_in_a_thread(server):
         yield Live(app, server)

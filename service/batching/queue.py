@@ -52,7 +52,7 @@ class BoundedQueue(Generic[ItemT]):
             raise ValueError(f"a queue holds at least one item, not {capacity}")
         self.capacity = capacity
         # The lanes in the order of their turns, and the items of each by arrival. Dicts rather than deques, so that
-        # leaving from the middle is O(1) and leaves no husk.
+        # leaving from the middle is O(1) and leaves no tombstone.
         self._lanes: OrderedDict[object, OrderedDict[ItemT, None]] = OrderedDict()
         self._count = 0
 

@@ -1,4 +1,4 @@
-"""Wire: uvicorn's protocol for HTTP/1.1, with bounds for what one connection may take of the process.
+"""Protocol: uvicorn's HTTP/1.1, with bounds for what one connection may take of the process.
 
 Uvicorn reads the head of a request, whatever its size and however long it takes, before any of the application's code
 runs, and so before any key is looked at. Here a head that is over a bound is refused while it is still being sent.
@@ -32,42 +32,42 @@ _AROUND = len(b": \r\n")
 
 
 @dataclass(frozen=True, slots=True)
-class WireBounds:
+class ConnectionBounds:
     """What one connection may take.
 
     Attributes:
-        size: bytes of a head: the request's target and its fields together, trailers after the body among them.
-        target: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
-        fields: the fields of a head, in number.
-        seconds: in which a head must be whole. A connection that has nothing in flight, and on which no head begins, is
-            closed after as many.
-        lingering: seconds in which what was refused may still come, and is thrown away, so that its sender gets to read
+        max_head_bytes: of the request's target and its fields together, trailers after the body among them.
+        max_target_bytes: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
+        max_head_fields: the fields of a head, in number.
+        head_timeout: seconds in which a head must be whole. A connection that has nothing in flight, and on which no
+            head begins, is closed after as many.
+        linger: seconds in which what was refused may still come, and is thrown away, so that its sender gets to read
             the answer: a connection that is closed at once takes the answer with it (RFC 9112, section 9.6).
-        pipelined: requests that wait on one connection for those before them; with more, it is closed after these.
-        patience: seconds in which some of an answer must be taken, or the connection is cut.
+        max_pipelined_requests: that wait on one connection for those before them; with more, it is closed after these.
+        send_timeout: seconds in which some of an answer must be taken, or the connection is cut.
     """
 
-    size: int = 32 * 1024
-    target: int = 8 * 1024
-    fields: int = 100
-    seconds: float = 10.0
-    lingering: float = 2.0
-    pipelined: int = 100
-    patience: float = 60.0
+    max_head_bytes: int = 32 * 1024
+    max_target_bytes: int = 8 * 1024
+    max_head_fields: int = 100
+    head_timeout: float = 10.0
+    linger: float = 2.0
+    max_pipelined_requests: int = 100
+    send_timeout: float = 60.0
 
 
-def bounded(observer: RequestObserver, bounds: WireBounds | None = None) -> type[asyncio.Protocol]:
+def bounded(observer: RequestObserver, bounds: ConnectionBounds) -> type[asyncio.Protocol]:
     """Return uvicorn's setting ``http``: what it makes a connection's protocol with.
 
     Args:
         observer: is told of every head that is refused, as of a request to no route.
         bounds: of every connection.
     """
-    made = partial(WireProtocol, observer=observer, bounds=bounds or WireBounds())
+    made = partial(BoundedProtocol, observer=observer, bounds=bounds)
     return made  # type: ignore[return-value]  # no class, but uvicorn does nothing with it but call it
 
 
-class WireProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """One connection, from its first byte to its last, or to the handshake of a websocket.
 
     The parser holds back a field until it is whole, so bytes are counted on their way in: all those that have come
@@ -84,7 +84,7 @@ class WireProtocol(HttpToolsProtocol):
         given: what uvicorn gives every protocol.
     """
 
-    def __init__(self, *, observer: RequestObserver, bounds: WireBounds, **given: Any) -> None:
+    def __init__(self, *, observer: RequestObserver, bounds: ConnectionBounds, **given: Any) -> None:
         super().__init__(**given)
         self.url = b""  # as before every request; uvicorn has none before the first
         self._observer = observer
@@ -102,7 +102,7 @@ class WireProtocol(HttpToolsProtocol):
         """Begin to wait for a head."""
         super().connection_made(transport)
         self._since = self.loop.time()
-        self._watch = self.loop.call_later(self._bounds.seconds, self._look)
+        self._watch = self.loop.call_later(self._bounds.head_timeout, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, for whichever request is in flight; uvicorn knows the one that came last."""
@@ -134,7 +134,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Take a whole head: a request begins."""
-        if len(self.pipeline) >= self._bounds.pipelined:
+        if len(self.pipeline) >= self._bounds.max_pipelined_requests:
             self._stop(RateLimitedError("too many requests wait on one connection"))
         if fault := self._excess():
             self._stop(fault)
@@ -175,14 +175,16 @@ class WireProtocol(HttpToolsProtocol):
     def _excess(self, unfinished: int = 0) -> ServiceError | None:
         """Return what there is too much of, if anything, in what came out and what is still to."""
         bounds = self._bounds
-        if self._in_head and len(self.url) > bounds.target:
-            return TargetTooLongError(f"the target of the request has more than {bounds.target} bytes")
+        if self._in_head and len(self.url) > bounds.max_target_bytes:
+            return TargetTooLongError(f"the target of the request has more than {bounds.max_target_bytes} bytes")
         fields = self.headers or ()
-        if len(fields) <= bounds.fields and unfinished <= bounds.size:
+        if len(fields) <= bounds.max_head_fields and unfinished <= bounds.max_head_bytes:
             size = len(self.url) + sum(map(len, chain.from_iterable(fields))) + _AROUND * len(fields)
-            if size <= bounds.size:
+            if size <= bounds.max_head_bytes:
                 return None
-        return HeadTooLargeError(f"the head has more than {bounds.size} bytes or {bounds.fields} fields")
+        return HeadTooLargeError(
+            f"the head has more than {bounds.max_head_bytes} bytes or {bounds.max_head_fields} fields"
+        )
 
     def _stop(self, fault: ServiceError) -> NoReturn:
         """Make the parser stop: uvicorn then has the request refused.
@@ -195,7 +197,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def _look(self) -> None:
         """See whether the client is late, and when to look again."""
-        left = self._bounds.seconds
+        left = self._bounds.head_timeout
         if not self._working:
             left += self._since - self.loop.time()
         if untaken := self.transport.get_write_buffer_size():
@@ -205,7 +207,7 @@ class WireProtocol(HttpToolsProtocol):
         elif left > 0:
             self._watch = self.loop.call_later(left, self._look)
         elif self._in_head:
-            self._refuse(HeadTimedOutError(f"the head did not arrive within {self._bounds.seconds:g} seconds"))
+            self._refuse(HeadTimedOutError(f"the head did not arrive within {self._bounds.head_timeout:g} seconds"))
         else:
             self.transport.close()
 
@@ -216,7 +218,7 @@ class WireProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self._untaken = state
-        self._watch = self.loop.call_later(self._bounds.patience, self._look)
+        self._watch = self.loop.call_later(self._bounds.send_timeout, self._look)
 
     def _refuse(self, error: ServiceError) -> None:
         """Read nothing more, and answer if it is this request's turn: no answer may stand where another's belongs."""
@@ -245,4 +247,4 @@ class WireProtocol(HttpToolsProtocol):
             return
         self.transport.write_eof()
         self._watch.cancel()
-        self._watch = self.loop.call_later(self._bounds.lingering, self._look)
+        self._watch = self.loop.call_later(self._bounds.linger, self._look)

@@ -1,4 +1,4 @@
-"""Door: turns images away before anything is done for them, so that a full service serves those inside."""
+"""Load shedding: images are rejected before anything is done for them, so that a full service serves what it has."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

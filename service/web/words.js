@@ -28,6 +28,7 @@ export function spoken(faces) {
 }
 
 const SENTENCES = {
+  unauthorized: "This service asks for an API key.",
   "malformed-request": "The service could not read what was sent. Please try again.",
   "upload-timed-out": "The upload took too long. Try again, or with a smaller image.",
   "payload-too-large": "This image is larger than the service takes.",
@@ -35,7 +36,11 @@ const SENTENCES = {
   "invalid-parameter": "The service did not understand what was asked of it.",
   "broken-image": "This image is damaged: it is empty, ends too early or cannot be decoded.",
   overloaded: "The service has too much to do at the moment.",
+  "rate-limited": "You have sent more than this service allows. Please wait a little.",
+  "detection-failed": "Face detection failed on this image. Another image should work.",
   "face-failed": "The network failed on a face in this image. Another image should work.",
+  "internal-error": "The service failed. That is its fault, not the image's.",
+  "detector-unavailable": "Face detection is unavailable at the moment.",
   "not-ready": "The service is not ready yet.",
   draining: "The service is being stopped.",
   "deadline-exceeded": "The answer took too long, so the service gave up on it.",
@@ -43,11 +48,11 @@ const SENTENCES = {
 };
 
 const BY_STATUS = {
-  401: "This service asks for an API key.",
+  401: SENTENCES.unauthorized,
   403: "This key may not do that.",
   413: SENTENCES["payload-too-large"],
   429: SENTENCES.overloaded,
-  500: "The service failed. That is its fault, not the image's.",
+  500: SENTENCES["internal-error"],
   502: "The service cannot be reached behind its gateway.",
   503: SENTENCES["not-ready"],
   504: SENTENCES["deadline-exceeded"],

@@ -5,12 +5,13 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
-from service.http.protocol import WireBounds, WireProtocol
+from service.http.protocol import BoundedProtocol, ConnectionBounds
 from service.middleware.security_headers import ALWAYS
 from service.server import server
 from service.settings import Settings
@@ -22,7 +23,7 @@ POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data;
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n' + RED_FACE + b"\r\n--x--\r\n"
 UPLOAD = POST + b"Content-Length: %d\r\n\r\n" % len(FORM)
-SOON = WireBounds(seconds=0.4, lingering=0.2)
+SOON = ConnectionBounds(head_timeout=0.4, linger=0.2)
 KIB = b"a" * 1024
 FIELD = b"X-Long: %b\r\n"
 
@@ -102,7 +103,7 @@ def test_a_head_within_the_bounds_is_read_whatever_it_comes_in() -> None:
     fields = [FIELD % (b"%d" % number + b"a" * 300) for number in range(90)]
     with live(make_app()) as served, served.connect() as client:
         whole = GET.replace(b"live", b"live?" + b"a" * 4000) + b"".join(fields)
-        assert 30_000 < len(whole) < WireBounds().size
+        assert 30_000 < len(whole) < ConnectionBounds().max_head_bytes
         for byte in range(0, len(whole), 997):
             client.sendall(whole[byte : byte + 997])
         client.sendall(b"\r\n")
@@ -234,7 +235,7 @@ def test_the_handshake_of_a_stream_is_bounded() -> None:
 def test_requests_that_wait_on_one_connection_are_bounded() -> None:
     backend = FakeBackend()
     backend.gate.clear()
-    with live(make_app(backend), WireBounds(pipelined=3)) as served, served.connect() as client:
+    with live(make_app(backend), ConnectionBounds(max_pipelined_requests=3)) as served, served.connect() as client:
         client.sendall(UPLOAD + FORM + (GET + b"\r\n") * 10)
         assert backend.entered.wait(20)
         backend.gate.set()
@@ -244,7 +245,7 @@ def test_requests_that_wait_on_one_connection_are_bounded() -> None:
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
 def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
     whole = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n" + last + b"\r\n"
-    with live(make_app(), WireBounds(seconds=0.2, patience=0.2)) as served, socket.socket() as client:
+    with live(make_app(), ConnectionBounds(head_timeout=0.2, send_timeout=0.2)) as served, socket.socket() as client:
         # So that the kernel takes little in the client's place.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         served.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -262,4 +263,18 @@ def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFi
 
 def test_the_server_is_bounded_so() -> None:
     made = server(make_app(), Settings()).config.http
-    assert getattr(made, "func", None) is WireProtocol
+    assert getattr(made, "func", None) is BoundedProtocol
+
+
+def test_the_bounds_of_a_connection_are_settings() -> None:
+    chosen = {
+        "max_head_bytes": 9000,
+        "max_head_fields": 10,
+        "max_target_bytes": 100,
+        "head_timeout": 3.0,
+        "max_pipelined_requests": 2,
+    }
+    made = server(make_app(), Settings(**chosen)).config.http
+
+    assert isinstance(made, partial)
+    assert made.keywords["bounds"] == ConnectionBounds(**chosen)

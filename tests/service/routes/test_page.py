@@ -65,3 +65,15 @@ async def test_every_module_is_requested_at_once() -> None:
 async def test_the_page_is_not_part_of_the_contract() -> None:
     async with running(make_app()) as client:
         assert not {"/", "/web/{name}"} & set((await client.get("/openapi.json")).json()["paths"])
+
+
+async def test_every_problem_of_the_routes_that_the_page_calls_has_a_sentence_of_its_own() -> None:
+    script = resources.files("service").joinpath("web/words.js").read_text()
+    [sentences] = re.findall(r"const SENTENCES = \{(.*?)\n\};", script, re.DOTALL)
+    async with running(make_app()) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    responses = [*paths["/predict"]["post"]["responses"].values(), *paths["/model"]["get"]["responses"].values()]
+    named = {kind for one in responses for kind in re.findall(r"urn:manet:problem:([a-z-]+)", one["description"])}
+
+    assert {"rate-limited", "detector-unavailable"} < named
+    assert named <= set(re.findall(r'^  "?([a-z-]+)"?: "', sentences, re.MULTILINE))
