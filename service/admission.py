@@ -30,7 +30,7 @@ class Engine(Protocol):
 
 
 class ShedObserver(Protocol):
-    """Who is told of every refusal."""
+    """Notified of every refusal."""
 
     def shed(self, reason: str) -> None:
         """An image was refused; the reason is one of ``REASONS``."""
@@ -106,7 +106,7 @@ class Admission:
         bounds: what is in flight at once, at most.
         engine: the network.
         clock: the time.
-        observer: is told of every refusal.
+        observer: is notified of every refusal.
     """
 
     def __init__(self, bounds: Bounds, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:

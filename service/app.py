@@ -168,7 +168,7 @@ def _parts(
         capacity=settings.max_queued_faces,
         clock=clock,
         observer=observer,
-        health=EngineHealth(patience=settings.engine_timeout),
+        health=EngineHealth(timeout=settings.engine_timeout),
         rebuild=_rebuild(settings, reload, classes),
     )
     admission = Admission(

@@ -47,7 +47,7 @@ NAMESPACE = "urn:manet:problem:"
 """What every problem type begins with."""
 
 RETRY_SECONDS = 1
-"""What a client is told to wait where nothing better is known."""
+"""How long a client is asked to wait where nothing better is known."""
 
 RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """Statuses that always say when to try again (RFC 6585, section 4; RFC 9110, section 15.6.4)."""

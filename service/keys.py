@@ -1,4 +1,4 @@
-"""Keys: who may send images; kept as hashes, told apart by number."""
+"""Keys: who may send images; kept as hashes, distinguished by number."""
 
 import hashlib
 import hmac

@@ -36,7 +36,7 @@ class TerminalTable:
         self._table = _empty()
 
     def add(self, outcome: Outcome) -> None:
-        """Add an image's rows; files that could not be read are told elsewhere."""
+        """Add an image's rows; files that could not be read are reported elsewhere."""
         if isinstance(outcome, Failure):
             return
         name = printable(name_of(outcome))

@@ -1,6 +1,6 @@
 """Explanation: what the network went by in one face, as numbers.
 
-What a branch says is told as a sum over places in the face. Two words are used:
+What a branch says is reported as a sum over places in the face. Two words are used:
 
 *Score* of an expression: its logit less the mean of all the branch's logits. Softmax does not see what is added to all
 logits alike, so neither does the score.
@@ -9,7 +9,7 @@ logits alike, so neither does the score.
 against it. All positions of a branch and its ``bias`` sum to the branch's score.
 
 The local branch averages a map over its positions, and a linear layer makes the logits, so what each position adds can
-be told exactly: this is Grad-CAM (Selvaraju et al., ICCV 2017) at the branch's last map, without its last step, which
+be exact: this is Grad-CAM (Selvaraju et al., ICCV 2017) at the branch's last map, without its last step, which
 drops what is below zero; for a network that ends like this one it equals the older CAM (Zhou et al., CVPR 2016).
 
 The multi-scale branch ends in 3 x 3 positions (at 80 px) that all see most of the face: by their gradients, their

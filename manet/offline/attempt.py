@@ -1,4 +1,4 @@
-"""Attempt: which image ends the process that reads it, and whether any process outlives a part: told by notes.
+"""Attempt: which image ends the process that reads it, and whether any process outlives a part: recorded in notes.
 
 A decoder that crashes, or a kernel that ends a process for its memory, takes the whole part along. The part is begun
 again, now with a note before each image; an image that was the last one noted in two attempts of the same run is

@@ -128,7 +128,7 @@ def predict_at_scale(
         out: the folder; absolute.
         resources: what the actors reserve.
         address: of the Ray cluster; None takes the one that RAY_ADDRESS names or that runs here, or starts one here.
-        report: is told at the beginning and after each part.
+        report: is called at the beginning and after each part.
         loaders: what the actors load.
 
     Raises:

@@ -95,7 +95,7 @@ class AnnotatedClip:
             raise VideoError(f"the copy cannot be written: {error.strerror}") from error
 
     def _end(self) -> None:
-        # Where something could not be written, and was told, the end cannot either.
+        # Where something could not be written, and was reported, the end cannot either.
         with suppress(av.FFmpegError) if self._failed else nullcontext():
             self._container.close()
 

@@ -236,7 +236,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[InputContainer, Video
 
 
 def _first_frame(path: Path, max_pixels: int) -> Frame:
-    with _opened(path, max_pixels) as (container, stream), suppress(av.FFmpegError):  # told by the next line
+    with _opened(path, max_pixels) as (container, stream), suppress(av.FFmpegError):  # reported by the next line
         for packet in container.demux(stream):
             for image in _decoded(stream, packet) or ():
                 return Frame(Moment(0, 0, 0.0), image, _shape(stream, image))

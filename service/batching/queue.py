@@ -13,7 +13,7 @@ from service.batching.errors import QueueFullError
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One face that waits. Items are told apart by identity.
+    """One face that waits. Items are distinguished by identity.
 
     Attributes:
         enqueued: when it was handed in, in seconds of the clock.

@@ -28,7 +28,7 @@ _log = logging.getLogger("manet.scheduler")
 
 
 class BatchObserver(Protocol):
-    """Who is told what the scheduler does."""
+    """Notified of what the scheduler does."""
 
     def waited(self, seconds: float) -> None:
         """An item left the queue for the engine after so long."""
@@ -74,7 +74,7 @@ class Scheduler:
         policy: when a batch starts and how large it grows.
         capacity: the most items that wait at once.
         clock: the time.
-        observer: is told of every batch.
+        observer: is notified of every batch.
         health: the judge of the engine.
         rebuild: makes another engine in place of one that is lost; None where that is the scheduler's end.
         recovery: how often and after what pause.

@@ -68,7 +68,7 @@ class Engine(Protocol):
 
 
 class FailureObserver(Protocol):
-    """Who is told that a batch failed."""
+    """Notified when a batch failed."""
 
     def failed(self) -> None:
         """A batch failed."""
@@ -86,8 +86,8 @@ class EngineSupervisor:
         recovery: how often and after what pause.
         blank: the largest batch, (N, S, S, 3), of nothing.
         clock: the time.
-        observer: is told of every batch that failed.
-        health: the judge; its patience is how long a batch may take.
+        observer: is notified of every batch that failed.
+        health: the judge; its timeout is how long a batch may take.
     """
 
     CLOSING: ClassVar[float] = 5.0
@@ -153,7 +153,7 @@ class EngineSupervisor:
         try:
             await self._ask(self._blank[:1])
         except Exception:  # logged where it was raised; a network may raise anything
-            self._condemn("the network fails on every batch")
+            self._mark_unhealthy("the network fails on every batch")
             return False
         return True
 
@@ -221,7 +221,7 @@ class EngineSupervisor:
         self.running = Running(len(pixels), started)
         try:
             call = partial(self._present().infer, pixels)
-            logits = await self._within(self.health.patience, self._thread.run(call))
+            logits = await self._within(self.health.timeout, self._thread.run(call))
         except Exception as error:
             _log.error("a batch of %d failed in the engine", len(pixels), exc_info=not self.health.broken)
             self._judge(error)
@@ -237,11 +237,11 @@ class EngineSupervisor:
         self.health.failed(self._clock.now())
         self._observer.failed()
         if isinstance(error, EngineTimeoutError):
-            self._condemn("the network hangs")
+            self._mark_unhealthy("the network hangs")
         elif out_of_memory(error):
-            self._condemn("the network ran out of memory")
+            self._mark_unhealthy("the network ran out of memory")
 
-    def _condemn(self, reason: str) -> None:
+    def _mark_unhealthy(self, reason: str) -> None:
         if not self.health.broken:
             _log.critical("%s; not ready until it answers again", reason)
             self.health.mark_unhealthy(reason)

@@ -60,7 +60,7 @@ def bounded(observer: RequestObserver, bounds: ConnectionBounds) -> type[asyncio
     """Return uvicorn's setting ``http``: what it makes a connection's protocol with.
 
     Args:
-        observer: is told of every head that is refused, as of a request to no route.
+        observer: is notified of every head that is refused, as of a request to no route.
         bounds: of every connection.
     """
     made = partial(BoundedProtocol, observer=observer, bounds=bounds)
@@ -79,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
     request. So is one whose request was answered before its body had come, as a second answer would be another's.
 
     Args:
-        observer: is told of every head that is refused.
+        observer: is notified of every head that is refused.
         bounds: of this connection.
         given: what uvicorn gives every protocol.
     """

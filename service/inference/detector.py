@@ -92,19 +92,19 @@ class DetectorGuard:
 
 
 class DetectorObserver(Protocol):
-    """Who is told of every image that was searched; called from several threads at once."""
+    """Notified of every image that was searched; called from several threads at once."""
 
     def detected(self, seconds: float) -> None:
         """An image was searched for faces."""
 
 
 class TimedDetector:
-    """A detector whose every search is told; one that fails is not.
+    """A detector whose every search is reported; one that fails is not.
 
     Args:
         detector: finds the faces.
         clock: the time.
-        observer: is told how long each search took.
+        observer: is notified how long each search took.
     """
 
     def __init__(self, detector: FaceDetector, *, clock: Clock, observer: DetectorObserver) -> None:

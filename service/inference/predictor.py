@@ -18,7 +18,7 @@ from service.inference.detector import DetectorGuard
 
 
 class ImageObserver(Protocol):
-    """Who is told of every image."""
+    """Notified of every image."""
 
     def found(self, seconds: float) -> None:
         """An image was decoded and its faces found."""
@@ -72,7 +72,7 @@ class Predictor:
         limits: the largest image to decode.
         workers: threads that decode and find, each with one image at a time.
         clock: the time.
-        observer: is told of every image.
+        observer: is notified of every image.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Predictor:
         try:
             return self._whole(data, self._small, began)
         except ImageTooLargeError:
-            return None  # told from its header; whether it is too large altogether, a worker finds out
+            return None  # seen in its header; whether it is too large altogether, a worker finds out
 
     def _decode_and_detect(self, data: bytes, ticket: Ticket, faces: FaceMode, max_faces: int) -> DecodedImage:
         """Return what an image shows; in a worker.

@@ -35,7 +35,7 @@ Gate = Callable[[], AbstractContextManager[None]]
 
 
 class FrameObserver(Protocol):
-    """Who is told of every frame."""
+    """Notified of every frame."""
 
     def frame(self, outcome: str) -> None:
         """A frame was dealt with; the outcome is one of ``OUTCOMES``."""
@@ -138,10 +138,10 @@ class Session:
         gate: the client's own limits.
         tracker: follows the faces.
         clock: the time.
-        observer: is told of every frame.
+        observer: is notified of every frame.
         model: id of the weights.
         max_faces: the most faces answered in a frame.
-        patience: seconds in which a frame must come, and an answer be taken.
+        idle_timeout: seconds in which a frame must come, and an answer be taken.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Session:
         observer: FrameObserver,
         model: str,
         max_faces: int,
-        patience: float,
+        idle_timeout: float,
     ) -> None:
         self._websocket = websocket
         self._admission = admission
@@ -168,7 +168,7 @@ class Session:
         self._observer = observer
         self._model = model
         self._max_faces = max_faces
-        self._patience = patience
+        self._idle_timeout = idle_timeout
         self._newest = _Newest()
         self._dropped = 0
 
@@ -188,10 +188,10 @@ class Session:
         number = 0
         while True:
             try:
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(self._idle_timeout):
                     message = await self._websocket.receive()
             except TimeoutError:
-                return Close(1001, f"no frame came within {self._patience:g} seconds")
+                return Close(1001, f"no frame came within {self._idle_timeout:g} seconds")
             if message["type"] == "websocket.disconnect":
                 return None
             data = message.get("bytes")
@@ -216,7 +216,7 @@ class Session:
                 self._observer.frame("refused")
                 return answer
             try:
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(self._idle_timeout):
                     await self._websocket.send_text(answer.model_dump_json())
             except (TimeoutError, WebSocketDisconnect):
                 return None  # who takes no answer takes no reason for its end either

@@ -22,7 +22,7 @@ FRAME_LIMITER = "manet.frame_limiter"
 """Where the scope of a websocket holds what each of its frames goes through."""
 
 BUCKETS = 4096
-"""Counters of addresses, at most: these are told apart by a hash into so many, and two that meet in one share it."""
+"""Counters of addresses, at most: these are distinguished by a hash into so many, and two that meet in one share it."""
 
 
 class RateLimiter:

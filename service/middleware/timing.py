@@ -8,7 +8,7 @@ from service.clock import Clock
 
 
 class RequestObserver(Protocol):
-    """Who is told of every request."""
+    """Notified of every request."""
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

@@ -1,4 +1,4 @@
-"""Tracing: where the time of each request went, told to a collector by OpenTelemetry; imported only where it is on.
+"""Tracing: where the time of each request went, reported to a collector by OpenTelemetry; imported only where it is on.
 
 A request is a span; below it each image is one, with ``find`` (decode and detect), ``queue`` and ``infer`` as its
 children. A span carries the method, the route's template, the status, and sizes of batches. The ready-made

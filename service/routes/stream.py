@@ -75,7 +75,7 @@ def _session(websocket: WebSocket, parts: Parts, max_faces: int | None, half_lif
         observer=parts.metrics,
         model=parts.recognizer.weights.id,
         max_faces=min(max_faces or settings.max_faces, settings.max_faces),
-        patience=settings.stream_idle_timeout,
+        idle_timeout=settings.stream_idle_timeout,
     )
 
 

@@ -98,8 +98,8 @@ def write_answer(
         model: the name of the model that answers.
         version: its version.
     """
-    told = [_told(name, outputs[name], binary) for name, binary in question.outputs.items()]
-    answer = InferenceResponse(model_name=model, model_version=version, id=question.id, outputs=told)
+    described = [_output(name, outputs[name], binary) for name, binary in question.outputs.items()]
+    answer = InferenceResponse(model_name=model, model_version=version, id=question.id, outputs=described)
     head = answer.model_dump_json(exclude_none=True).encode()
     tail = [outputs[name].astype("<f4").tobytes() for name, binary in question.outputs.items() if binary]
     return b"".join([head, *tail]), len(head) if tail else None
@@ -192,7 +192,7 @@ def _refuse_unknown(parameters: Parameters, known: str, of: str) -> None:
         raise InvalidTensorError(f"the only parameter of {of} that is known here is {known}")
 
 
-def _told(name: str, values: npt.NDArray[np.float32], binary: bool) -> ResponseOutput:
+def _output(name: str, values: npt.NDArray[np.float32], binary: bool) -> ResponseOutput:
     size = {"binary_data_size": values.nbytes} if binary else None
     data = None if binary else values.ravel().tolist()
     return ResponseOutput(name=name, datatype="FP32", shape=values.shape, parameters=size, data=data)

@@ -176,7 +176,7 @@ class Rig:
         self.engines = [FakeEngine(self.clock, self._loop)]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         self.observer = Ledger()
-        self.health = EngineHealth(interval=5.0, patience=30.0)
+        self.health = EngineHealth(interval=5.0, timeout=30.0)
         self.scheduler = Scheduler(
             self.engines[0],
             side=SIDE,

@@ -439,7 +439,7 @@ async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig) -> No
     assert rig.scheduler.depth == 0
 
 
-async def test_any_number_of_poisoned_items_does_not_condemn_an_engine_that_answers(rig) -> None:
+async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_that_answers(rig) -> None:
     rig.engine.poison = set(range(1, 9))
     for mark in range(1, 9):
         assert await _fails(await rig.submit(mark), ItemFailedError)
@@ -470,7 +470,9 @@ async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed
 # -- an engine that fails
 
 
-async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_engine_that_fails_on_a_blank_batch_is_marked_unhealthy(
+    make_rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.hold()
     images = [await rig.submit(1, 2, 3, 4), await rig.submit(5, 6, 7, 8), await rig.submit(9)]
@@ -488,7 +490,7 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, capl
     assert critical[0].startswith("the network fails on every batch; not ready")
 
 
-async def test_a_condemned_engine_takes_nothing(make_rig) -> None:
+async def test_an_unhealthy_engine_takes_nothing(make_rig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
     await _fails(await rig.submit(1, 2), EngineUnavailableError)
@@ -534,7 +536,7 @@ async def test_an_idle_engine_that_fails_is_found_out_before_anybody_asks(make_r
 
 
 async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig) -> None:
-    for _ in range(12):  # a minute, twice the patience
+    for _ in range(12):  # a minute, twice the timeout
         await rig.clock.advance(5.0)
         assert await rig.engine.entered() == BLANK
         await _settled(lambda: rig.scheduler.idle)
@@ -554,7 +556,7 @@ async def test_a_batch_is_a_heartbeat_too(rig) -> None:
     assert await rig.engine.entered() == BLANK
 
 
-async def test_an_engine_that_hangs_is_not_alive_once_patience_is_over(rig) -> None:
+async def test_an_engine_that_hangs_is_not_alive_after_the_timeout(rig) -> None:
     rig.engine.hold()
     image = await rig.submit(1)
     await rig.engine.entered()
