@@ -114,7 +114,7 @@ GOOD = form(part("image"))
 BODIES = {
     # name: content type, body, status, problem, words of the detail
     "nothing at all": (None, b"", 400, "malformed-request", "not multipart/form-data"),
-    "an empty form": (FORM, b"", 400, "malformed-request", "no end"),
+    "an empty form": (FORM, b"", 400, "malformed-request", "not terminated"),
     "a form that only ends": (FORM, b"--x--\r\n", 422, "invalid-parameter", "'image', found 0"),
     "the image itself": ("image/png", RED_FACE, 400, "malformed-request", "not multipart/form-data"),
     "json": ("application/json", b'{"image": ""}', 400, "malformed-request", "not multipart/form-data"),
@@ -129,7 +129,7 @@ BODIES = {
     "text in the field": (FORM, form(part("image", b"text", file=False)), 415, "unsupported-image", FORMATS),
     "two images": (FORM, form(part("image"), part("image")), 422, "invalid-parameter", "'image', found 2"),
     "a part without a name": (FORM, form(b"X: y\r\n\r\nz"), 400, "malformed-request", "name"),
-    "a part without an end": (FORM, form(part("image"), end=b"")[:-2], 400, "malformed-request", "no end"),
+    "a part without an end": (FORM, form(part("image"), end=b"")[:-2], 400, "malformed-request", "not terminated"),
     "no line between head and data": (FORM, b"--x\r\nX\r\n--x--", 400, "malformed-request", "does not hold"),
     "1,000 files": (FORM, form(*[part("image")] * 1000), 400, "malformed-request", "too many files"),
     "1,000 other files": (FORM, form(*[part("other")] * 1000), 400, "malformed-request", "too many files"),
