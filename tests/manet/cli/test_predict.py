@@ -117,7 +117,7 @@ def test_drawings_of_one_file_and_of_several(
 
 @pytest.mark.parametrize(
     ("files", "draw", "message"),
-    [(["a/x.png"], "out.txt", "writes .png"), (["a/x.png", "b/x.jpg"], "drawn", "same name")],
+    [(["a/x.png"], "out.txt", "writes .jpg"), (["a/x.png", "b/x.jpg"], "drawn", "same name")],
 )
 def test_a_drawing_without_a_place_is_refused_before_any_work(files: list[str], draw: str, message: str) -> None:
     done = CliRunner().invoke(app, ["predict", *files, "--draw", draw])
