@@ -114,7 +114,7 @@ def test_it_holds_the_packages_and_all_their_files(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} >= wanted
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     for name in ("ferplus.safetensors", "ferplus.int8.safetensors", "retinaface.onnx", "MODEL_CARD.md"):
-        assert f"manet/weights/{name}" in names
+        assert f"manet/weights/assets/{name}" in names
     assert {
         "manet/weights/assets/retinaface.LICENSE",
         "training/recipes/ferplus.toml",
