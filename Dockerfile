@@ -59,7 +59,7 @@ FROM base AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="manet" \
-      org.opencontainers.image.description="Apparent facial expressions in pictures, by MA-Net, over HTTP." \
+      org.opencontainers.image.description="Apparent facial expressions in images, by MA-Net, over HTTP." \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -1,4 +1,4 @@
-# The doors: `make serve` starts the service, `make test` proves it. Both work on a machine with nothing but Python.
+# `make serve` starts the service, `make test` proves it. Both work on a machine with nothing but Python.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -24,7 +24,7 @@ audit: install
 
 # Mixed load, good and bad, for MINUTES (20); writes bench/results/soak.json.
 soak: install
-	$(BIN)/python bench/soak.py --minutes $(or $(MINUTES),20) --out bench/results/soak.json
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20) --out bench/results/soak.json
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -32,7 +32,7 @@ format: install
 
 # What the service promises its clients, written down; a change of it is seen in review.
 contract: install
-	$(BIN)/python -m tests.service.snapshot
+	$(BIN)/python -m tests.service.openapi.snapshot
 
 # Hostile bytes against the decoders and the form's parser, for MINUTES (10); findings and the grown corpus are kept in runs/fuzz.
 fuzz: install

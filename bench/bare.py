@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
 
 Infer = Callable[[Pixels], Logits]
 

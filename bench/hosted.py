@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from bench.bare import bare
-from manet.backends import Backend, Logits, load_backend
-from manet.preprocess import Pixels
+from manet.backends.base import Backend, Logits
+from manet.backends.factory import load_backend
 from manet.recognizer import Recognizer
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import resolve
-from service.__main__ import server, settle
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import resolve
 from service.app import create_app
 from service.clock import SystemClock
+from service.server import server, tune_runtime
 from service.settings import Settings
 
 
@@ -37,7 +38,7 @@ class NullBackend:
         classes: how many.
     """
 
-    name, precision, device, reason = "null", "none", "cpu", "asked for"
+    name, precision, device, reason = "null", "none", "cpu", "requested"
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
@@ -109,7 +110,7 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, on_signal)
     recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector())
     app = create_app(settings, recognizer, SystemClock())
-    settle()
+    tune_runtime()
     server(app, settings).run()
     if not asked.null:
         report(after=bare(backend.infer, side, asked.seconds))

@@ -1,4 +1,4 @@
-"""The image, tried without a Docker engine: its size, its start, an answer, on a root that nobody can write to.
+"""The image, tried without a Docker engine: its size, its start, an answer, on a root that no one can write to.
 
     root=$(buildah mount "$(buildah from manet:cpu)")
     sudo unshare --mount --net --pid --fork --mount-proc python bench/image.py "$root" --out bench/results/image.json
@@ -46,7 +46,7 @@ ENVIRONMENT = {
     "MANET_BACKEND": "openvino",
     "MANET_CACHE_DIR": "/opt/exported",
 }
-"""What the Dockerfile sets, which an engine would read from the image, and that no key is asked for."""
+"""What the Dockerfile sets, which an engine would read from the image, and that no key is requested."""
 
 _WRITE = """
 import sys

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from bench.wire import LOST, Exchange, Pool
+from testing.http_client import LOST, Exchange, Pool
 
 MOST_CONNECTIONS = 1024
 

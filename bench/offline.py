@@ -1,4 +1,4 @@
-"""Offline: pictures a second of ``manet predict --engine ray`` on this machine, beside a plain loop in one process.
+"""Offline: pictures a second of ``manet predict --executor ray`` on this machine, beside a plain loop in one process.
 
     python bench/offline.py --pictures 10000 --out bench/results/offline.json
 
@@ -27,9 +27,9 @@ from PIL import Image, ImageEnhance
 from manet.offline.loading import Resources
 from manet.offline.pipeline import Progress, predict_at_scale
 from manet.offline.plan import Job
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
-from manet.weights import get
+from manet.vision.images import ImageLimits, read_image
+from manet.weights.registry import get
 from training.run import commit, machine
 
 BILLION = 1_000_000_000
@@ -51,9 +51,9 @@ def draw(folder: Path, numbers: range) -> None:
 def plain(paths: list[Path]) -> dict[str, Any]:
     """Return what a loop over these pictures takes, in one process with one thread for the network."""
     recognizer = Recognizer.from_weights(threads=1)
-    recognizer.recognize(read_picture(paths[0].read_bytes(), limits=PictureLimits()))
+    recognizer.recognize(read_image(paths[0].read_bytes(), limits=ImageLimits()))
     began, cpu = time.perf_counter(), time.process_time()
-    faces = sum(len(recognizer.recognize(read_picture(path.read_bytes(), limits=PictureLimits()))) for path in paths)
+    faces = sum(len(recognizer.recognize(read_image(path.read_bytes(), limits=ImageLimits()))) for path in paths)
     took = time.perf_counter() - began
     return {
         "network": f"{recognizer.backend.name}, {recognizer.backend.precision}",
@@ -65,7 +65,7 @@ def plain(paths: list[Path]) -> dict[str, Any]:
     }
 
 
-def at_scale(folder: Path, out: Path, cpus: int, part_pictures: int) -> dict[str, Any]:
+def at_scale(folder: Path, out: Path, cpus: int, part_images: int) -> dict[str, Any]:
     """Return what the same folder takes on a Ray cluster of this one machine."""
     weights = get("ferplus")
     job = Job(
@@ -74,7 +74,7 @@ def at_scale(folder: Path, out: Path, cpus: int, part_pictures: int) -> dict[str
         sha256=weights.sha256,
         faces="detect",
         max_faces=32,
-        part_pictures=part_pictures,
+        part_images=part_images,
         column="image",
         name_column=None,
     )
@@ -157,7 +157,7 @@ def main() -> None:
         one = plain(paths[:: max(1, len(paths) // asked.plain_pictures)])
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR, object_store_memory=512 * 2**20)
-        many = at_scale(folder, Path(own) / "answers", cpus, asked.part_pictures)
+        many = at_scale(folder, Path(own) / "answers", cpus, asked.part_images)
         ray.shutdown()
     rate = many["pictures_per_second_and_core"]
     result = {

@@ -14,9 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageColor
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.clip import write_clip
-from tests.browser.conftest import FLAGS
-from tests.browser.live import serving
+from testing.browser import FLAGS, serving, write_clip
 
 DRAWN = Path(__file__).parents[1] / "service" / "web" / "drawn-faces.jpg"
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}

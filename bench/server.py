@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from bench.load import Samples
-from bench.wire import post, post_form
+from testing.http_client import post, post_form
 
 ROOT = Path(__file__).parents[1]
 
@@ -190,7 +190,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-    # Whatever the main process left behind is in its group, and got the second signal.
+    # Whatever the main process abandoned is in its group, and got the second signal.
 
 
 @contextlib.contextmanager

@@ -6,9 +6,9 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from manet.files import write_whole
-from manet.header import Use, read_header
-from manet.weights import get, locate
+from manet.files import atomic_write
+from manet.weights.header import Use, read_header
+from manet.weights.registry import get, locate
 
 DEFAULT = "ferplus"
 
@@ -45,5 +45,5 @@ def weights_of(size: int, folder: Path) -> str:
     with safe_open(source, framework="numpy") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
+    atomic_write(path, lambda part: save_file(tensors, part, metadata=metadata))
     return str(path)

@@ -1,4 +1,4 @@
-"""Ask a running service what the faces in a picture look like.
+"""Ask a running service what the faces in an image look like.
 
     python examples/call_the_service.py face.jpg --url http://127.0.0.1:8000
 
@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 
 
-def faces_of(picture: Path, client: httpx.Client) -> list[dict[str, Any]]:
-    """Return the faces that the service finds in a picture, the largest first.
+def faces_of(image: Path, client: httpx.Client) -> list[dict[str, Any]]:
+    """Return the faces that the service finds in an image, the largest first.
 
     Raises:
         RuntimeError: with the service's own words, if it does not answer with faces.
     """
-    answer = client.post("/predict", files={"image": picture.read_bytes()})
+    answer = client.post("/predict", files={"image": image.read_bytes()})
     if answer.is_success:
         faces: list[dict[str, Any]] = answer.json()["faces"]
         return faces
@@ -30,12 +30,12 @@ def faces_of(picture: Path, client: httpx.Client) -> list[dict[str, Any]]:
 def main() -> None:
     """Print one line for each face."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     asked = parser.parse_args()
-    # One client for many pictures keeps its connection open.
+    # One client for many images keeps its connection open.
     with httpx.Client(base_url=asked.url, timeout=30) as client:
-        for face in faces_of(asked.picture, client):
+        for face in faces_of(asked.image, client):
             box = face["box"]
             print(f"{face['expression']} {face['confidence']:.0%} at {box['x']:.0f}, {box['y']:.0f}")
 

@@ -1,8 +1,8 @@
-"""Sort pictures into folders by the apparent expression of their largest face, without any service.
+"""Sort images into folders by the apparent expression of their largest face, without any service.
 
     python examples/embed_the_recognizer.py photos sorted
 
-A ``Recognizer`` is loaded once and then answers picture after picture, in this very process.
+A ``Recognizer`` is loaded once and then answers image after image, in this very process.
 """
 
 import argparse
@@ -10,20 +10,20 @@ import shutil
 from pathlib import Path
 
 from manet import Recognizer
-from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_picture
+from manet.errors import ImageError
+from manet.vision.images import ImageLimits, read_image
 
 SURE = 0.6
-"""A probability below this is a guess; such pictures are better looked at by a person."""
+"""A probability below this is a guess; such images are better looked at by a person."""
 
 
-def place_of(picture: Path, recognizer: Recognizer) -> str:
-    """Return the name of the folder that a picture belongs in."""
+def place_of(file: Path, recognizer: Recognizer) -> str:
+    """Return the name of the folder that an image belongs in."""
     try:
         # Upright RGB pixels, (height, width, 3), whatever the file is: the limits keep a hostile one out of memory.
-        image = read_picture(picture.read_bytes(), limits=PictureLimits())
-    except PictureError:
-        return "not a picture"
+        image = read_image(file.read_bytes(), limits=ImageLimits())
+    except ImageError:
+        return "not an image"
     faces = recognizer.recognize(image, max_faces=1)
     if not faces:
         return "no face"
@@ -31,17 +31,17 @@ def place_of(picture: Path, recognizer: Recognizer) -> str:
 
 
 def main() -> None:
-    """Copy each picture to where it belongs."""
+    """Copy each image to where it belongs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("sorted", type=Path)
     asked = parser.parse_args()
     recognizer = Recognizer.from_weights("ferplus")
-    for picture in sorted(path for path in asked.pictures.iterdir() if path.is_file()):
-        place = place_of(picture, recognizer)
+    for file in sorted(path for path in asked.images.iterdir() if path.is_file()):
+        place = place_of(file, recognizer)
         (asked.sorted / place).mkdir(parents=True, exist_ok=True)
-        shutil.copy2(picture, asked.sorted / place)
-        print(f"{picture.name}: {place}")
+        shutil.copy2(file, asked.sorted / place)
+        print(f"{file.name}: {place}")
 
 
 if __name__ == "__main__":

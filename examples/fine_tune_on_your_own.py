@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from manet import Recognizer
-from manet.pictures import PictureLimits, read_picture
+from manet.vision.images import ImageLimits, read_image
 
 RECIPE = Path(__file__).with_name("my_faces.toml")
 
@@ -37,7 +37,7 @@ def fine_tune(faces: Path, run: Path, *changes: str) -> Path:
 
 
 def main() -> None:
-    """Train, then answer every picture of the part that was not trained on."""
+    """Train, then answer every image of the part that was not trained on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path)
     parser.add_argument("run", type=Path)
@@ -46,10 +46,10 @@ def main() -> None:
     weights = fine_tune(asked.faces, asked.run, *asked.set)
     # A file of weights says itself how it is to be used; manet-serve takes it, too: MANET_WEIGHTS=RUN/best.safetensors
     recognizer = Recognizer.from_weights(str(weights))
-    for picture in sorted((asked.faces / "valid").glob("*/*")):
-        image = read_picture(picture.read_bytes(), limits=PictureLimits())
+    for file in sorted((asked.faces / "valid").glob("*/*")):
+        image = read_image(file.read_bytes(), limits=ImageLimits())
         [face] = recognizer.recognize(image, faces="whole")
-        print(f"{picture.parent.name}/{picture.name}: {face.expression} {face.confidence:.0%}")
+        print(f"{file.parent.name}/{file.name}: {face.expression} {face.confidence:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """MA-Net: apparent facial expressions, from pixels to probabilities.
 
-Names are loaded when they are first asked for, so that ``import manet`` costs nothing and only what needs PyTorch
+Names are loaded when they are first requested, so that ``import manet`` costs nothing and only what needs PyTorch
 loads it.
 """
 
@@ -9,13 +9,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from manet.checkpoint import load_model
     from manet.errors import ManetError
-    from manet.faces import DetectedFace
     from manet.labels import CLASS_ORDERS, Expression
-    from manet.model import MANet, fuse
+    from manet.nn.model import MANet, fuse
     from manet.recognizer import RecognizedFace, Recognizer
-    from manet.weights import Weights
+    from manet.vision.faces import DetectedFace
+    from manet.weights.checkpoint import load_model
+    from manet.weights.entry import Weights
 
     __version__: str
 
@@ -35,15 +35,15 @@ __all__ = [
 
 _HOMES = {
     "CLASS_ORDERS": "labels",
-    "DetectedFace": "faces",
+    "DetectedFace": "vision.faces",
     "Expression": "labels",
-    "MANet": "model",
+    "MANet": "nn.model",
     "ManetError": "errors",
     "RecognizedFace": "recognizer",
     "Recognizer": "recognizer",
-    "Weights": "weights",
-    "fuse": "model",
-    "load_model": "checkpoint",
+    "Weights": "weights.entry",
+    "fuse": "nn.model",
+    "load_model": "weights.checkpoint",
 }
 """Public name to the module that it lives in."""
 

@@ -2,12 +2,12 @@
 
 import typer
 
-from manet.commands import explain, export, predict, weights
+from manet.cli import explain, export, predict, weights
 from manet.errors import ManetError
 
 app = typer.Typer(
     name="manet",
-    help="Apparent facial expressions in pictures, by MA-Net.",
+    help="Apparent facial expressions in images, by MA-Net.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

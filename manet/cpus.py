@@ -7,7 +7,7 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 
 _MOST_READERS = 8
-"""More threads than this would look at pictures faster than any network here answers them."""
+"""More threads than this would look at images faster than any network here answers them."""
 
 
 def available_cpus(cgroup: Path = CGROUP) -> int:
@@ -25,8 +25,8 @@ def available_cpus(cgroup: Path = CGROUP) -> int:
     return cpus if quota is None else max(1, min(cpus, ceil(quota)))
 
 
-def picture_threads() -> int:
-    """Return how many threads should decode pictures and find faces: as many as there are CPUs, up to eight."""
+def image_threads() -> int:
+    """Return how many threads should decode images and find faces: as many as there are CPUs, up to eight."""
     return min(available_cpus(), _MOST_READERS)
 
 

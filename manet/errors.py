@@ -3,17 +3,17 @@
 .. code-block:: text
 
     ManetError
-    ├── CheckpointError             a file is not a checkpoint of this network
-    │   └── ChecksumError           a file is not, byte for byte, the one that was expected
-    ├── ExportError                 a network cannot be exported with what is installed here
-    ├── OfflineRunError             a folder cannot take, or did not get, all answers of an offline run
-    ├── PictureError                bytes that give no picture to look at
-    │   ├── PictureTooLarge         more bytes or pixels than the limits allow
-    │   ├── PictureFormatUnsupported    not one of the formats that are read
-    │   └── PictureBroken           one of the formats, but truncated, corrupt or empty
-    ├── UnknownWeightsError         no weights are registered under that name
-    ├── VideoError                  a file gives no frames to look at, or a copy of one cannot be written
-    └── WeightsNotInstalledError    the weights are known, but their file is not here
+    ├── CheckpointError           a file is not a checkpoint of this network
+    │   └── ChecksumError         a file is not, byte for byte, the one that was expected
+    ├── ExportError               a network cannot be exported with what is installed here
+    ├── OfflineRunError           a folder cannot take, or did not get, all answers of an offline run
+    ├── ImageError                bytes that give no image to look at
+    │   ├── ImageTooLargeError    more bytes or pixels than the limits allow
+    │   ├── ImageFormatError      not one of the formats that are read
+    │   └── ImageCorruptError     one of the formats, but truncated, corrupt or empty
+    ├── UnknownWeightsError       no weights are registered under that name
+    ├── VideoError                a file gives no frames to look at, or a copy of one cannot be written
+    └── WeightsNotInstalledError  the weights are known, but their file is not here
 
 Every message is one line that names what was expected and what was found.
 """
@@ -32,11 +32,11 @@ class ChecksumError(CheckpointError):
 
 
 class UnknownWeightsError(ManetError):
-    """No weights are registered under the name asked for."""
+    """No weights are registered under the name requested."""
 
 
 class WeightsNotInstalledError(ManetError):
-    """The weights asked for are registered, but their file is not on this machine."""
+    """The weights requested are registered, but their file is not on this machine."""
 
 
 class ExportError(ManetError):
@@ -44,24 +44,24 @@ class ExportError(ManetError):
 
 
 class OfflineRunError(ManetError):
-    """A folder holds answers to something else, an offline run has no pictures, or some of its parts failed."""
+    """A folder holds answers to something else, an offline run has no images, or some of its parts failed."""
 
 
 class VideoError(ManetError):
     """A file gives no frames to look at, or a copy of one cannot be written; the message does not name it."""
 
 
-class PictureError(ManetError):
-    """Bytes that give no picture to look at; the message holds nothing of the picture itself."""
+class ImageError(ManetError):
+    """Bytes that give no image to look at; the message holds nothing of the image itself."""
 
 
-class PictureTooLarge(PictureError):
-    """A picture has more bytes or pixels than the limits allow."""
+class ImageTooLargeError(ImageError):
+    """An image has more bytes or pixels than the limits allow."""
 
 
-class PictureFormatUnsupported(PictureError):
-    """A picture is not in one of the formats that are read."""
+class ImageFormatError(ImageError):
+    """An image is not in one of the formats that are read."""
 
 
-class PictureBroken(PictureError):
-    """A picture is truncated, corrupt or empty."""
+class ImageCorruptError(ImageError):
+    """An image is truncated, corrupt or empty."""

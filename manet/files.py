@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, and known by their SHA-256.
 
-The checksum of a file that nobody else vouches for lies beside it, as ``NAME.sha256`` in the format of
+The checksum of a file that no one else vouches for lies beside it, as ``NAME.sha256`` in the format of
 ``sha256sum``, so that ``sha256sum --check`` can also be used on it.
 """
 
@@ -18,7 +18,7 @@ from manet.errors import CheckpointError, ChecksumError
 SHA256_DIGITS = 64
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Have a file written so that readers see the old one or the new one, whatever happens in between.
 
     Args:
@@ -40,7 +40,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     _sync(path.parent)
 
 
-def remove_drafts(path: Path) -> None:
+def remove_temporary_files(path: Path) -> None:
     """Remove what writers of a file left beside it that were killed before it was whole; none may be at work now.
 
     Raises:
@@ -51,10 +51,10 @@ def remove_drafts(path: Path) -> None:
             shutil.rmtree(draft)
 
 
-class Draft:
+class AtomicFile:
     """A file that is written piece by piece beside its place, and put there when it is whole.
 
-    A context: at its end whatever was not put in its place is gone.
+    A context: at its end whatever was not committed is gone.
 
     Args:
         path: where the file is to be; its folder is made where needed.
@@ -73,13 +73,13 @@ class Draft:
         """Where it is written until then."""
         return Path(self._folder.name) / self._path.name
 
-    def put(self) -> None:
+    def commit(self) -> None:
         """Put it in its place.
 
         Raises:
             OSError: if that fails.
         """
-        write_whole(self._path, lambda place: os.replace(self.part, place))
+        atomic_write(self._path, lambda place: os.replace(self.part, place))
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +105,7 @@ def record_sha256(path: Path) -> str:
         OSError: if the file cannot be read or its folder not be written.
     """
     digest = sha256_of(path)
-    write_whole(_record(path), lambda part: part.write_text(f"{digest}  {path.name}\n"))
+    atomic_write(_record(path), lambda part: part.write_text(f"{digest}  {path.name}\n"))
     return digest
 
 

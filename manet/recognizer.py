@@ -1,4 +1,4 @@
-"""Recognizer: a picture in, its faces and their apparent expressions out; one process, no HTTP.
+"""Recognizer: an image in, its faces and their apparent expressions out; one process, no HTTP.
 
 Its three steps can also be taken apart, as the service does: ``find`` before the batch, ``classify`` the batch itself,
 ``read`` after it.
@@ -6,29 +6,49 @@ Its three steps can also be taken apart, as the service does: ``find`` before th
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from manet.backends import Backend, Device, EngineName, Logits, PrecisionName, load_backend
-from manet.faces import DetectedFace, FaceDetector, align, cut
+from manet.backends.base import Backend, BackendName, Device, Logits, PrecisionName
+from manet.backends.factory import load_backend
 from manet.labels import Expression
-from manet.preprocess import Pixels, network_input
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import Weights, resolve
+from manet.vision.faces import Box, DetectedFace, FaceDetector, Landmarks, Point, align, cut
+from manet.vision.preprocess import Pixels, network_input
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.entry import Weights
+from manet.weights.registry import resolve
 
 FaceMode = Literal["detect", "whole"]
-"""``detect`` looks for faces in the picture; ``whole`` takes the picture as the crop of one face."""
+"""``detect`` looks for faces in the image; ``whole`` takes the image as the crop of one face."""
 
 MAX_FACES = 32
-"""Faces answered in one picture where the caller names no other number: the largest ones."""
+"""Faces answered in one image where the caller names no other number: the largest ones."""
 
 BATCH = 32
 """Faces that the network is given at once, at most."""
+
+
+Face = TypeVar("Face")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFaces(Generic[Face]):
+    """The faces of one image: where they were found, as network input, answered, or explained.
+
+    Attributes:
+        width: of the upright image, in pixels; ``height`` likewise.
+        height: see ``width``.
+        faces: the largest first.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +56,7 @@ class FaceInput:
     """A face on its way to the network.
 
     Attributes:
-        face: where it was found; None where the picture was taken as a whole.
+        face: where it was found; None where the image was taken as a whole.
         pixels: the network's input, uint8 (S, S, 3).
     """
 
@@ -49,7 +69,7 @@ class RecognizedFace:
     """A face and its apparent expression.
 
     Attributes:
-        face: where it was found; None where the picture was taken as a whole.
+        face: where it was found; None where the image was taken as a whole.
         probabilities: of each class of the weights, in their order, summing to 1.
     """
 
@@ -65,6 +85,26 @@ class RecognizedFace:
     def confidence(self) -> float:
         """Its probability, 0..1."""
         return self.probabilities[self.expression]
+
+    def record(self) -> dict[str, Any]:
+        """Return the face as plain values, which is how every answer in JSON has it; rows of tables are made of it."""
+        where, expression = self.face, self.expression
+        return {
+            "box": where and {side: getattr(where.box, side) for side in _BOX},
+            "detection_confidence": where and where.confidence,
+            "landmarks": where and {name: _point(getattr(where.landmarks, name)) for name in _LANDMARKS},
+            "expression": expression,
+            "confidence": self.probabilities[expression],
+            "probabilities": dict(self.probabilities),
+        }
+
+
+# By name, since a deep copy of the nested dataclasses takes five times as long.
+_BOX, _LANDMARKS = (tuple(field.name for field in fields(kind)) for kind in (Box, Landmarks))
+
+
+def _point(point: Point) -> dict[str, float]:
+    return {"x": point.x, "y": point.y}
 
 
 class Recognizer:
@@ -91,7 +131,7 @@ class Recognizer:
         cls,
         name: str = "ferplus",
         *,
-        engine: EngineName = "auto",
+        backend: BackendName = "auto",
         precision: PrecisionName = "auto",
         device: Device = "auto",
         threads: int | None = None,
@@ -101,8 +141,9 @@ class Recognizer:
         """Return a recognizer with the shipped detector and the weights of that name.
 
         Args:
-            name: one of ``manet.weights.names()``, or the path of a ``.safetensors`` file that ``manet-train`` wrote.
-            engine: what runs the network; ``auto`` here and below takes what suits the machine.
+            name: one of ``manet.weights.registry.names()``, or the path of a ``.safetensors`` file that
+                ``manet-train`` wrote.
+            backend: what runs the network; ``auto`` here and below takes what suits the machine.
             precision: the number format that it runs in.
             device: where it runs.
             threads: CPU threads of the network; None means as many as the process may use.
@@ -113,20 +154,20 @@ class Recognizer:
             UnknownWeightsError: if there are no weights of that name.
             WeightsNotInstalledError: if their file is not on this machine.
             CheckpointError: if the file is not what the registry says.
-            ValueError: if what is asked for is not to be had, or ``threads`` is below one.
+            ValueError: if what is requested is not to be had, or ``threads`` is below one.
         """
         weights = resolve(name, store)
-        backend = load_backend(
-            weights, engine=engine, precision=precision, device=device, threads=threads, store=store, cache=cache
+        loaded = load_backend(
+            weights, backend=backend, precision=precision, device=device, threads=threads, store=store, cache=cache
         )
-        return cls(weights, backend, RetinaFaceDetector())
+        return cls(weights, loaded, RetinaFaceDetector())
 
     def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> list[FaceInput]:
-        """Return the picture's faces as network input, the largest first; safe to call from several threads.
+        """Return the image's faces as network input, the largest first; safe to call from several threads.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to look for faces, or to take the picture as one.
+            faces: whether to detect faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
         spec = self.weights.preprocessing
@@ -152,11 +193,11 @@ class Recognizer:
     def recognize(
         self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES
     ) -> list[RecognizedFace]:
-        """Return the picture's faces with their apparent expressions, the largest face first.
+        """Return the image's faces with their apparent expressions, the largest face first.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to look for faces, or to take the picture as one.
+            faces: whether to detect faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
         return self.read_all(self.find(image, faces=faces, max_faces=max_faces))

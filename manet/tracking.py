@@ -1,4 +1,4 @@
-"""Tracking: which face of this frame is which of the last ones, and probabilities that move calmly.
+"""Tracking: which face of this frame is which of the last ones, and probabilities smoothed over time.
 
 Pure: the time is an argument. Faces are followed by where their boxes lie; nothing of what they look like is kept.
 """
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
+from typing import Any
 
-from manet.faces import Box
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
+from manet.vision.faces import Box
 
 Probabilities = Mapping[Expression, float]
 
@@ -53,13 +54,24 @@ class FollowedFace:
     smoothed: Probabilities
 
     @property
-    def calm(self) -> RecognizedFace:
+    def smoothed_face(self) -> RecognizedFace:
         """The face with the smoothed probabilities in place of its own."""
         return RecognizedFace(self.face.face, self.smoothed)
 
+    def record(self) -> dict[str, Any]:
+        """Return the face as plain values: its own, with the expression and confidence of the smoothed ones."""
+        smoothed = self.smoothed_face
+        return {
+            **self.face.record(),
+            "expression": smoothed.expression,
+            "confidence": smoothed.confidence,
+            "track": self.track,
+            "smoothed": dict(self.smoothed),
+        }
+
 
 class Tracker:
-    """Follows the faces of one moving picture.
+    """Follows the faces of one video.
 
     Args:
         rules: how.
@@ -78,8 +90,8 @@ class Tracker:
         """Return the faces of the next frame, in their order, each with its track.
 
         Pairs of a track and a face are taken greedily, the best first: by how much the boxes overlap, less how far
-        their middles are apart, where the track's box is moved on by its own speed first. A face without a box, from a
-        picture taken as a whole, is always the same one.
+        their middles are apart, where the track's box is moved on by its own speed first. A face without a box, from an
+        image taken as a whole, is always the same one.
 
         Args:
             faces: of this frame.

@@ -1,150 +1,19 @@
 """``manet-serve``: the service as a process."""
 
-import asyncio
-import gc
-import logging
-import os
-import socket
 import sys
-import warnings
-from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_settings import CliApp
-from uvicorn.config import LOGGING_CONFIG
 
 from manet.errors import ManetError
 from service.app import create_app
 from service.clock import SystemClock
-from service.loading import load_recognizer
+from service.inference.engine import load_recognizer
+from service.observability.log_filters import silence_pillow_warnings
+from service.server import run, server, tune_runtime
 from service.settings import Settings
-from service.wire import bounded
-
-LISTENERS = 8
-"""Connections that are taken in a round of the loop: libuv takes one from each listener (its pull request 3696), and
-under full load, when rounds are long, new clients would stand in the kernel's line and not even hear of a refusal."""
-
-
-class Server(uvicorn.Server):
-    """Uvicorn, with what a stop needs: not ready from the signal on, status 0 in the end, and an end without a signal.
-
-    Uvicorn raises a signal that it caught once more when it is done, so that the process would seem killed by it.
-
-    Attributes:
-        lost: whether it ended because the service can never answer again.
-    """
-
-    lost = False
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, several times on each socket."""
-        await super().startup(sockets)
-        loop, config = asyncio.get_running_loop(), self.config
-        state = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
-        connected: Callable[[], asyncio.Protocol] = partial(config.http_protocol_class, **state)
-        for listening in [found.fileno() for server in self.servers for found in server.sockets]:
-            for _ in range(LISTENERS - 1):
-                again = socket.socket(fileno=os.dup(listening))
-                self.servers.append(await loop.create_server(connected, sock=again, backlog=config.backlog))
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop: refuse what is new, finish what was let in. A second signal does not wait."""
-        app = self.config.app
-        if isinstance(app, FastAPI):
-            app.state.parts.admission.draining = True
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-    async def on_tick(self, counter: int) -> bool:
-        """Look, ten times a second, whether to stop."""
-        app = self.config.app
-        if isinstance(app, FastAPI) and app.state.parts.scheduler.dead:
-            self.lost = True
-            app.state.parts.admission.draining = True
-            return True
-        return await super().on_tick(counter)
-
-
-def server(app: FastAPI, settings: Settings) -> Server:
-    """Return the HTTP server of an application."""
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        log_config=_logging(settings.log_level, settings.access_log),
-        access_log=settings.access_log,
-        timeout_graceful_shutdown=settings.drain,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        http=bounded(app.state.parts.metrics),
-        ws="websockets-sansio",
-        ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
-        ws_per_message_deflate=False,  # frames are compressed pictures, and answers are small
-    )
-    return Server(config)
-
-
-def _logging(level: str, access: bool) -> dict[str, Any]:
-    """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
-    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    requests = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
-    server = {**LOGGING_CONFIG["loggers"]["uvicorn.error"], "filters": ["frames"]}
-    return {
-        **LOGGING_CONFIG,
-        "filters": {"paths": {"()": OnlyPaths}, "frames": {"()": NoFrames, "access": access}},
-        "handlers": {**LOGGING_CONFIG["handlers"], "access": requests},
-        "loggers": {**LOGGING_CONFIG["loggers"], "uvicorn.error": server, "manet": ours},
-    }
-
-
-SWITCH = 0.0005
-"""Seconds after which the interpreter goes from one thread to another that asks for it. A batch that is done asks, and
-the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
-
-_UNKNOWN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-"""Statuses whose path may be anything that a client thought of."""
-
-
-class OnlyPaths(logging.Filter):
-    """Keeps what a client wrote behind the ``?``, and paths that are none of ours, out of the access log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten a record of uvicorn's: client address, method, path, HTTP version, status."""
-        match record.args:
-            case (address, method, str(path), version, status):
-                shown = "-" if status in _UNKNOWN else path.partition("?")[0]
-                record.args = (address, method, shown, version, status)
-        return True
-
-
-class NoFrames(logging.Filter):
-    """Keeps what passes through websockets out of the log: at the level debug, every message and header would be there.
-
-    Args:
-        access: whether each handshake is a line; never with what stands behind the ``?`` of its path.
-    """
-
-    def __init__(self, access: bool) -> None:
-        super().__init__()
-        self._access = access
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Drop or shorten a record of the server's own."""
-        if record.levelno <= logging.DEBUG:
-            return False
-        match record.args:
-            case (address, str(path), *rest) if '"WebSocket %s"' in str(record.msg):
-                record.args = (address, path.partition("?")[0] if "[accepted]" in record.msg else "-", *rest)
-                return self._access
-        return True
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -152,14 +21,9 @@ def _refuse(reason: str) -> NoReturn:
     raise SystemExit(2) from None
 
 
-def keep_quiet_of_pictures() -> None:
-    """Drop Pillow's warnings: they tell what stands in a picture's metadata, and each new one is kept for ever."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
 def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps the service from starting is one red line and exit status 2."""
-    keep_quiet_of_pictures()
+    silence_pillow_warnings()
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
@@ -169,29 +33,8 @@ def main() -> None:
         app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
-    settle()
+    tune_runtime()
     run(server(app, settings))
-
-
-def settle() -> None:
-    """Make the process ready to serve, when all that lasts as long as it does was made."""
-    sys.setswitchinterval(SWITCH)
-    gc.collect()
-    gc.freeze()  # the collector need not look through all that again and again
-
-
-def run(serving: Server) -> None:
-    """Serve until a signal comes, which ends with status 0, or the service is lost, which ends with status 1.
-
-    Raises:
-        SystemExit: with status 3 if it did not start.
-    """
-    serving.run()
-    if serving.lost:
-        logging.shutdown()
-        os._exit(1)  # at once: a network or a detector that hangs in a thread would hold up an orderly end for ever
-    if not serving.started:
-        raise SystemExit(3)
 
 
 if __name__ == "__main__":

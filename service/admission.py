@@ -1,6 +1,6 @@
-"""Admission: whether a request is let in, decided before a byte of it is read, and what it then may hold.
+"""Admission: whether a request is admitted, decided before a byte of it is read, and what it then may hold.
 
-A body on its way in holds its bytes and nothing else. A place among the pictures in work is taken when the body is
+A body on its way in holds its bytes and nothing else. A place among the images in flight is taken when the body is
 there: else a hundred senders that dawdle would hold all of them and do nothing.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.clock import Clock
-from service.errors import RETRY_SECONDS, Draining, NotReady, Overloaded
+from service.errors import RETRY_SECONDS, DrainingError, NotReadyError, OverloadedError
 
 
 class Engine(Protocol):
@@ -30,39 +30,39 @@ class Engine(Protocol):
 
 
 class ShedObserver(Protocol):
-    """Who is told of every refusal."""
+    """Notified of every refusal."""
 
     def shed(self, reason: str) -> None:
-        """A picture was refused; the reason is one of ``REASONS``."""
+        """An image was refused; the reason is one of ``REASONS``."""
 
 
-REASONS = ("draining", "not_ready", "uploads", "pictures", "bytes", "deadline")
-"""Why a picture is refused: the service stops, the network does not answer, a bound is reached, it would be late."""
+REASONS = ("draining", "not_ready", "uploads", "images", "bytes", "deadline")
+"""Why an image is refused: the service stops, the network does not answer, a bound is reached, it would be late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is in work at once, at most.
+    """What is in flight at once, at most.
 
     Attributes:
         uploads: bodies on their way in.
-        pictures: pictures, from the end of their upload to the answer.
+        images: images, from the end of their upload to the answer.
         bytes: bytes of bodies, from their arrival to the answer.
-        deadline: seconds in which a picture must be answered.
+        deadline: seconds in which an image must be answered.
     """
 
     uploads: int
-    pictures: int
+    images: int
     bytes: int
     deadline: float
 
 
 class Ticket:
-    """A picture that was let in.
+    """An image that was admitted.
 
     Args:
         deadline: when its answer is worth nothing any more, in seconds of the clock.
-        ahead: those pictures whose faces do not stand in the network's own queue yet; this becomes one of them.
+        ahead: those images whose faces do not stand in the network's own queue yet; this becomes one of them.
     """
 
     def __init__(self, deadline: float, ahead: "set[Ticket]") -> None:
@@ -76,7 +76,7 @@ class Ticket:
 
 
 class Upload:
-    """A body that was let in; its bytes count as they arrive.
+    """A body that was admitted; its bytes count as they arrive.
 
     Args:
         admission: who let it in.
@@ -90,23 +90,23 @@ class Upload:
         """Hold so many bytes more.
 
         Raises:
-            Overloaded: if that is more than may be in memory at once.
+            OverloadedError: if that is more than may be in memory at once.
         """
         self._admission.hold(size)
         self.size += size
 
 
 class Admission:
-    """Lets pictures in as long as the bounds hold and they can still be answered in time.
+    """Lets images in as long as the bounds hold and they can still be answered in time.
 
-    Decoded pixels need no bound of their own: only the workers hold any, one picture each, and no picture has more
+    Decoded pixels need no bound of their own: only the workers hold any, one image each, and no image has more
     than the limit.
 
     Args:
-        bounds: what is in work at once, at most.
+        bounds: what is in flight at once, at most.
         engine: the network.
         clock: the time.
-        observer: is told of every refusal.
+        observer: is notified of every refusal.
     """
 
     def __init__(self, bounds: Bounds, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:
@@ -115,7 +115,7 @@ class Admission:
         self._engine = engine
         self._clock = clock
         self._observer = observer
-        self._pictures = 0
+        self._images = 0
         self._ahead: set[Ticket] = set()
         self._arriving: set[Upload] = set()
         self._bytes = 0
@@ -126,9 +126,9 @@ class Admission:
         return len(self._arriving)
 
     @property
-    def pictures(self) -> int:
-        """Pictures in work."""
-        return self._pictures
+    def images(self) -> int:
+        """Images in flight."""
+        return self._images
 
     @property
     def bytes(self) -> int:
@@ -137,21 +137,21 @@ class Admission:
 
     @property
     def ready(self) -> bool:
-        """Whether pictures are let in at all."""
+        """Whether images are admitted at all."""
         return not self.draining and self._engine.alive
 
     def check(self) -> None:
-        """Return if pictures are let in at all, as things stand now.
+        """Return if images are admitted at all, as things stand now.
 
         Raises:
-            Draining: if the service is being stopped.
-            NotReady: if the network does not answer.
-            Overloaded: if all places are taken, or the answer would come too late.
+            DrainingError: if the service is being stopped.
+            NotReadyError: if the network does not answer.
+            OverloadedError: if all places are taken, or the answer would come too late.
         """
         if self.draining:
             self._observer.shed("draining")
-            raise Draining("the service is being stopped")
-        self._refuse_picture()
+            raise DrainingError("the service is being stopped")
+        self._refuse_image()
 
     @contextmanager
     def receive(self, size: int) -> Iterator[Upload]:
@@ -161,9 +161,9 @@ class Admission:
             size: the largest number of bytes that it can have.
 
         Raises:
-            Draining: if the service is being stopped.
-            NotReady: if the network does not answer.
-            Overloaded: if a bound is reached, or the answer would come too late.
+            DrainingError: if the service is being stopped.
+            NotReadyError: if the network does not answer.
+            OverloadedError: if a bound is reached, or the answer would come too late.
         """
         self.check()
         self._refuse_if(uploads=len(self._arriving) >= self._bounds.uploads, bytes=self._exceeds(size))
@@ -176,58 +176,58 @@ class Admission:
             self._bytes -= upload.size
 
     def hold(self, size: int) -> None:
-        """Count bytes that have arrived; whoever received them gives them back.
+        """Count bytes that have arrived; the receiver gives them back.
 
         Raises:
-            Overloaded: if that is more than may be in memory at once.
+            OverloadedError: if that is more than may be in memory at once.
         """
         self._refuse_if(bytes=self._exceeds(size))
         self._bytes += size
 
     @contextmanager
     def admit(self, upload: Upload) -> Iterator[Ticket]:
-        """Hold a picture's place while inside, though the service may be being stopped: its body was let in before.
+        """Hold an image's place while inside, though the service may be being stopped: its body was admitted before.
 
         Args:
-            upload: the body that the picture came in, which is there now.
+            upload: the body that the image came in, which is there now.
 
         Raises:
-            NotReady: if the network does not answer.
-            Overloaded: if there is no place, or the answer would come too late.
+            NotReadyError: if the network does not answer.
+            OverloadedError: if there is no place, or the answer would come too late.
         """
         self._arriving.discard(upload)
-        self._refuse_picture()
+        self._refuse_image()
         ticket = Ticket(self._clock.now() + self._bounds.deadline, self._ahead)
-        self._pictures += 1
+        self._images += 1
         try:
             yield ticket
         finally:
-            self._pictures -= 1
+            self._images -= 1
             ticket.leave()
 
     def _exceeds(self, size: int) -> bool:
         return self._bytes + size > self._bounds.bytes
 
-    def _refuse_picture(self) -> None:
+    def _refuse_image(self) -> None:
         if not self._engine.alive:
             self._observer.shed("not_ready")
-            raise NotReady(self._engine.reason)
-        # A picture whose faces are not queued yet stands for one face: most pictures have one.
+            raise NotReadyError(self._engine.reason)
+        # An image whose faces are not queued yet stands for one face: most images have one.
         wait = self._engine.expected_wait(ahead=len(self._ahead))
         late = wait - self._bounds.deadline
         retry = max(RETRY_SECONDS, math.ceil(late))
-        self._refuse_if(pictures=self._pictures >= self._bounds.pictures, deadline=late > 0, retry_after=retry)
+        self._refuse_if(images=self._images >= self._bounds.images, deadline=late > 0, retry_after=retry)
 
     def _refuse_if(self, *, retry_after: int = RETRY_SECONDS, **reached: bool) -> None:
         for reason, is_reached in reached.items():
             if is_reached:
                 self._observer.shed(reason)
-                raise Overloaded(_SENTENCES[reason], retry_after=retry_after)
+                raise OverloadedError(_SENTENCES[reason], retry_after=retry_after)
 
 
 _SENTENCES = {
-    "uploads": "as many uploads as allowed are on their way",
-    "pictures": "as many pictures as allowed are in work",
-    "bytes": "as many bytes of uploads as allowed are in memory",
+    "uploads": "too many uploads in progress",
+    "images": "too many images in flight",
+    "bytes": "too many bytes of uploads in memory",
     "deadline": "the answer would come after the deadline",
 }

@@ -14,44 +14,46 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 import manet
-from manet.backends import Backend
-from manet.cpus import picture_threads
-from manet.pictures import PictureLimits
+from manet.backends.base import Backend
+from manet.cpus import image_threads
 from manet.recognizer import Recognizer
-from service import contract, problems
+from manet.vision.images import ImageLimits
+from service import problems
 from service.admission import Admission, Bounds
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.detection import DetectorGuard
-from service.detector import TimedDetector
-from service.door import Door
-from service.engine import NetworkEngine
-from service.errors import InternalError, RateLimited, Unauthorized
-from service.explanations import Explanations
-from service.headers import SecurityHeaders
-from service.keys import KeyDoor, describe_keys, read_keys
-from service.limits import ClientLimits, Turnstile
-from service.metrics import Metrics
-from service.middleware import RequestId, Stopwatch
-from service.parts import Parts
-from service.predictor import Predictor
+from service.errors import InternalError, RateLimitedError, UnauthorizedError
+from service.inference.detector import DetectorGuard, TimedDetector
+from service.inference.engine import NetworkEngine
+from service.inference.explainer import Explanations
+from service.inference.predictor import Predictor
+from service.inference.stream_session import Streams
+from service.keys import read_keys
+from service.middleware.api_keys import ApiKeyMiddleware, is_open
+from service.middleware.load_shedding import LoadSheddingMiddleware
+from service.middleware.rate_limit import RateLimiter, RateLimitMiddleware
+from service.middleware.request_id import RequestIdMiddleware
+from service.middleware.security_headers import SecurityHeadersMiddleware
+from service.middleware.timing import TimingMiddleware
+from service.observability.metrics import Metrics
+from service.openapi import document
 from service.problems import documented
 from service.routes import explain, health, metrics, model, page, predict, stream, v2
 from service.settings import Settings
-from service.streams import Streams
+from service.state import Parts
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
 _log = logging.getLogger("manet.app")
 
 _DESCRIPTION = """
-Send a picture, get each face and its apparent expression with named probabilities.
+Send an image, get each face and its apparent expression with named probabilities.
 
 "Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` tells the intended use
-and its limits. Pictures are held in memory for as long as their answer takes, and nothing of them is logged. Every
+and its limits. Images are held in memory for as long as their answer takes, and nothing of them is logged. Every
 error is `application/problem+json` (RFC 9457) with a stable `type`; besides what each operation names, an unknown path
 is answered with 404 and a known path's unknown method with 405, and a request whose head is too large or too slow with
 431, 414 or 408, on a connection that is then closed.
@@ -90,11 +92,11 @@ def create_app(
 
     app = FastAPIOffline(  # /docs without a byte from another host
         title="MA-Net",
-        summary="Apparent facial expressions in pictures.",
+        summary="Apparent facial expressions in images.",
         description=_DESCRIPTION + problems.table(),
         version=manet.__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
-        openapi_tags=contract.TAGS,
+        openapi_tags=document.TAGS,
         responses=problems.documented(InternalError),
         # FastAPI's own would record errors and their traces wherever the environment names a collector.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
@@ -102,28 +104,29 @@ def create_app(
         redoc_url=None,
     )
     app.state.parts = parts
-    contract.install(app)
     problems.install(app)
     _surround(app, settings, clock, parts)
     if tracing is not None:
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
-        app.include_router(route.router, responses=documented(Unauthorized, RateLimited))
+        app.include_router(route.router, responses=documented(UnauthorizedError, RateLimitedError))
     for router in (v2.probes, health.router, page.router, stream.router):
         app.include_router(router)
     return app
 
 
 def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> None:
-    """Put the middleware around an application, the innermost first; what is not asked for is not there at all."""
-    app.add_middleware(Door, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain"))
+    """Put the middleware around an application, the innermost first; what is not requested is not there at all."""
+    app.add_middleware(
+        LoadSheddingMiddleware, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain")
+    )
     if settings.rate_limit is not None or settings.max_client_requests is not None:
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
-        app.add_middleware(ClientLimits, turnstile=Turnstile(rate=rate, at_once=settings.max_client_requests))
+        app.add_middleware(RateLimitMiddleware, limiter=RateLimiter(rate=rate, at_once=settings.max_client_requests))
     keys = read_keys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     if keys:
-        app.add_middleware(KeyDoor, keys=keys)
-    app.add_middleware(Stopwatch, clock=clock, observer=parts.metrics)
+        app.add_middleware(ApiKeyMiddleware, keys=keys)
+    app.add_middleware(TimingMiddleware, clock=clock, observer=parts.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -132,16 +135,16 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> N
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestId)
-    describe_keys(app, needed=bool(keys))
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(RequestIdMiddleware)
+    document.install(app, needs_key=lambda path: bool(keys) and not is_open(path))
 
 
 def _tracing(settings: Settings) -> "Tracing | None":
     if settings.otlp_endpoint is None:
         return None
     # Imported late, so that a process which traces nothing loads nothing for it.
-    from service.tracing import Tracing  # noqa: PLC0415
+    from service.observability.tracing import Tracing  # noqa: PLC0415
 
     return Tracing(str(settings.otlp_endpoint), wall=time.time_ns)
 
@@ -161,17 +164,17 @@ def _parts(
     scheduler = new_scheduler(
         NetworkEngine(recognizer.backend, classes),
         side=side,
-        policy=BatchPolicy(settings.max_batch_size, settings.batch_window),
+        policy=BatchPolicy(settings.max_batch_size, settings.batch_timeout),
         capacity=settings.max_queued_faces,
         clock=clock,
         observer=observer,
-        health=EngineHealth(patience=settings.engine_patience),
+        health=EngineHealth(timeout=settings.engine_timeout),
         rebuild=_rebuild(settings, reload, classes),
     )
     admission = Admission(
         Bounds(
             uploads=settings.max_uploads,
-            pictures=settings.max_pictures,
+            images=settings.max_inflight_images,
             bytes=settings.max_bytes_in_flight,
             deadline=settings.deadline,
         ),
@@ -180,13 +183,13 @@ def _parts(
         observer=observer,
     )
     guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
-    readable = PictureLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+    readable = ImageLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
     predictor = new_predictor(
         recognizer,
         scheduler,
         guard=guard,
         limits=readable,
-        workers=settings.workers or picture_threads(),
+        workers=settings.workers or image_threads(),
         clock=clock,
         observer=observer,
     )
@@ -214,14 +217,14 @@ def _watch(
     """Have the metrics look at what changes by itself."""
     watch = observer.watch
     watch("manet_streams", "Streams that are open.", lambda: float(streams.open))
-    watch("manet_ready", "1 while pictures are let in.", lambda: float(admission.ready))
+    watch("manet_ready", "1 while images are admitted.", lambda: float(admission.ready))
     watch("manet_queue_depth", "Faces that wait for the network.", lambda: float(scheduler.depth))
     watch("manet_uploads_arriving", "Bodies on their way in.", lambda: float(admission.uploads))
     watch("manet_upload_bytes", "Bytes of bodies in memory.", lambda: float(admission.bytes))
-    watch("manet_pictures_in_work", "Pictures let in and not answered.", lambda: float(admission.pictures))
-    watch("manet_engine_rebuilds", "Networks built anew.", lambda: float(scheduler.rebuilt))
-    watch("manet_engines_hanging", "Networks that hang, left behind.", lambda: float(scheduler.abandoned))
-    watch("manet_detector_ready", "1 while faces are looked for.", lambda: float(guard.alive))
+    watch("manet_images_in_flight", "Images admitted and not answered.", lambda: float(admission.images))
+    watch("manet_engine_rebuilds", "Networks rebuilt.", lambda: float(scheduler.rebuilt))
+    watch("manet_engines_hanging", "Networks that hang, abandoned.", lambda: float(scheduler.abandoned))
+    watch("manet_detector_ready", "1 while face detection is available.", lambda: float(guard.alive))
     watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
 
 

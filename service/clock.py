@@ -1,4 +1,4 @@
-"""Clock: the service's one source of time, handed in so that a test can turn the hands itself."""
+"""Clock: the service's one source of time, handed in so that a test can use fake time."""
 
 import asyncio
 import time

@@ -3,45 +3,51 @@
 .. code-block:: text
 
     ServiceError
-    ├── MalformedRequest        400  the body is not of the form that is read here
-    ├── InvalidTensor           400  a tensor is not what the network takes, or not one that it gives
-    ├── Unauthorized            401  no key, or one that is not known
-    ├── PathNotFound            404  there is nothing at this path
-    ├── NoModelCard             404  nobody wrote a model card for these weights
-    ├── UnknownModel            404  the model asked for, or its version, is not the one that is loaded
-    ├── MethodNotAllowed        405  the path has no such method
-    ├── UploadTimedOut          408  the body did not arrive in time
-    ├── HeadTimedOut            408  the head did not arrive in time
-    ├── PayloadTooLarge         413  too many bytes or pixels
-    ├── TargetTooLong           414  the target of the request is longer than any here
-    ├── UnsupportedPicture      415  no picture format that is read
-    ├── UnsupportedEncoding     415  the body is compressed in a way that is not read
-    ├── InvalidParameter        422  a parameter or a form field is missing or wrong
-    ├── BrokenPicture           422  one of the formats, but truncated, corrupt or empty
-    ├── Overloaded              429  more work than can be answered in time; try again later
-    ├── RateLimited             429  this client sends more than it may
-    ├── HeadTooLarge            431  the head has too many bytes or fields
-    ├── DetectionFailed         500  the detector fails on this picture
-    ├── FaceFailed              500  the network fails on one face of this picture
-    ├── InternalError           500  a defect of the service
-    ├── ExplanationsUnavailable 501  what explanations need is not installed here
-    ├── DetectorUnavailable     503  the detector fails on every picture; crops are answered
-    ├── NotReady                503  the network does not answer
-    ├── Draining                503  the service is being stopped
-    └── DeadlineExceeded        504  the answer would have come too late
+    ├── MalformedRequestError         400  the body is not of the form that is read here
+    ├── InvalidTensorError            400  a tensor is not what the network takes, or not one that it gives
+    ├── UnauthorizedError             401  no key, or one that is not known
+    ├── PathNotFoundError             404  there is nothing at this path
+    ├── NoModelCardError              404  no one wrote a model card for these weights
+    ├── UnknownModelError             404  the model requested, or its version, is not the one that is loaded
+    ├── MethodNotAllowedError         405  the path has no such method
+    ├── UploadTimedOutError           408  the body did not arrive in time
+    ├── HeadTimedOutError             408  the head did not arrive in time
+    ├── PayloadTooLargeError          413  too many bytes or pixels
+    ├── TargetTooLongError            414  the target of the request is longer than any here
+    ├── UnsupportedImageError         415  no image format that is read
+    ├── UnsupportedEncodingError      415  the body is compressed in a way that is not read
+    ├── InvalidParameterError         422  a parameter or a form field is missing or wrong
+    ├── BrokenImageError              422  one of the formats, but truncated, corrupt or empty
+    ├── OverloadedError               429  more work than can be answered in time; try again later
+    ├── RateLimitedError              429  this client sends more than it may
+    ├── HeadTooLargeError             431  the head has too many bytes or fields
+    ├── DetectionFailedError          500  the detector fails on this image
+    ├── FaceFailedError               500  the network fails on one face of this image
+    ├── InternalError                 500  a defect of the service
+    ├── ExplanationsUnavailableError  501  what explanations need is not installed here
+    ├── DetectorUnavailableError      503  the detector fails on every image; crops are answered
+    ├── NotReadyError                 503  the network does not answer
+    ├── DrainingError                 503  the service is being stopped
+    └── DeadlineExceededError         504  the answer would have come too late
 """
 
 from http import HTTPStatus
 from typing import ClassVar
 
-from manet.errors import PictureBroken, PictureError, PictureFormatUnsupported, PictureTooLarge
-from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed, QueueFull
+from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
+from service.batching.errors import (
+    BatchingError,
+    DeadlinePassedError,
+    EngineUnavailableError,
+    ItemFailedError,
+    QueueFullError,
+)
 
 NAMESPACE = "urn:manet:problem:"
 """What every problem type begins with."""
 
 RETRY_SECONDS = 1
-"""What a client is told to wait where nothing better is known."""
+"""How long a client is asked to wait where nothing better is known."""
 
 RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """Statuses that always say when to try again (RFC 6585, section 4; RFC 9110, section 15.6.4)."""
@@ -51,7 +57,7 @@ class ServiceError(Exception):
     """The root: anything that a request is answered with but success.
 
     Args:
-        detail: one sentence for whoever sent the request; nothing of the picture, no path, no name.
+        detail: one sentence for the client; nothing of the image, no path, no name.
         retry_after: seconds after which the same request may succeed; None leaves it to the status.
     """
 
@@ -66,133 +72,133 @@ class ServiceError(Exception):
         self.retry_after = RETRY_SECONDS if retry_after is None and self.status in RETRIED else retry_after
 
 
-class MalformedRequest(ServiceError):
+class MalformedRequestError(ServiceError):
     """The body is not of the form that is read here."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "malformed-request", "The request could not be read"
 
 
-class InvalidTensor(ServiceError):
+class InvalidTensorError(ServiceError):
     """A tensor is not what the network takes, or not one that it gives."""
 
     status, problem, title = HTTPStatus.BAD_REQUEST, "invalid-tensor", "A tensor is not what the model's metadata says"
 
 
-class PathNotFound(ServiceError):
+class PathNotFoundError(ServiceError):
     """There is nothing at this path."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "not-found", "There is nothing at this path"
 
 
-class Unauthorized(ServiceError):
+class UnauthorizedError(ServiceError):
     """The request has no API key, or one that is not known."""
 
     status, problem, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "An API key is needed"
 
 
-class NoModelCard(ServiceError):
-    """Nobody wrote a model card for these weights."""
+class NoModelCardError(ServiceError):
+    """No one wrote a model card for these weights."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "no-model-card", "There is no model card"
 
 
-class UnknownModel(ServiceError):
-    """The model asked for, or its version, is not the one that is loaded."""
+class UnknownModelError(ServiceError):
+    """The model requested, or its version, is not the one that is loaded."""
 
     status, problem, title = HTTPStatus.NOT_FOUND, "unknown-model", "Another model is loaded"
 
 
-class MethodNotAllowed(ServiceError):
+class MethodNotAllowedError(ServiceError):
     """The path has no such method; the header ``Allow`` names those that it has."""
 
     status, problem, title = HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "The path has no such method"
 
 
-class UploadTimedOut(ServiceError):
+class UploadTimedOutError(ServiceError):
     """The body did not arrive in time."""
 
     status, problem, title = HTTPStatus.REQUEST_TIMEOUT, "upload-timed-out", "The upload took too long"
 
 
-class HeadTimedOut(ServiceError):
+class HeadTimedOutError(ServiceError):
     """The head did not arrive in time."""
 
     status, problem, title = HTTPStatus.REQUEST_TIMEOUT, "head-timed-out", "The head of the request took too long"
 
 
-class PayloadTooLarge(ServiceError):
+class PayloadTooLargeError(ServiceError):
     """Too many bytes or pixels."""
 
     status, problem = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large"
     title = "The upload is larger than the limits allow"
 
 
-class TargetTooLong(ServiceError):
+class TargetTooLongError(ServiceError):
     """The target of the request is longer than any here."""
 
     status, problem, title = HTTPStatus.REQUEST_URI_TOO_LONG, "target-too-long", "The target of the request is too long"
 
 
-class UnsupportedPicture(ServiceError):
-    """No picture format that is read."""
+class UnsupportedImageError(ServiceError):
+    """No image format that is read."""
 
-    status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-picture"
-    title = "Not a picture format that is read"
+    status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-image"
+    title = "Not an image format that is read"
 
 
-class UnsupportedEncoding(ServiceError):
+class UnsupportedEncodingError(ServiceError):
     """The body is compressed in a way that is not read."""
 
     status, problem = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding"
     title = "Not a content encoding that is read"
 
 
-class InvalidParameter(ServiceError):
+class InvalidParameterError(ServiceError):
     """A parameter or a form field is missing or wrong."""
 
     status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter"
     title = "A parameter is missing or wrong"
 
 
-class BrokenPicture(ServiceError):
+class BrokenImageError(ServiceError):
     """One of the formats, but truncated, corrupt or empty."""
 
-    status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "broken-picture"
-    title = "The picture is broken"
+    status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "broken-image"
+    title = "The image is broken"
 
 
-class Overloaded(ServiceError):
+class OverloadedError(ServiceError):
     """More work than can be answered in time."""
 
     status, problem, title = HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "Too much work at once"
 
 
-class RateLimited(ServiceError):
+class RateLimitedError(ServiceError):
     """This client sends more requests than it may, whatever others do."""
 
     status, problem = HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"
     title = "Too many requests from one client"
 
 
-class HeadTooLarge(ServiceError):
+class HeadTooLargeError(ServiceError):
     """The head has too many bytes or fields."""
 
     status, problem = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large"
     title = "The head of the request is larger than the limits allow"
 
 
-class DetectionFailed(ServiceError):
-    """The detector fails on this picture, and answers for others."""
+class DetectionFailedError(ServiceError):
+    """The detector fails on this image, and answers for others."""
 
     status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "detection-failed"
-    title = "The detector failed on this picture"
+    title = "The detector failed on this image"
 
 
-class FaceFailed(ServiceError):
-    """The network fails on one face of this picture."""
+class FaceFailedError(ServiceError):
+    """The network fails on one face of this image."""
 
     status, problem = HTTPStatus.INTERNAL_SERVER_ERROR, "face-failed"
-    title = "The network failed on a face of this picture"
+    title = "The network failed on a face of this image"
 
 
 class InternalError(ServiceError):
@@ -201,50 +207,50 @@ class InternalError(ServiceError):
     status, problem, title = HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The service failed"
 
 
-class DetectorUnavailable(ServiceError):
-    """The detector fails on every picture; ``faces=whole`` is answered."""
+class DetectorUnavailableError(ServiceError):
+    """The detector fails on every image; ``faces=whole`` is answered."""
 
     status, problem = HTTPStatus.SERVICE_UNAVAILABLE, "detector-unavailable"
-    title = "No faces can be looked for"
+    title = "Face detection is unavailable"
 
 
-class ExplanationsUnavailable(ServiceError):
+class ExplanationsUnavailableError(ServiceError):
     """What explanations need is not installed on this server."""
 
     status, problem = HTTPStatus.NOT_IMPLEMENTED, "explanations-unavailable"
     title = "Explanations are not installed here"
 
 
-class NotReady(ServiceError):
+class NotReadyError(ServiceError):
     """The network does not answer."""
 
     status, problem, title = HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready"
 
 
-class Draining(ServiceError):
+class DrainingError(ServiceError):
     """The service is being stopped."""
 
     status, problem, title = HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The service is being stopped"
 
 
-class DeadlineExceeded(ServiceError):
+class DeadlineExceededError(ServiceError):
     """The answer would have come too late."""
 
     status, problem, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-exceeded", "The answer would have come too late"
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], type[ServiceError]], ...] = (
-    (PictureTooLarge, PayloadTooLarge),
-    (PictureFormatUnsupported, UnsupportedPicture),
-    (PictureBroken, BrokenPicture),
-    (QueueFull, Overloaded),
-    (DeadlinePassed, DeadlineExceeded),
-    (ItemFailed, FaceFailed),
-    (EngineUnavailable, NotReady),
+    (ImageTooLargeError, PayloadTooLargeError),
+    (ImageFormatError, UnsupportedImageError),
+    (ImageCorruptError, BrokenImageError),
+    (QueueFullError, OverloadedError),
+    (DeadlinePassedError, DeadlineExceededError),
+    (ItemFailedError, FaceFailedError),
+    (EngineUnavailableError, NotReadyError),
 )
 
 
-def translate(error: PictureError | BatchingError) -> ServiceError:
-    """Return what an error of a room below means to whoever sent the request."""
+def translate(error: ImageError | BatchingError) -> ServiceError:
+    """Return what an error of a room below means to the client."""
     kind = next(meaning for known, meaning in _TRANSLATIONS if isinstance(error, known))
     return kind(str(error))

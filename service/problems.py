@@ -14,32 +14,32 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from service.batching.errors import BatchingError
-from service.contract import MEDIA_TYPE, REQUEST_ID, RETRY_AFTER, Responses
 from service.errors import (
     NAMESPACE,
     RETRIED,
     InternalError,
-    InvalidParameter,
-    MalformedRequest,
-    MethodNotAllowed,
-    PathNotFound,
+    InvalidParameterError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    PathNotFoundError,
     ServiceError,
     translate,
 )
-from service.middleware import HUNG_UP
-from service.protocol import InferenceProblem
-from service.schemas import Problem
+from service.middleware.timing import CLIENT_CLOSED_REQUEST
+from service.openapi.document import MEDIA_TYPE, REQUEST_ID, RETRY_AFTER, Responses
+from service.schemas.predict import Problem
+from service.schemas.v2 import InferenceProblem
 
 _log = logging.getLogger("manet.problems")
 
 
-_BY_STATUS = {kind.status: kind for kind in (MalformedRequest, PathNotFound, MethodNotAllowed)}
+_BY_STATUS = {kind.status: kind for kind in (MalformedRequestError, PathNotFoundError, MethodNotAllowedError)}
 """What the framework's own errors mean."""
 
 
-def described(error: ServiceError | PictureError | BatchingError) -> Problem:
+def described(error: ServiceError | ImageError | BatchingError) -> Problem:
     """Return the problem that an error is, for an answer that has others beside it."""
     known = error if isinstance(error, ServiceError) else translate(error)
     return Problem(type=NAMESPACE + known.problem, title=known.title, status=known.status, detail=known.detail)
@@ -109,20 +109,20 @@ def _kinds(root: type[ServiceError]) -> Iterator[type[ServiceError]]:
 
 def install(app: FastAPI) -> None:
     """Make every error of an application a problem; middleware that is to see them is added after this."""
-    app.add_middleware(Unforeseen)
+    app.add_middleware(UnhandledErrorMiddleware)
 
     @app.exception_handler(ServiceError)
     async def _service(request: Request, error: ServiceError) -> JSONResponse:
         return answer(error, request.url.path)
 
-    @app.exception_handler(PictureError)
+    @app.exception_handler(ImageError)
     @app.exception_handler(BatchingError)
-    async def _below(request: Request, error: PictureError | BatchingError) -> JSONResponse:
+    async def _below(request: Request, error: ImageError | BatchingError) -> JSONResponse:
         return answer(translate(error), request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(InvalidParameter("; ".join(_sentences(error.errors()))), request.url.path)
+        return answer(InvalidParameterError("; ".join(_sentences(error.errors()))), request.url.path)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -132,11 +132,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def _hung_up(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=HUNG_UP)  # nobody is there to read it; it is for whoever counts
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # no one is there to read it; it is for the metrics
 
 
-class Unforeseen:
-    """Answers what nobody foresaw, inside of everything else that sees an answer on its way out."""
+class UnhandledErrorMiddleware:
+    """Answers what no one foresaw, inside of everything else that sees an answer on its way out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

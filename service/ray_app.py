@@ -20,8 +20,8 @@ from ray.serve.config import AutoscalingConfig
 from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
-from service.errors import NotReady
-from service.loading import load_recognizer
+from service.errors import NotReadyError
+from service.inference.engine import load_recognizer
 from service.settings import MEBIBYTE, Settings
 
 Loader = Callable[[Settings], Recognizer]
@@ -51,9 +51,9 @@ class ClusterSettings(Settings):
     replica_memory: PositiveInt = 1024 * MEBIBYTE
     """Bytes of memory that a replica reserves."""
     ongoing_requests: PositiveFloat = 16.0
-    """Requests in work in each replica that the number of replicas aims at."""
+    """Requests in flight in each replica that the number of replicas aims at."""
     look_back: float = Field(default=30.0, gt=10.0)
-    """Seconds over which requests in work are averaged; Ray Serve counts them every ten."""
+    """Seconds over which requests in flight are averaged; Ray Serve counts them every ten."""
     upscale_delay: NonNegativeFloat = 10.0
     """Seconds for which there must be too few replicas before one is added."""
     downscale_delay: NonNegativeFloat = 300.0
@@ -68,7 +68,7 @@ class ClusterSettings(Settings):
         return self
 
     def of_replica(self) -> Self:
-        """Return them as a replica takes them: no more threads than it has reserved CPUs, unless asked for."""
+        """Return them as a replica takes them: no more threads than it has reserved CPUs, unless requested."""
         cpus = ceil(self.replica_cpus)
         return self.model_copy(update={"threads": self.threads or cpus, "workers": self.workers or cpus})
 
@@ -97,16 +97,16 @@ class Replica:
         """Return if the network answers.
 
         Raises:
-            NotReady: if it does not; Ray Serve then replaces the replica.
+            NotReadyError: if it does not; Ray Serve then replaces the replica.
         """
         if not self._application.state.parts.scheduler.alive:
-            raise NotReady("the network does not answer")
+            raise NotReadyError("the network does not answer")
 
 
 def application(settings: ClusterSettings, load: Loader, replica: type[Replica] = Replica) -> serve.Application:
     """Return the deployment, bound, for ``serve.run``.
 
-    Admission says no in the service's own words (429 as problem+json), so a replica is sent twice the pictures that
+    Admission says no in the service's own words (429 as problem+json), so a replica is sent twice the images that
     it lets in before Ray Serve keeps any back.
 
     Args:
@@ -121,7 +121,7 @@ def application(settings: ClusterSettings, load: Loader, replica: type[Replica] 
             "num_gpus": settings.replica_gpus,
             "memory": settings.replica_memory,
         },
-        max_ongoing_requests=2 * settings.max_pictures,
+        max_ongoing_requests=2 * settings.max_inflight_images,
         autoscaling_config=AutoscalingConfig(
             min_replicas=settings.min_replicas,
             max_replicas=settings.max_replicas,
@@ -130,7 +130,7 @@ def application(settings: ClusterSettings, load: Loader, replica: type[Replica] 
             upscale_delay_s=settings.upscale_delay,
             downscale_delay_s=settings.downscale_delay,
         ),
-        graceful_shutdown_timeout_s=max(settings.drain, settings.deadline) + _CLOSING,
+        graceful_shutdown_timeout_s=max(settings.shutdown_timeout, settings.deadline) + _CLOSING,
         health_check_period_s=settings.health_period,
     )
     return deploy(replica).bind(settings, load)

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from manet.backends import Device, EngineName, PrecisionName
+from manet.backends.base import BackendName, Device, PrecisionName
 from manet.recognizer import MAX_FACES
 
 MEBIBYTE = 1024 * 1024
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     """Id of the weights (`manet weights list`), or a .safetensors file that manet-train wrote."""
     weights_dir: Path | None = None
     """Folder of imported weights; by default the platform's place for such data."""
-    backend: EngineName = "auto"
+    backend: BackendName = "auto"
     """What runs the network; auto takes PyTorch on a CUDA device, OpenVINO on a processor."""
     precision: PrecisionName = "auto"
     """The number format that the network runs in; auto takes int8 where the processor has VNNI and the weights stay
@@ -75,24 +75,24 @@ class Settings(BaseSettings):
     threads: PositiveInt | None = None
     """CPU threads of the network; by default as many as the process may use (affinity and cgroup quota)."""
     workers: PositiveInt | None = None
-    """Threads that decode pictures and find faces; by default as many CPUs as the process may use, at most 8."""
+    """Threads that decode images and find faces; by default as many CPUs as the process may use, at most 8."""
 
     max_batch_size: PositiveInt = 32
     """The most faces in one batch."""
-    batch_window: NonNegativeFloat = 0.0
+    batch_timeout: NonNegativeFloat = 0.0
     """Seconds for which an idle network waits for company; 0 starts at once."""
     max_queued_faces: PositiveInt = 512
     """The most faces that wait for the network; more are answered with 429."""
     deadline: PositiveFloat = 10.0
-    """Seconds after its arrival in which a picture must be answered: else it is refused early or answered with 504."""
+    """Seconds after its arrival in which an image must be answered: else it is refused early or answered with 504."""
     upload_timeout: PositiveFloat = 10.0
     """Seconds in which the body of a request must have arrived; a slower one is answered with 408."""
-    drain: PositiveInt = 30
+    shutdown_timeout: PositiveInt = 30
     """Seconds that accepted requests get to finish after SIGTERM."""
-    engine_patience: PositiveFloat = 30.0
+    engine_timeout: PositiveFloat = 30.0
     """Seconds after which a batch that has not come back is taken for hanging, and the network for lost."""
     on_engine_failure: Literal["rebuild", "exit"] = "rebuild"
-    """What to do when the network is lost: build it anew, within bounds, or end the process with status 1 at once."""
+    """What to do when the network is lost: rebuild it, within bounds, or end the process with status 1 at once."""
 
     api_keys: Words[SecretStr] = ()
     """API keys, separated by commas, each of 16 characters or more; prefer the file to this flag, which `ps` shows."""
@@ -103,41 +103,51 @@ class Settings(BaseSettings):
     rate_limit: str | None = None
     """Requests that one key, or without keys one address, may send, such as `600/minute`; none by default."""
     max_client_requests: PositiveInt | None = None
-    """Requests that one key or address may have in work at once; none by default."""
+    """Requests that one key or address may have in flight at once; none by default."""
     cors_origins: Words[str] = ()
     """Origins whose pages may call the service, separated by commas, such as `https://example.org`; * is all."""
     trusted_proxies: Words[str] = ()
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default."""
 
+    max_head_bytes: PositiveInt = 32 * 1024
+    """The largest head of a request, target and fields together, in bytes; more is answered with 431."""
+    max_head_fields: PositiveInt = 100
+    """The most fields in the head of a request; more are answered with 431."""
+    max_target_bytes: PositiveInt = 8 * 1024
+    """The longest target of a request, in bytes; more is answered with 414."""
+    head_timeout: PositiveFloat = 10.0
+    """Seconds in which the head of a request must have arrived; a slower one is answered with 408."""
+    max_pipelined_requests: PositiveInt = 100
+    """The most requests that wait on one connection for those before them; with more, it is closed after these."""
     max_uploads: PositiveInt = 1024
-    """The most bodies on their way in at once, which hold no picture's place yet; more are answered with 429."""
-    max_pictures: PositiveInt = 128
-    """The most pictures in work at once; more are answered with 429."""
+    """The most bodies on their way in at once, which hold no image's place yet; more are answered with 429."""
+    max_inflight_images: PositiveInt = 128
+    """The most images in flight at once; more are answered with 429."""
     max_upload_bytes: PositiveInt = 20 * MEBIBYTE
     """The largest request body, in bytes; more is answered with 413."""
-    max_batch_pictures: PositiveInt = 100
-    """The most pictures in one request to /predict/batch; more is answered with 422 or 400."""
+    max_batch_images: PositiveInt = 100
+    """The most images in one request to /predict/batch; more is answered with 422 or 400."""
     max_batch_bytes: PositiveInt = 200 * MEBIBYTE
     """The largest request body of /predict/batch, in bytes; more is answered with 413."""
     max_bytes_in_flight: PositiveInt = 512 * MEBIBYTE
     """The most bytes of uploads held in memory at once; more are answered with 429."""
     max_pixels: PositiveInt = 40_000_000
-    """The largest picture, width times height; more is answered with 413 before it is decoded."""
+    """The largest image, width times height; more is answered with 413 before it is decoded."""
     max_faces: PositiveInt = MAX_FACES
-    """The most faces answered in one picture, whatever the request asks for."""
+    """The most faces answered in one image, whatever the request asks for."""
 
     max_streams: PositiveInt = 32
-    """The most live videos at once, each with one frame in work; more are closed with 1013. Of one client, no more than
-    `max_client_requests`."""
+    """The most live videos at once, each with one frame in flight; more are closed with 1013. Of one client, no more
+    than `max_client_requests`."""
     max_frame_bytes: PositiveInt = 2 * MEBIBYTE
     """The largest frame of a live video, in bytes; more closes it with 1009."""
-    stream_patience: PositiveFloat = 30.0
+    stream_idle_timeout: PositiveFloat = 30.0
     """Seconds after which a live video is closed if no frame came, or no answer was taken."""
 
     explain: bool = True
     """Whether there is a /explain; it takes some 600 MB from its first use on, and needs PyTorch and captum."""
     max_explanations: PositiveInt = 4
-    """The most pictures that are explained or wait for it; more are answered with 429."""
+    """The most images that are explained or wait for it; more are answered with 429."""
 
     @field_validator("otlp_endpoint")
     @classmethod

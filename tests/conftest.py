@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from manet.model import MANet
+from manet.nn.model import MANet
 
 
 class RecorderMeter:

@@ -34,7 +34,7 @@ def album(tmp_path: Path) -> Path:
     folder.mkdir()
     Image.fromarray(skimage.data.astronaut()).save(folder / "face.png")
     Image.linear_gradient("L").save(folder / "empty.png")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -54,13 +54,13 @@ def test_a_program_calls_the_service(album: Path) -> None:
         )
 
     assert re.fullmatch(r"happiness \d+% at \d+, \d+\n", told)
-    assert "Not a picture format that is read" in broken.stderr
+    assert "Not an image format that is read" in broken.stderr
 
 
 def test_a_program_embeds_the_recognizer(album: Path, tmp_path: Path) -> None:
     told = run("embed_the_recognizer.py", album, tmp_path / "sorted")
 
-    assert told.splitlines() == ["empty.png: no face", "face.png: happiness", "notes.txt: not a picture"]
+    assert told.splitlines() == ["empty.png: no face", "face.png: happiness", "notes.txt: not an image"]
     assert (tmp_path / "sorted/happiness/face.png").is_file()
 
 

@@ -19,11 +19,11 @@ import skimage.data
 import torch
 from PIL import Image
 
-from manet.checkpoint import save_weights
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
-from manet.weights import STORE_VARIABLE, get, names
-from tests.manet.video.clips import write_clip
+from manet.nn.model import MANet
+from manet.weights.checkpoint import save_weights
+from manet.weights.registry import STORE_VARIABLE, get, names
+from testing.clips import write_clip
 from tests.training.conftest import draw_ferplus
 from training import recipe as recipes
 from training.run import weights_header
@@ -273,7 +273,7 @@ def test_the_table_of_weights_is_the_registry(name: str) -> None:
     figures = next(iter((*weights.measured, *weights.published)))
 
     assert cells[2] == f"{weights.preprocessing.input_size} px, {weights.preprocessing.colour}"
-    assert f"{figures.n:,} pictures" in cells[3]
+    assert f"{figures.n:,} images" in cells[3]
     assert ("measured here" if weights.measured else "published") in cells[3]
     assert cells[4] == f"{figures.accuracy:.2f}"
     assert cells[5] == ("-" if figures.macro_recall is None else f"{figures.macro_recall:.2f}")

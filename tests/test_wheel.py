@@ -91,7 +91,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photo in it, and a cache that nobody filled."""
+    """A folder with a photo in it, and a cache that no one filled."""
     folder = tmp_path_factory.mktemp("user")
     Image.fromarray(skimage.data.astronaut()).save(folder / "face.jpg", quality=95)
     return folder
@@ -114,9 +114,9 @@ def test_it_holds_the_packages_and_all_their_files(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} >= wanted
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     for name in ("ferplus.safetensors", "ferplus.int8.safetensors", "retinaface.onnx", "MODEL_CARD.md"):
-        assert f"manet/weights/{name}" in names
+        assert f"manet/weights/assets/{name}" in names
     assert {
-        "manet/weights/retinaface.LICENSE",
+        "manet/weights/assets/retinaface.LICENSE",
         "training/recipes/ferplus.toml",
         "service/web/page.html",
         "service/web/main.js",
@@ -146,8 +146,8 @@ def test_it_answers_without_another_host_from_an_empty_environment(installed: Pa
 
 def test_it_serves_from_an_empty_environment(installed: Path, folder: Path) -> None:
     with _serving(installed, folder) as address:
-        with (folder / "face.jpg").open("rb") as picture:
-            answer = httpx.post(f"{address}/predict", files={"image": picture}, timeout=60)
+        with (folder / "face.jpg").open("rb") as image:
+            answer = httpx.post(f"{address}/predict", files={"image": image}, timeout=60)
 
         assert answer.status_code == 200
         assert [face["expression"] for face in answer.json()["faces"]] == ["happiness"]

@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manet.backends import Device, EngineName, PrecisionName, load_backend
+from manet.backends.base import BackendName, Device, PrecisionName
+from manet.backends.factory import load_backend
 from manet.errors import ManetError
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.stop import Stop
-from manet.weights import INT8_SUFFIX, locate, resolve
+from manet.weights.registry import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
 from training.datasets import Name, load, packed, without_broken
 from training.datasets.expression_set import LabelKind, Split
@@ -135,7 +136,7 @@ def evaluate_weights(
     skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
     confusion: Annotated[Path | None, typer.Option(help="file for the confusion matrix as PNG")] = None,
-    backend: Annotated[EngineName, typer.Option(help="what runs the network")] = "auto",
+    backend: Annotated[BackendName, typer.Option(help="what runs the network")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="the number format that it runs in")] = "auto",
     device: Annotated[Device, typer.Option(help="where it runs")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network; by default torch's choice")] = None,
@@ -151,11 +152,11 @@ def evaluate_weights(
     pictures, complaints = without_broken(pictures, skip=skip_broken)
     for complaint in complaints:
         _note(f"left out: {complaint}")
-    engine = load_backend(chosen, engine=backend, precision=precision, device=device, threads=threads)
+    engine = load_backend(chosen, backend=backend, precision=precision, device=device, threads=threads)
     found = measure(pictures, chosen, engine)
     result = {**found, "commit": commit(), "machine": machine()}
     if out is not None:
-        write_whole(out, lambda part: part.write_text(json.dumps(result, indent=2) + "\n"))
+        atomic_write(out, lambda part: part.write_text(json.dumps(result, indent=2) + "\n"))
     if confusion is not None:
         draw_confusion(np.array(found["confusion"]), pictures.classes, confusion)
     Console(soft_wrap=True).print(

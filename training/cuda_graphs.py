@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from manet.model import BranchLogits
+from manet.nn.model import BranchLogits
 
 
 class GraphedNetwork(nn.Module):

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from manet.preprocess import Preprocessing
+from manet.vision.preprocess import Preprocessing
 from training.calibration import cross_entropy
 from training.datasets.expression_set import ExpressionSet
 from training.transforms import Draw, Reader, Samples
 
 Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""From uint8 images (N, S, S, 3) to fused logits (N, classes); ``manet.backends.Backend.infer`` is one."""
+"""From uint8 images (N, S, S, 3) to fused logits (N, classes); ``manet.backends.base.Backend.infer`` is one."""
 
 
 @dataclass(frozen=True)

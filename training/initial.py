@@ -8,11 +8,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from manet.checkpoint import load_model, new_heads, read_authors_checkpoint, unpickle
 from manet.errors import CheckpointError, UnknownWeightsError
-from manet.header import read_header
-from manet.model import MANet
-from manet.weights import locate, names, resolve
+from manet.nn.model import MANet
+from manet.weights.checkpoint import load_model, new_heads, read_authors_checkpoint, unpickle
+from manet.weights.header import read_header
+from manet.weights.registry import locate, names, resolve
 from training.recipe import Recipe
 
 PRE_EXTRACTOR = ("conv1.", "bn1.", "layer1.", "layer2.")

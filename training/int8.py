@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from manet.backends.exports import converted
-from manet.backends.int8 import calibrate
-from manet.files import sha256_of, write_whole
-from manet.preprocess import network_input
-from manet.weights import Weights
+from manet.backends.openvino.calibration import calibrate
+from manet.backends.openvino.exports import converted
+from manet.files import atomic_write, sha256_of
+from manet.vision.preprocess import network_input
+from manet.weights.entry import Weights
 from training.datasets.expression_set import ExpressionSet
 
 
@@ -28,5 +28,5 @@ def calibrate_weights(weights: Weights, data: ExpressionSet, pictures: int, seed
     chosen = np.random.default_rng(seed).permutation(len(data))[:pictures].tolist()
     inputs = [network_input(data.read(place), weights.preprocessing) for place in chosen]  # (S, S, 3) each
     calibration = calibrate(converted(weights, None), inputs)
-    write_whole(out, calibration.save)
+    atomic_write(out, calibration.save)
     return sha256_of(out)

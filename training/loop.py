@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from manet.model import BranchLogits, MANet, fuse
-from manet.preprocess import Preprocessing
-from manet.tensors import Normalise
+from manet.nn.classifier import Normalise
+from manet.nn.model import BranchLogits, MANet, fuse
+from manet.vision.preprocess import Preprocessing
 from training import evaluate
 from training.augment import Batch, Draws, augment
 from training.convolution import speed_up_tiny_maps

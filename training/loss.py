@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from manet.model import BranchLogits
+from manet.nn.model import BranchLogits
 
 
 def branch_loss(logits: BranchLogits, targets: Tensor, fusion_weight: float | None) -> Tensor:

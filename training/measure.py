@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from manet.backends import Backend
-from manet.weights import Weights
+from manet.backends.base import Backend
+from manet.weights.entry import Weights
 from training import evaluate
 from training.calibration import expected_calibration_error
 from training.datasets.expression_set import ExpressionSet

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manet.backends import load_backend
-from manet.checkpoint import load_model, save_weights
+from manet.backends.factory import load_backend
 from manet.errors import CheckpointError
-from manet.weights import described_by
+from manet.weights.checkpoint import load_model, save_weights
+from manet.weights.registry import described_by
 from training import evaluate
 from training.calibration import fit_temperature
 from training.datasets import load

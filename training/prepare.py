@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 from manet.errors import ManetError
-from manet.faces import DetectedFace, FaceCrop, align
-from manet.files import write_whole
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import get
+from manet.files import atomic_write
+from manet.vision.faces import DetectedFace, FaceCrop, align
+from manet.vision.images import ImageLimits, read_image
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import get
 from training.datasets import affectnet, folders
 from training.datasets.expression_set import DatasetError, Split
 from training.datasets.layout import need_root
@@ -97,10 +97,10 @@ def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress
             if complaint is not None:
                 missing.append((job.source, complaint))
             progress(done, len(jobs))
-    write_whole(out / NOT_FOUND, partial(_write_missing, missing))
+    atomic_write(out / NOT_FOUND, partial(_write_missing, missing))
     found = len(jobs) - len(missing)
     note = {"dataset": name, "side": SIDE, "pictures": len(jobs), "faces": found}
-    write_whole(out / folders.PREPARED, lambda part: part.write_text(json.dumps(note, indent=2) + "\n"))
+    atomic_write(out / folders.PREPARED, lambda part: part.write_text(json.dumps(note, indent=2) + "\n"))
     return Outcome(found, tuple(missing))
 
 
@@ -125,7 +125,7 @@ def _affectnet(data: Path, out: Path, name: affectnet.Name) -> Iterator[Job]:
 def _cut_out(job: Job) -> str | None:
     """Write one face; return what was wrong where there is none."""
     try:
-        picture = read_picture(job.source.read_bytes(), limits=PictureLimits())
+        picture = read_image(job.source.read_bytes(), limits=ImageLimits())
     except (ManetError, OSError) as error:
         return str(error)
     face = _the_face(_detector().detect(picture), job.area)
@@ -141,7 +141,7 @@ def _cut_out(job: Job) -> str | None:
         notes.mkdir(exist_ok=True)
         with (notes / f"{job.target.stem}_exp.npy").open("wb") as file:
             np.save(file, np.array(job.label))
-    write_whole(job.target, lambda part: Image.fromarray(crop).save(part, format=_format(job.target), quality=95))
+    atomic_write(job.target, lambda part: Image.fromarray(crop).save(part, format=_format(job.target), quality=95))
     return None
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from manet.preprocess import Preprocessing
-from manet.wiring import Wiring
+from manet.nn.wiring import Wiring
+from manet.vision.preprocess import Preprocessing
 from training.datasets import Name
 from training.datasets.expression_set import LabelKind, Split
 from training.errors import TrainingError
@@ -117,11 +117,11 @@ class Recipe(_Frozen):
         init: the recipe whose result this one begins from, or None for random weights.
         labels: ``majority`` trains on one class an image, ``distribution`` on the share of votes for each class, and
             ``all_votes`` on the same also where no class has a majority.
-        wiring: see ``manet.blocks.Wiring``.
+        wiring: see ``manet.nn.blocks.Wiring``.
         fusion_weight: share of the local branch in the loss and in the answer (the paper's lambda).
         loss: ``weighted`` is the paper's lambda and 1 - lambda, ``sum`` the two branches' losses as they are.
         input_size: side of the network input, px.
-        colour: as in ``manet.preprocess.Preprocessing``; likewise ``detail_size``.
+        colour: as in ``manet.vision.preprocess.Preprocessing``; likewise ``detail_size``.
         detail_size: side of the training pictures where they are smaller than the input.
         epochs: passes over the training pictures.
         epoch_sizes: input side of each epoch's training pictures, px, where a run begins on smaller ones; by

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from manet.files import write_whole
+from manet.files import atomic_write
 from training.confusion import draw_confusion
 from training.errors import TrainingError
 from training.published import PublishedRun, published_run
@@ -86,12 +86,12 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: S
         for name in KEPT:
             if (run.path / name).exists():
                 shutil.copyfile(run.path / name, out / run.path.name / name)
-    write_whole(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+    atomic_write(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
     for found in content["evaluations"]:
         draw_confusion(np.array(found["confusion"]), list(found["per_class"]), out / _confusion_of(found))
     parts = ["\n".join(_markdown(content)), *(_text(path).strip() for path in appendices)]
     text = "\n\n".join(parts) + "\n"
-    write_whole(out / "report.md", lambda part: part.write_text(text))
+    atomic_write(out / "report.md", lambda part: part.write_text(text))
     return out / "report.md"
 
 
@@ -106,7 +106,7 @@ def rewrite_table(readme: Path, reports: Path) -> None:
     if not begin or not end:
         raise ReportError(f"{readme} lacks the line {BEGIN} or {END}")
     text = f"{before}{BEGIN}\n{table(reports)}\n{END}{after}"
-    write_whole(readme, lambda part: part.write_text(text))
+    atomic_write(readme, lambda part: part.write_text(text))
 
 
 def table(reports: Path) -> str:

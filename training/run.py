@@ -28,13 +28,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 from torch.utils.tensorboard import SummaryWriter
 
-from manet.checkpoint import save_weights, unpickle
 from manet.errors import CheckpointError
-from manet.files import remove_drafts, write_whole
-from manet.header import Header, Use
+from manet.files import atomic_write, remove_temporary_files
 from manet.labels import Expression
 from manet.stop import Stop
-from manet.weights import get
+from manet.weights.checkpoint import save_weights, unpickle
+from manet.weights.header import Header, Use
+from manet.weights.registry import get
 from training.confusion import MOST_CLASSES, draw_confusion
 from training.curve import draw_curve
 from training.datasets import Name
@@ -141,7 +141,7 @@ class RunFolder:
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
-        write_whole(self.checkpoint, lambda part: torch.save(trainer.state_dict(), part))
+        atomic_write(self.checkpoint, lambda part: torch.save(trainer.state_dict(), part))
 
     def restore(self, trainer: Trainer) -> None:
         """Put the trainer where the checkpoint was taken, or leave it at the start where there is none yet.
@@ -186,7 +186,7 @@ class RunFolder:
         rows = [row for row in self.rows() if row["epoch"] < result.epoch]
         best = max((row["valid_accuracy"] for row in rows), default=-1.0)
         rows.append(result.as_row())
-        write_whole(self.log, partial(_write_rows, rows))
+        atomic_write(self.log, partial(_write_rows, rows))
         self._weights("last", result, trainer)
         # As the log rounds it, so that of equal epochs the first stays the best.
         if rows[-1]["valid_accuracy"] > best:
@@ -196,10 +196,10 @@ class RunFolder:
                 draw_confusion(result.found.confusion, trainer.train.classes, self.path / "confusion.png")
         draw_curve(rows, self.path / "curve.png", published_run(trainer.recipe.dataset))
 
-    def remove_drafts(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove what a killed run left of files that it was writing; no other process may write to the folder."""
         for name in _FILES:
-            remove_drafts(self.path / name)
+            remove_temporary_files(self.path / name)
 
     def board(self, first_epoch: int) -> SummaryWriter:
         """Return the writer of what TensorBoard shows; rows from ``first_epoch`` on are forgotten."""
@@ -211,7 +211,7 @@ class RunFolder:
         header = weights_header(trainer.recipe, trainer.train.classes, provenance)
         if header is None:
             tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-            write_whole(path, lambda part: save_file(tensors, part))
+            atomic_write(path, lambda part: save_file(tensors, part))
         else:
             save_weights(state, path, header)
 
@@ -222,7 +222,7 @@ class RunFolder:
             raise RunError(f"{self.path} holds no run: it lacks {name}") from error
 
     def _write(self, name: str, text: str) -> None:
-        write_whole(self.path / name, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+        atomic_write(self.path / name, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 
 
 def _write_rows(rows: Sequence[Mapping[str, float]], part: Path) -> None:
@@ -314,7 +314,7 @@ def train(
     """
     world, saved = trainer.world, clock()
     if world.first:
-        folder.remove_drafts()
+        folder.remove_temporary_files()
     columns = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.4f}"),
         BarColumn(),

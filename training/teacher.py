@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from manet.checkpoint import load_model
-from manet.model import fuse
-from manet.preprocess import Preprocessing
-from manet.tensors import Normalise
-from manet.weights import described_by
+from manet.nn.classifier import Normalise
+from manet.nn.model import fuse
+from manet.vision.preprocess import Preprocessing
+from manet.weights.checkpoint import load_model
+from manet.weights.registry import described_by
 from training import evaluate
 from training.datasets.expression_set import DatasetError, ExpressionSet
 from training.transforms import Reader, Samples

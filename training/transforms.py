@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from manet.preprocess import Pixels, Preprocessing, network_input
+from manet.vision.preprocess import Pixels, Preprocessing, network_input
 from training.datasets.expression_set import ExpressionSet
 
 

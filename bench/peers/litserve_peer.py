@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import Request
 
 from bench.peers.network import BATCH, PeerNetwork
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 
 BATCH_TIMEOUT = 0.01
 """Seconds for which LitServe waits for a batch to fill."""

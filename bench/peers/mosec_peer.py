@@ -11,7 +11,7 @@ import numpy as np
 from mosec import Server, Worker
 
 from bench.peers.network import BATCH, PeerNetwork
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 
 MAX_WAIT_MS = 10
 """Milliseconds for which mosec waits for a batch to fill."""

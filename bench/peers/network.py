@@ -10,12 +10,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from manet.backends import Logits, load_backend
+from manet.backends.base import Logits
+from manet.backends.factory import load_backend
 from manet.cpus import available_cpus
-from manet.faces import DetectedFace, align
-from manet.pictures import PictureLimits, read_picture
-from manet.preprocess import Pixels, Preprocessing, network_input
-from manet.weights import Weights, resolve
+from manet.vision.faces import DetectedFace, align
+from manet.vision.images import ImageLimits, read_image
+from manet.vision.preprocess import Pixels, Preprocessing, network_input
+from manet.weights.entry import Weights
+from manet.weights.registry import resolve
 
 VARIABLE = "BENCH_PEER"
 """Environment variable with a peer's settings, as JSON: ``engine``, ``weights``, ``cache``, and ``passes``: how many
@@ -42,7 +44,7 @@ class PeerNetwork:
     @classmethod
     def from_environment(cls) -> Self:
         """Return the network that the environment asks for, warm."""
-        settings, weights = _asked_for()
+        settings, weights = _requested()
         passes = settings["passes"]
         threads = max(1, available_cpus() // (passes or 1))
         if settings["engine"] == "torch":
@@ -57,7 +59,7 @@ class PeerNetwork:
     @staticmethod
     def decoder() -> Callable[[bytes], Pixels]:
         """Return what makes network input of a picture, for a process that has no network of its own."""
-        return partial(_decoded, spec=_asked_for()[1].preprocessing)
+        return partial(_decoded, spec=_requested()[1].preprocessing)
 
     def decode(self, jpeg: bytes) -> Pixels:
         """Return a picture of one face as network input, (S, S, 3)."""
@@ -88,20 +90,20 @@ def _in_turns(infer: Infer, passes: int) -> Infer:
     return infer_in_turn
 
 
-def _asked_for() -> tuple[dict[str, Any], Weights]:
+def _requested() -> tuple[dict[str, Any], Weights]:
     settings = json.loads(os.environ[VARIABLE])
     return settings, resolve(settings["weights"])
 
 
 def _decoded(jpeg: bytes, spec: Preprocessing) -> Pixels:
-    return network_input(read_picture(jpeg, limits=PictureLimits()), spec)
+    return network_input(read_image(jpeg, limits=ImageLimits()), spec)
 
 
 def _plain_torch(weights: Weights, threads: int) -> Infer:
     """Return the network as PyTorch's documentation runs one: float32, eval mode, inference mode, channels_last."""
     import torch  # noqa: PLC0415 - a peer with our backend does not load it
 
-    from manet.backends.torch import load_classifier  # noqa: PLC0415
+    from manet.nn.classifier import load_classifier  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     classifier = load_classifier(weights, None).eval().to(memory_format=torch.channels_last)

@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.peers.network import PeerNetwork
 from bench.peers.threaded import serve
-from manet.pictures import PictureLimits, read_picture
-from manet.retinaface import RetinaFaceDetector
+from manet.vision.images import ImageLimits, read_image
+from manet.vision.retinaface import RetinaFaceDetector
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     network, detector = PeerNetwork.from_environment(), RetinaFaceDetector()
 
     def answer(data: bytes) -> list[dict[str, Any]]:
-        picture = read_picture(data, limits=PictureLimits())
+        picture = read_image(data, limits=ImageLimits())
         crops = (network.crop(picture, face) for face in detector.detect(picture))
         return [network.read(network.infer(crop[None])[0]) for crop in crops]
 

@@ -1,9 +1,9 @@
-"""Attempt: which picture ends the process that reads it, and whether any process outlives a part: told by notes.
+"""Attempt: which image ends the process that reads it, and whether any process outlives a part: recorded in notes.
 
 A decoder that crashes, or a kernel that ends a process for its memory, takes the whole part along. The part is begun
-again, now with a note before each picture; a picture that was the last one noted in two attempts of the same run is
-left out, and has an error like any other bad picture. Ray begins a part again without end, so an end is set here: a
-part whose processes ended too often without a picture to blame is given up.
+again, now with a note before each image; an image that was the last one noted in two attempts of the same run is
+left out, and has an error like any other bad image. Ray begins a part again without end, so an end is set here: a
+part whose processes ended too often without an image to blame is given up.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ _DEATHS = 2
 """Once may be a machine that went away."""
 
 MOST_BEGUN = 4
-"""Attempts that may end without a picture to blame."""
+"""Attempts that may end without an image to blame."""
 
 
 class Attempt:
@@ -23,10 +23,10 @@ class Attempt:
 
     Args:
         path: of the notes; kept until the part has been dealt with.
-        run: what tells runs apart: who ends a whole run says nothing of its pictures.
+        run: what tells runs apart: who ends a whole run says nothing of its images.
 
     Raises:
-        OfflineRunError: if ``MOST_BEGUN`` attempts of this run ended, and it was not for a picture.
+        OfflineRunError: if ``MOST_BEGUN`` attempts of this run ended, and it was not for an image.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -42,7 +42,7 @@ class Attempt:
         self._note("begun")
 
     def begins(self, number: int) -> bool:
-        """Return whether a picture, by its number in the part, is to be read; it is noted."""
+        """Return whether an image, by its number in the part, is to be read; it is noted."""
         if number in self._left_out:
             return False
         if self._careful:

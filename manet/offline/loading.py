@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from manet.backends import Device, Logits, choice_for, load_backend
+from manet.backends.base import Device, Logits
+from manet.backends.factory import choice_for, load_backend
 from manet.errors import OfflineRunError
 from manet.offline.plan import Job
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
-from manet.retinaface import RetinaFaceDetector
-from manet.weights import resolve
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Resources:
     """What the actors reserve.
 
     Attributes:
-        find_cpus: CPUs of one that reads pictures and finds faces.
+        find_cpus: CPUs of one that reads images and finds faces.
         network_cpus: CPUs of one that runs the network, and, rounded up, its threads.
         network_gpus: GPUs of one that runs the network.
         device: where the network runs.
@@ -51,19 +52,19 @@ class _Elsewhere:
 
 
 def settled(job: Job, resources: Resources) -> Job:
-    """Return the job with the engine and the number format that suit this machine where it leaves them open.
+    """Return the job with the backend and the number format that suit this machine where it leaves them open.
 
     Raises:
-        ManetError: if the weights are not there, or what is asked for is not to be had.
+        ManetError: if the weights are not there, or what is requested is not to be had.
     """
     weights = resolve(job.weights, resources.store)
     try:
         chosen = choice_for(
-            weights, engine=job.backend, precision=job.precision, device=resources.device, store=resources.store
+            weights, backend=job.backend, precision=job.precision, device=resources.device, store=resources.store
         )
     except ValueError as error:
         raise OfflineRunError(str(error)) from error
-    return replace(job, backend=chosen.engine, precision=chosen.precision)
+    return replace(job, backend=chosen.backend, precision=chosen.precision)
 
 
 def finder(job: Job, resources: Resources) -> Recognizer:
@@ -76,14 +77,14 @@ def network(job: Job, resources: Resources) -> Recognizer:
 
     Raises:
         ManetError: if the weights are not there, or not those that the run began with.
-        ValueError: if the engine or the number format of the run is not to be had on this machine.
+        ValueError: if the backend or the number format of the run is not to be had on this machine.
     """
     weights = resolve(job.weights, resources.store)
     if weights.sha256 != job.sha256:
         raise OfflineRunError(f"the weights {job.weights} on this machine are not those that the run began with")
     backend = load_backend(
         weights,
-        engine=job.backend,
+        backend=job.backend,
         precision=job.precision,
         device=resources.device,
         threads=ceil(resources.network_cpus),

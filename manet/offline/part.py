@@ -1,6 +1,6 @@
-"""Part: some hundred pictures that are answered together, and whose answers are one Parquet file.
+"""Part: some hundred images that are answered together, and whose answers are one Parquet file.
 
-Two steps, which may run in two processes: ``find`` reads the pictures and finds their faces; ``answer`` runs the
+Two steps, which may run in two processes: ``find`` reads the images and finds their faces; ``answer`` runs the
 network and writes the file. The file is in its place whole or not at all: a part is done when its file is there, and
 a part that is answered twice leaves the same file.
 """
@@ -15,27 +15,27 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from manet.bulk.arrow import schema
-from manet.bulk.pipeline import Failure, Look, Looked, looked, outcomes, reason
-from manet.bulk.records import columns, flat
-from manet.bulk.walk import Found
-from manet.files import write_whole
+from manet.batch.arrow import schema
+from manet.batch.pipeline import Failure, Look, Looked, looked, outcomes, reason
+from manet.batch.records import columns, flat
+from manet.batch.walk import Found
+from manet.files import atomic_write
 from manet.offline.attempt import Attempt
 from manet.offline.plan import Files, Job, Part, Rows
-from manet.pictures import PictureLimits, picture_bytes
 from manet.recognizer import Recognizer
+from manet.vision.images import ImageLimits, image_bytes
 
 _READ = 16
-"""Rows of a Parquet file in memory at once, pictures and all."""
+"""Rows of a Parquet file in memory at once, images and all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A picture whose faces wait for the network, or that could not be read.
+    """An image whose faces wait for the network, or that could not be read.
 
     Attributes:
         name: what it is called where that is not the file's path.
-        what: what was seen in it, without the picture itself.
+        what: what was seen in it, without the image itself.
     """
 
     name: str | None
@@ -48,13 +48,13 @@ class Done:
 
     Attributes:
         number: of the part.
-        pictures: that were answered or could not be read.
+        images: that were answered or could not be read.
         unread: those that could not be read.
         faces: that were found.
     """
 
     number: int
-    pictures: int
+    images: int
     unread: int
     faces: int
 
@@ -64,13 +64,13 @@ def place(folder: Path, number: int) -> Path:
     return folder / f"part-{number:09d}.parquet"
 
 
-def find(part: Part, job: Job, recognizer: Recognizer, limits: PictureLimits, attempt: Attempt) -> list[Seen]:
-    """Return what every picture of a part shows, in order; only the faces are held, not the pictures."""
+def find(part: Part, job: Job, recognizer: Recognizer, limits: ImageLimits, attempt: Attempt) -> list[Seen]:
+    """Return what every image of a part shows, in order; only the faces are held, not the images."""
     look = Look(faces=job.faces, max_faces=job.max_faces, keep_image=False, limits=limits)
     seen: list[Seen] = []
     for number, one in enumerate(_read(part, job, limits)):
         if not attempt.begins(number):
-            what: Looked | Failure = Failure(one.file, "the picture ends the process that reads it")
+            what: Looked | Failure = Failure(one.file, "the image ends the process that reads it")
         elif isinstance(one.data, Failure):
             what = one.data
         else:
@@ -81,7 +81,7 @@ def find(part: Part, job: Job, recognizer: Recognizer, limits: PictureLimits, at
 
 
 def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Path) -> Done:
-    """Run the network on a part's faces and write its file: one row a face, or a picture without any.
+    """Run the network on a part's faces and write its file: one row a face, or an image without any.
 
     Raises:
         OSError: if the file cannot be written.
@@ -91,32 +91,32 @@ def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Pa
         name = {} if one.name is None else {"file": one.name}
         rows += [{**row, **name} for row in flat(outcome, recognizer.weights.id)]
     table = pyarrow.Table.from_pylist(rows, schema=schema(columns(recognizer.weights.classes)))
-    write_whole(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
+    atomic_write(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
     unread = sum(isinstance(one.what, Failure) for one in seen)
-    faces = sum(len(one.what.inputs) for one in seen if isinstance(one.what, Looked))
+    faces = sum(len(one.what.faces) for one in seen if isinstance(one.what, Looked))
     return Done(number, len(seen), unread, faces)
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A picture's file in memory, or why there is none."""
+    """An image's file in memory, or why there is none."""
 
     file: Found
     name: str | None
     data: bytes | Failure
 
 
-def _read(part: Part, job: Job, limits: PictureLimits) -> Iterator[_Given]:
+def _read(part: Part, job: Job, limits: ImageLimits) -> Iterator[_Given]:
     if isinstance(part, Rows):
         return _read_rows(part, job)
     return _read_files(part, limits)
 
 
-def _read_files(part: Files, limits: PictureLimits) -> Iterator[_Given]:
+def _read_files(part: Files, limits: ImageLimits) -> Iterator[_Given]:
     for path in part.paths:
         found = Found(path)
         try:
-            data: bytes | Failure = picture_bytes(path, limits)
+            data: bytes | Failure = image_bytes(path, limits)
         except OSError as error:
             data = Failure(found, reason(error))
         yield _Given(found, None, data)
@@ -126,10 +126,10 @@ def _read_rows(part: Rows, job: Job) -> Iterator[_Given]:
     """Yield a part's rows; those behind a place where the file is damaged cannot be read, and are yielded, too."""
     row, last = part.row, part.row + part.count
     try:
-        for picture, name in islice(_values(part, job), part.first, part.first + part.count):
-            data = picture.get("bytes") if isinstance(picture, dict) else picture
+        for image, name in islice(_values(part, job), part.first, part.first + part.count):
+            data = image.get("bytes") if isinstance(image, dict) else image
             found = _numbered(part, row)
-            sound = data if isinstance(data, bytes) else Failure(found, "the row holds no picture")
+            sound = data if isinstance(data, bytes) else Failure(found, "the row holds no image")
             yield _Given(found, None if name is None else str(name), sound)
             row += 1
     except (OSError, pyarrow.ArrowException):
@@ -142,9 +142,9 @@ def _values(part: Rows, job: Job) -> Iterator[tuple[Any, Any]]:
     names = [job.column] if job.name_column is None else [job.column, job.name_column]
     with parquet.ParquetFile(part.table) as file:
         for batch in file.iter_batches(_READ, row_groups=[part.group], columns=names):
-            pictures = batch.column(job.column).to_pylist()
-            given = [None] * len(pictures) if job.name_column is None else batch.column(job.name_column).to_pylist()
-            yield from zip(pictures, given, strict=True)
+            images = batch.column(job.column).to_pylist()
+            given = [None] * len(images) if job.name_column is None else batch.column(job.name_column).to_pylist()
+            yield from zip(images, given, strict=True)
 
 
 def _numbered(part: Rows, row: int) -> Found:

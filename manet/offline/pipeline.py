@@ -1,7 +1,7 @@
 """Pipeline: a plan's parts through a Ray cluster: faces found on processors, the network in a pool of its own.
 
 Every part is one row on its way. Ray Data keeps few of them under way, so memory is bounded whatever the number of
-pictures; it starts actors where there is room, and a part again whose actor died.
+images; it starts actors where there is room, and a part again whose actor died.
 """
 
 import logging
@@ -27,8 +27,8 @@ from manet.offline.attempt import Attempt
 from manet.offline.loading import REAL, Loaders, Resources
 from manet.offline.part import Done, answer, find, place
 from manet.offline.plan import NAME, Job, Plan, planned
-from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
+from manet.vision.images import ImageLimits
 
 _WAVE = 10_000
 """Parts given to Ray Data at once, each a block of its own: it keeps a note of every block in the driver."""
@@ -37,15 +37,15 @@ _MOST_FAILED = 20
 """Parts of a wave that may fail while the others are finished; with one more the run is given up."""
 
 
-class Finder:
-    """Reads a part's pictures and finds their faces; an actor.
+class _Actor:
+    """What both actors are given.
 
-    It loads nothing until it has begun a part: a process that ends while its actor is made is begun again without
+    They load nothing until they have begun a part: a process that ends while its actor is made is begun again without
     end, and an actor whose constructor raises is never replaced (https://github.com/ray-project/ray/issues/62746).
 
     Args:
         folder: of the answers.
-        resources: tell where imported weights are.
+        resources: tell where imported weights are, and what the network may use.
         loaders: tell what it loads.
         run: what tells this run from others.
     """
@@ -60,6 +60,10 @@ class Finder:
     def _plan(self) -> Plan:
         return Plan(self._folder)
 
+
+class Finder(_Actor):
+    """Reads a part's images and finds their faces."""
+
     @cached_property
     def _recognizer(self) -> Recognizer:
         return self._loaders.finder(self._plan.job, self._resources)
@@ -69,29 +73,16 @@ class Finder:
         for number in batch["part"].tolist():
             attempt = Attempt(self._folder / f".part-{number:09d}.notes", self._run)
             part, job = self._plan.part(number), self._plan.job
-            seen = find(part, job, self._recognizer, PictureLimits(), attempt)
+            seen = find(part, job, self._recognizer, ImageLimits(), attempt)
             yield {"part": np.array([number]), "seen": np.array([pickle.dumps(seen)], dtype=object)}
 
 
-class Network:
-    """Runs the network on a part's faces and writes its answers; an actor that loads it late, as ``Finder`` does.
-
-    Args:
-        folder: of the answers.
-        resources: tell what it may use.
-        loaders: tell what it loads.
-        run: what tells this run from others.
-    """
-
-    def __init__(self, folder: Path, resources: Resources, loaders: Loaders, run: str) -> None:
-        self._folder = folder
-        self._resources = resources
-        self._loaders = loaders
-        self._run = run
+class Network(_Actor):
+    """Runs the network on a part's faces and writes its answers."""
 
     @cached_property
     def _recognizer(self) -> Recognizer:
-        return self._loaders.network(Plan(self._folder).job, self._resources)
+        return self._loaders.network(self._plan.job, self._resources)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what each part's file holds."""
@@ -126,23 +117,23 @@ def predict_at_scale(
     report: Callable[[Progress], None],
     loaders: Loaders = REAL,
 ) -> None:
-    """Answer every picture of a job into a folder of Parquet files; go on where an earlier run of it was ended.
+    """Answer every image of a job into a folder of Parquet files; go on where an earlier run of it was ended.
 
     All machines of the cluster must see the sources and the folder under the same paths. What the job leaves open of
     the network is decided once, by one machine of the cluster, and stands in the plan: all answers are of one engine
     and one number format.
 
     Args:
-        job: which pictures, and what is asked of them.
+        job: which images, and what is asked of them.
         out: the folder; absolute.
         resources: what the actors reserve.
         address: of the Ray cluster; None takes the one that RAY_ADDRESS names or that runs here, or starts one here.
-        report: is told at the beginning and after each part.
+        report: is called at the beginning and after each part.
         loaders: what the actors load.
 
     Raises:
-        OfflineRunError: if the folder holds answers to something else, there is no picture at all, the network asked
-            for is not to be had, or parts failed.
+        OfflineRunError: if the folder holds answers to something else, there is no image at all, the network
+            requested is not to be had, or parts failed.
         OSError: if a source cannot be read, or the plan not be written.
     """
     with ExitStack() as cluster:
@@ -176,7 +167,7 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to no one
     ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Plan: pictures cut into numbered parts, written down before any work is done.
+"""Plan: images cut into numbered parts, written down before any work is done.
 
 The plan is one Parquet file, ``_plan.parquet`` in the folder of the answers, written whole or not at all. It holds
-what was asked for and the pictures of every part, so a run that goes on later, on whatever machine, means the same
-pictures by the same number. Pictures that come into a folder later are not in it.
+what was requested and the images of every part, so a run that goes on later, on whatever machine, means the same
+images by the same number. Images that come into a folder later are not in it.
 """
 
 import json
@@ -16,10 +16,10 @@ from typing import Self, TypeVar
 import pyarrow
 from pyarrow import parquet
 
-from manet.backends import EngineName, PrecisionName
-from manet.bulk.walk import Found, walk
+from manet.backends.base import BackendName, PrecisionName
+from manet.batch.walk import Found, walk
 from manet.errors import OfflineRunError
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.recognizer import FaceMode
 
 NAME = "_plan.parquet"
@@ -45,18 +45,18 @@ _SCHEMA = pyarrow.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is asked of which pictures.
+    """What is asked of which images.
 
     Attributes:
-        sources: absolute paths of pictures, of Parquet files, and of folders of both.
+        sources: absolute paths of images, of Parquet files, and of folders of both.
         weights: id of the weights.
         sha256: of the weights' file.
         backend: what runs the network; ``auto`` is left open, and decided once for the whole run.
         precision: the number format that it runs in; likewise.
-        faces: whether to look for faces, or to take each picture as one.
-        max_faces: the most faces to answer in a picture.
-        part_pictures: the most pictures in a part: what a killed run does again, for each that was in work.
-        column: of a Parquet file, that holds the pictures: bytes, or a struct with a field ``bytes``.
+        faces: whether to detect faces, or to take each image as one.
+        max_faces: the most faces to answer in an image.
+        part_images: the most images in a part: what a killed run does again, for each that was in flight.
+        column: of a Parquet file, that holds the images: bytes, or a struct with a field ``bytes``.
         name_column: of a Parquet file, that names them; None numbers them, as ``PATH#ROW`` from 0.
     """
 
@@ -65,10 +65,10 @@ class Job:
     sha256: str | None
     faces: FaceMode
     max_faces: int
-    part_pictures: int
+    part_images: int
     column: str
     name_column: str | None
-    backend: EngineName = "auto"
+    backend: BackendName = "auto"
     precision: PrecisionName = "auto"
 
     def as_in(self, other: "Job") -> Self:
@@ -82,7 +82,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Pictures in a row group of a Parquet file.
+    """Images in a row group of a Parquet file.
 
     Attributes:
         table: the file.
@@ -101,7 +101,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Pictures in files of their own."""
+    """Images in files of their own."""
 
     paths: tuple[Path, ...]
 
@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def job(self) -> Job:
-        """What was asked for."""
+        """What was requested."""
         asked = json.loads(self._file.schema_arrow.metadata[_JOB])
         return Job(**{**asked, "sources": tuple(asked["sources"])})
 
@@ -142,12 +142,12 @@ def planned(job: Job, folder: Path) -> Plan:
     """Return the plan of a job: the one in the folder, or a new one that is written there.
 
     Raises:
-        OfflineRunError: if the folder holds the plan of another job, or there is no picture at all.
+        OfflineRunError: if the folder holds the plan of another job, or there is no image at all.
         OSError: if a source cannot be read, or the plan not be written.
         pyarrow.ArrowException: if a Parquet file is none, or has no such columns.
     """
     if not (folder / NAME).exists():
-        write_whole(folder / NAME, lambda path: _write(job, folder, path))
+        atomic_write(folder / NAME, lambda path: _write(job, folder, path))
     plan = Plan(folder)
     if plan.job != job:
         asked, found = asdict(job), asdict(plan.job)
@@ -164,7 +164,7 @@ def _write(job: Job, folder: Path, path: Path) -> None:
             writer.write_table(pyarrow.Table.from_pylist(list(map(_row, parts)), schema=schema))
             written += len(parts)
     if not written:
-        raise OfflineRunError(f"no pictures there: {', '.join(job.sources)}")
+        raise OfflineRunError(f"no images there: {', '.join(job.sources)}")
 
 
 def _row(part: Part) -> dict[str, object]:
@@ -177,16 +177,16 @@ def _row(part: Part) -> dict[str, object]:
 def _parts(job: Job, folder: Path) -> Iterator[Part]:
     for table in _tables(job.sources, folder):
         yield from _rows(table, job)
-    pictures = walk(
+    images = walk(
         [Path(source) for source in job.sources if not source.endswith(".parquet")],
         leave_out=lambda path: path == folder,
     )
-    for files in _cut(map(_readable, pictures), job.part_pictures):
+    for files in _cut(map(_readable, images), job.part_images):
         yield Files(tuple(files))
 
 
 def _readable(found: Found) -> Path:
-    """Return the path of a file; a folder that cannot be read ends the planning, for its pictures are unknown."""
+    """Return the path of a file; a folder that cannot be read ends the planning, for its images are unknown."""
     if found.error is not None:
         raise found.error
     return found.path
@@ -211,8 +211,8 @@ def _rows(table: Path, job: Job) -> Iterator[Rows]:
         row = 0
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
-            for first in range(0, rows, job.part_pictures):
-                yield Rows(table, group, first, row + first, min(job.part_pictures, rows - first))
+            for first in range(0, rows, job.part_images):
+                yield Rows(table, group, first, row + first, min(job.part_images, rows - first))
             row += rows
 
 

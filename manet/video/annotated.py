@@ -1,4 +1,4 @@
-"""Annotated clip: a copy with the faces marked in every frame, encoded anew, and the clip's own sound beside it."""
+"""Annotated clip: a copy with the faces marked in every frame, encoded again, and the clip's own sound beside it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from manet.drawing import draw_faces
 from manet.errors import VideoError
-from manet.files import Draft
+from manet.files import AtomicFile
 from manet.video.clip import Clip, Sound
 from manet.video.names import COPIES
 from manet.video.pipeline import FrameAnswer
@@ -37,9 +37,9 @@ def best_suffix(sound: Sequence[AudioStream]) -> str:
 
 
 class AnnotatedClip:
-    """Writes the copy beside its place, and puts it there in ``close``; see ``manet.bulk.sinks.Sink``.
+    """Writes the copy beside its place, and puts it there in ``close``; see ``manet.batch.sinks.Sink``.
 
-    Frames are H.264 at the clip's own times. Sound is copied packet by packet, and encoded anew only where such a file
+    Frames are H.264 at the clip's own times. Sound is copied packet by packet, and encoded again only where such a file
     cannot hold it. Where not a single frame was added there is no copy.
 
     Args:
@@ -54,9 +54,9 @@ class AnnotatedClip:
     def __init__(self, path: Path, clip: Clip) -> None:
         self._frames, self._failed = 0, False
         with self._told(), ExitStack() as opening:
-            self._draft = opening.enter_context(Draft(path))
+            self._file = opening.enter_context(AtomicFile(path))
             opening.push(self._put)
-            file = opening.enter_context(self._draft.part.open("wb"))
+            file = opening.enter_context(self._file.part.open("wb"))
             self._container = av.open(file, "w", format=_MUXERS[path.suffix.lower()])
             opening.callback(self._end)
             self._video = _encoder(self._container, clip)
@@ -95,18 +95,20 @@ class AnnotatedClip:
             raise VideoError(f"the copy cannot be written: {error.strerror}") from error
 
     def _end(self) -> None:
-        # Where something could not be written, and was told, the end cannot either.
+        # Where something could not be written, and was reported, the end cannot either.
         with suppress(av.FFmpegError) if self._failed else nullcontext():
             self._container.close()
 
     def _put(self, failed: type[BaseException] | None, *_: object) -> None:
         if failed is None and self._frames and not self._failed:
-            self._draft.put()
+            self._file.commit()
 
     def _drawn(self, answer: FrameAnswer) -> av.VideoFrame:
         """Return a frame as the encoder takes it; one of another size than the first is scaled to that."""
         assert answer.image is not None, "frames are kept where they are drawn"
-        drawn = draw_faces(answer.image, [face.calm for face in answer.faces], [face.track for face in answer.faces])
+        drawn = draw_faces(
+            answer.image, [face.smoothed_face for face in answer.faces], [face.track for face in answer.faces]
+        )
         frame = av.VideoFrame.from_ndarray(np.asarray(drawn)).reformat(
             width=self._video.width,
             height=self._video.height,

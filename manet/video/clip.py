@@ -17,8 +17,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from manet.errors import VideoError
-from manet.preprocess import Pixels
 from manet.video.timeline import Timeline
+from manet.vision.preprocess import Pixels
 
 _FORMATS = "mov,matroska,avi,flv,mpeg,mpegts"
 """Containers that are opened. Others, such as playlists, would have FFmpeg open the files and addresses they name."""
@@ -68,7 +68,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture of a clip, not yet converted.
+    """An image of a clip, not yet converted.
 
     Attributes:
         moment: when it is shown.
@@ -208,9 +208,9 @@ class Clip:
             return
         # AVI has an even pace and no time stamps; what frames carry there counts packets, which come in another order.
         paced = self._container.format.name == "avi"
-        for picture in decoded:
-            tick = timeline.place(None if paced else picture.pts)
-            yield Frame(Moment(self._course.frames, tick, float(tick * self.time_base)), picture, self._shape)
+        for image in decoded:
+            tick = timeline.place(None if paced else image.pts)
+            yield Frame(Moment(self._course.frames, tick, float(tick * self.time_base)), image, self._shape)
             self._course.frames += 1
 
 
@@ -227,26 +227,26 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[InputContainer, Video
             stream = container.streams.best("video")
         except av.FFmpegError:
             raise VideoError("not a video in one of the formats that are read, or its beginning is broken") from None
-        # The picture on a record's sleeve is a video stream of its own.
+        # The image on a record's sleeve is a video stream of its own.
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-            raise VideoError("there are no moving pictures in it")
+            raise VideoError("there are no videos in it")
         if stream.width * stream.height > max_pixels:
             raise VideoError(f"its frames have {stream.width} x {stream.height} pixels; at most {max_pixels} are read")
         yield container, stream
 
 
 def _first_frame(path: Path, max_pixels: int) -> Frame:
-    with _opened(path, max_pixels) as (container, stream), suppress(av.FFmpegError):  # told by the next line
+    with _opened(path, max_pixels) as (container, stream), suppress(av.FFmpegError):  # reported by the next line
         for packet in container.demux(stream):
-            for picture in _decoded(stream, packet) or ():
-                return Frame(Moment(0, 0, 0.0), picture, _shape(stream, picture))
+            for image in _decoded(stream, packet) or ():
+                return Frame(Moment(0, 0, 0.0), image, _shape(stream, image))
     raise VideoError("there is no frame in it that can be decoded")
 
 
-def _shape(stream: VideoStream, picture: av.VideoFrame) -> Shape:
+def _shape(stream: VideoStream, image: av.VideoFrame) -> Shape:
     # Asked of one frame only: PyAV ties a frame whose side data was looked at into a ring, and thousands of them would
     # wait in memory for the garbage collector.
-    matrix = cast(Mapping[str, Any], picture.side_data).get("DISPLAYMATRIX")
+    matrix = cast(Mapping[str, Any], image.side_data).get("DISPLAYMATRIX")
     a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     return Shape(stream.sample_aspect_ratio or Fraction(1), (a, b, c, d))
 

@@ -16,5 +16,5 @@ def is_clip(path: Path) -> bool:
 
 
 def beside(clip: Path, suffix: str) -> Path:
-    """Return where something made of a clip lies if nobody says otherwise: ``CLIP-faces.SUFFIX``, next to it."""
+    """Return where something made of a clip lies if no one says otherwise: ``CLIP-faces.SUFFIX``, next to it."""
     return clip.with_name(f"{clip.stem}-faces{suffix}")

@@ -9,44 +9,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-from manet.bulk.flow import classified, in_order
-from manet.bulk.pipeline import Look
-from manet.preprocess import Pixels
-from manet.recognizer import BATCH, FaceInput, Recognizer
+from manet.batch.flow import classified, in_order
+from manet.batch.pipeline import Look
+from manet.recognizer import BATCH, FaceInput, ImageFaces, Recognizer
 from manet.tracking import FollowedFace, Tracker
 from manet.video.clip import Frame, Moment, Sound
+from manet.vision.preprocess import Pixels
 
 _AHEAD_BYTES = 128 * 1024 * 1024
 """Of the frames that the threads may be ahead, at most; and so that no thread idles, at least two for each."""
 
 
 @dataclass(frozen=True, slots=True)
-class FrameAnswer:
+class FrameAnswer(ImageFaces[FollowedFace]):
     """What one frame of a clip shows.
 
     Attributes:
         moment: which frame, and when it is shown.
-        width: of the upright picture, in pixels; ``height`` likewise.
-        height: see ``width``.
-        faces: the largest first.
         image: RGB, uint8 (height, width, 3), where it was to be kept.
     """
 
     moment: Moment
-    width: int
-    height: int
-    faces: list[FollowedFace]
     image: Pixels | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _Looked(ImageFaces[FaceInput]):
     """A frame whose faces wait for the network."""
 
     moment: Moment
-    width: int
-    height: int
-    inputs: list[FaceInput]
     image: Pixels | None
 
 
@@ -55,7 +46,7 @@ class _Heard:
     """Sound, which passes between the frames so that the two stay beside each other."""
 
     sound: Sound
-    inputs: ClassVar[Sequence[FaceInput]] = ()
+    faces: ClassVar[Sequence[FaceInput]] = ()
     image: ClassVar[None] = None
 
 
@@ -86,7 +77,7 @@ def answers(
                 yield one.sound
                 continue
             followed = tracker.follow(faces, one.moment.time)
-            yield FrameAnswer(one.moment, one.width, one.height, followed, one.image)
+            yield FrameAnswer(one.width, one.height, followed, one.moment, one.image)
 
 
 def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: Look) -> _Looked | _Heard:
@@ -94,5 +85,5 @@ def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: Look) -> _Looke
         return _Heard(piece)
     image = piece.pixels()
     height, width = image.shape[:2]
-    inputs = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return _Looked(piece.moment, width, height, inputs, image if look.keep_image else None)
+    found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
+    return _Looked(width, height, found, piece.moment, image if look.keep_image else None)

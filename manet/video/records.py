@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manet.bulk.records import Form, as_text, face_columns, face_record, flat_face
+from manet.batch.records import Form, as_text, face_columns, row_of
 from manet.tracking import FollowedFace
 from manet.video.pipeline import FrameAnswer
-from manet.weights import Weights
+from manet.weights.entry import Weights
 
 
 def frame_form(file: Path, weights: Weights) -> Form[FrameAnswer]:
@@ -37,13 +37,8 @@ def _nested(answer: FrameAnswer, whole: dict[str, str]) -> dict[str, Any]:
         "frame": answer.moment.number,
         "time": answer.moment.time,
         "image": {"width": answer.width, "height": answer.height},
-        "faces": [_face(face) for face in answer.faces],
+        "faces": [face.record() for face in answer.faces],
     }
-
-
-def _face(face: FollowedFace) -> dict[str, Any]:
-    named = {"expression": face.calm.expression, "confidence": face.calm.confidence}
-    return {**face_record(face.face), **named, "track": face.track, "smoothed": dict(face.smoothed)}
 
 
 def _flat(answer: FrameAnswer, whole: dict[str, str]) -> list[dict[str, Any]]:
@@ -60,6 +55,5 @@ def _flat(answer: FrameAnswer, whole: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _flat_face(face: FollowedFace) -> dict[str, Any]:
-    named = {"expression": str(face.calm.expression), "confidence": face.calm.confidence}
     smoothed = {f"smoothed_{expression}": share for expression, share in face.smoothed.items()}
-    return {**flat_face(face.face), **named, "track": face.track, **smoothed}
+    return {**row_of(face.record()), "track": face.track, **smoothed}

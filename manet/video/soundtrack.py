@@ -9,7 +9,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 
 _RATE = 48_000
-"""Samples a second of sound that is encoded anew; every player knows it."""
+"""Samples a second of sound that is encoded again; every player knows it."""
 
 
 class Soundtrack(Protocol):

@@ -20,8 +20,8 @@ class Timeline:
         """Return the next time, in ticks.
 
         A stamp that is missing follows the last one at the usual distance. One that does not come after it is an error
-        of rounding and follows at once; more than a second before it, the stamps have begun anew, as in recordings that
-        were put one behind the other, and all that follow are moved along.
+        of rounding and follows at once; more than a second before it, the stamps have begun again, as in recordings
+        that were put one behind the other, and all that follow are moved along.
 
         Args:
             stamp: the stream's own, or None.

@@ -3,12 +3,12 @@
 .. code-block:: text
 
     BatchingError
-    ├── QueueFull           there is no room; nothing was queued
-    ├── DeadlinePassed      its time was up before the engine came to it
-    ├── ItemFailed          the engine works, but not on this item
-    └── EngineUnavailable   the engine does not answer, or has been stopped
-        ├── EngineHung      it did not return in time
-        └── EngineGone      it was lost, and none is built in its place
+    ├── QueueFullError          there is no room; nothing was queued
+    ├── DeadlinePassedError     its time was up before the engine came to it
+    ├── ItemFailedError         the engine works, but not on this item
+    └── EngineUnavailableError  the engine does not answer, or has been stopped
+        ├── EngineTimeoutError  it did not return in time
+        └── EngineLostError     it was lost, and none is built in its place
 """
 
 
@@ -16,25 +16,25 @@ class BatchingError(Exception):
     """The root: anything that batching raises on purpose."""
 
 
-class QueueFull(BatchingError):
+class QueueFullError(BatchingError):
     """There is no room for the whole group; nothing of it was queued."""
 
 
-class DeadlinePassed(BatchingError):
+class DeadlinePassedError(BatchingError):
     """The item's deadline passed while it waited; it never reached the engine."""
 
 
-class ItemFailed(BatchingError):
+class ItemFailedError(BatchingError):
     """The engine answers for others, but fails on this item."""
 
 
-class EngineUnavailable(BatchingError):
+class EngineUnavailableError(BatchingError):
     """The engine does not answer, or has been stopped."""
 
 
-class EngineHung(EngineUnavailable):
+class EngineTimeoutError(EngineUnavailableError):
     """The engine did not return in time."""
 
 
-class EngineGone(EngineUnavailable):
+class EngineLostError(EngineUnavailableError):
     """The engine was lost, and none is built in its place; a new process is needed."""

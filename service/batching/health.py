@@ -13,14 +13,14 @@ class EngineHealth:
 
     Attributes:
         interval: an engine that has been quiet for so many seconds is asked for a blank batch.
-        patience: an engine from which nothing came back for so many seconds is taken to hang.
+        timeout: an engine from which nothing came back for so many seconds is taken to hang.
     """
 
     FAILURES_TO_SUSPECT: ClassVar[int] = 2
     """One failure may be the item's fault; two in succession may be the engine's."""
 
     interval: float = 5.0
-    patience: float = 30.0
+    timeout: float = 30.0
     _last_beat: float | None = None
     _last_try: float | None = None
     _failures: int = 0
@@ -28,7 +28,7 @@ class EngineHealth:
 
     @property
     def broken(self) -> bool:
-        """Whether the engine was condemned, and has not answered since."""
+        """Whether the engine was marked_unhealthy, and has not answered since."""
         return self._fault is not None
 
     @property
@@ -52,7 +52,7 @@ class EngineHealth:
         self._last_try = now
         self._failures += 1
 
-    def condemn(self, reason: str) -> None:
+    def mark_unhealthy(self, reason: str) -> None:
         """Note that the fault is the engine's, and which."""
         self._fault = reason
 
@@ -62,4 +62,4 @@ class EngineHealth:
 
     def alive(self, now: float) -> bool:
         """Return whether the engine has answered lately and is not known to be broken."""
-        return self._fault is None and self._last_beat is not None and now - self._last_beat <= self.patience
+        return self._fault is None and self._last_beat is not None and now - self._last_beat <= self.timeout

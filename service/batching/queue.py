@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.batching.errors import QueueFull
+from service.batching.errors import QueueFullError
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One face that waits. Items are told apart by identity.
+    """One face that waits. Items are distinguished by identity.
 
     Attributes:
         enqueued: when it was handed in, in seconds of the clock.
@@ -52,7 +52,7 @@ class BoundedQueue(Generic[ItemT]):
             raise ValueError(f"a queue holds at least one item, not {capacity}")
         self.capacity = capacity
         # The lanes in the order of their turns, and the items of each by arrival. Dicts rather than deques, so that
-        # leaving from the middle is O(1) and leaves no husk.
+        # leaving from the middle is O(1) and leaves no tombstone.
         self._lanes: OrderedDict[object, OrderedDict[ItemT, None]] = OrderedDict()
         self._count = 0
 
@@ -63,10 +63,10 @@ class BoundedQueue(Generic[ItemT]):
         """Queue a group of items behind all others of their lanes.
 
         Raises:
-            QueueFull: if not all of them fit; then none is queued.
+            QueueFullError: if not all of them fit; then none is queued.
         """
         if self._count + len(group) > self.capacity:
-            raise QueueFull(f"{self._count} of {self.capacity} places are taken; {len(group)} were asked for")
+            raise QueueFullError(f"{self._count} of {self.capacity} places are taken; {len(group)} were requested")
         for item in group:
             self._lanes.setdefault(item.lane, OrderedDict())[item] = None
         self._count += len(group)

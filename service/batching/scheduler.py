@@ -8,22 +8,27 @@ from typing import Protocol
 
 import numpy as np
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
-from service.batching.errors import BatchingError, DeadlinePassed, EngineGone, EngineUnavailable, ItemFailed
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
+from service.batching.buffer import Staging
+from service.batching.errors import (
+    BatchingError,
+    DeadlinePassedError,
+    EngineLostError,
+    EngineUnavailableError,
+    ItemFailedError,
+)
 from service.batching.health import EngineHealth
-from service.batching.keeper import Engine, EngineKeeper
 from service.batching.policy import BatchPolicy
 from service.batching.queue import BoundedQueue, Item
-from service.batching.recovery import Recovery
-from service.batching.staging import Staging
+from service.batching.supervisor import Engine, EngineSupervisor, Recovery
 from service.clock import Clock
 
 _log = logging.getLogger("manet.scheduler")
 
 
 class BatchObserver(Protocol):
-    """Who is told what the scheduler does."""
+    """Notified of what the scheduler does."""
 
     def waited(self, seconds: float) -> None:
         """An item left the queue for the engine after so long."""
@@ -37,7 +42,7 @@ class BatchObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one picture's faces were answered with.
+    """What one image's faces were answered with.
 
     Attributes:
         logits: of each face, (C,).
@@ -69,7 +74,7 @@ class Scheduler:
         policy: when a batch starts and how large it grows.
         capacity: the most items that wait at once.
         clock: the time.
-        observer: is told of every batch.
+        observer: is notified of every batch.
         health: the judge of the engine.
         rebuild: makes another engine in place of one that is lost; None where that is the scheduler's end.
         recovery: how often and after what pause.
@@ -96,7 +101,7 @@ class Scheduler:
         self._next: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._spare: Staging[_Face] = Staging(policy.max_batch_size, side)
         self._blank: Pixels = np.zeros((policy.max_batch_size, side, side, 3), dtype=np.uint8)
-        self._keeper = EngineKeeper(
+        self._supervisor = EngineSupervisor(
             engine,
             rebuild=rebuild,
             recovery=Recovery() if recovery is None else recovery,
@@ -120,7 +125,7 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and the engine does nothing."""
-        return self.depth == 0 and self._keeper.running is None
+        return self.depth == 0 and self._supervisor.running is None
 
     @property
     def alive(self) -> bool:
@@ -129,7 +134,7 @@ class Scheduler:
 
     @property
     def reason(self) -> str:
-        """Why it is not alive, as one sentence for whoever asks."""
+        """Why it is not alive, as one sentence for people."""
         return self.health.reason
 
     @property
@@ -139,13 +144,13 @@ class Scheduler:
 
     @property
     def rebuilt(self) -> int:
-        """How often the engine was built anew."""
-        return self._keeper.rebuilt
+        """How often the engine was rebuilt."""
+        return self._supervisor.rebuilt
 
     @property
     def abandoned(self) -> int:
-        """Engines that hang still and were left behind."""
-        return self._keeper.abandoned
+        """Engines that hang still and were abandoned."""
+        return self._supervisor.abandoned
 
     def expected_wait(self, ahead: int = 0) -> float:
         """Return the seconds in which an item handed in now should be answered.
@@ -154,11 +159,11 @@ class Scheduler:
             ahead: items that are not here yet, but will be served first.
         """
         return self._policy.expected_wait(
-            self._keeper.times, ahead=self.depth + ahead, running=self._keeper.running, now=self._clock.now()
+            self._supervisor.times, ahead=self.depth + ahead, running=self._supervisor.running, now=self._clock.now()
         )
 
     async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
-        """Return the logits of one picture's faces, which wait as a group and are batched one by one.
+        """Return the logits of one image's faces, which wait as a group and are batched one by one.
 
         If the caller is cancelled, or one of the faces fails, the others leave the queue.
 
@@ -168,16 +173,16 @@ class Scheduler:
             lane: whose they are: lanes take turns. None is a lane of their own.
 
         Raises:
-            QueueFull: if they do not all fit into the queue.
-            DeadlinePassed: if the deadline passed before the engine came to one of them.
-            ItemFailed: if the engine fails on one of them.
-            EngineUnavailable: if the engine does not answer.
+            QueueFullError: if they do not all fit into the queue.
+            DeadlinePassedError: if the deadline passed before the engine came to one of them.
+            ItemFailedError: if the engine fails on one of them.
+            EngineUnavailableError: if the engine does not answer.
             ValueError: if one of them has another shape; nothing is queued.
         """
         if wrong := [pixels.shape for pixels in faces if pixels.shape != self._blank.shape[1:]]:
             raise ValueError(f"a face has the shape {wrong[0]} instead of {self._blank.shape[1:]}")
         if self._driver is None or self._ended or self.health.broken:
-            raise EngineUnavailable(self.reason)
+            raise EngineUnavailableError(self.reason)
         now = self._clock.now()
         lane = object() if lane is None else lane
         group = [_Face(enqueued=now, deadline=deadline, lane=lane, pixels=pixels) for pixels in faces]
@@ -185,7 +190,7 @@ class Scheduler:
         self._top_up(now)
         self._changed.set()
         try:
-            # Most pictures have one face, which needs no future around its own.
+            # Most images have one face, which needs no future around its own.
             logits = [await group[0].answer] if len(group) == 1 else await asyncio.gather(*(f.answer for f in group))
         except BaseException:
             self._withdraw(group)
@@ -202,7 +207,7 @@ class Scheduler:
         Raises:
             Exception: whatever the engine raises; then nothing was begun.
         """
-        await self._keeper.start()
+        await self._supervisor.start()
         self._driver = asyncio.create_task(self._drive(), name="scheduler")
         self._driver.add_done_callback(self._notice_end)
 
@@ -212,12 +217,12 @@ class Scheduler:
         if self._driver is not None:
             self._driver.cancel()
             await asyncio.wait({self._driver})
-        await self._keeper.close()
+        await self._supervisor.close()
 
     def _notice_end(self, driver: asyncio.Task[None]) -> None:
         if not driver.cancelled():
             error = driver.exception()
-            traceback = None if isinstance(error, EngineGone) else error
+            traceback = None if isinstance(error, EngineLostError) else error
             _log.critical("the scheduler died, and nothing is answered any more: %s", error, exc_info=traceback)
             self._died = True
         self._ended = True
@@ -228,7 +233,7 @@ class Scheduler:
             self._changed.clear()
             if self.health.broken:
                 self._refuse_waiting()
-                await self._keeper.replace()
+                await self._supervisor.replace()
                 continue
             now = self._clock.now()
             self._drop_expired(now)
@@ -238,7 +243,7 @@ class Scheduler:
                 if quiet > 0:
                     await self._clock.wait(self._changed, quiet)
                 else:
-                    await self._keeper.probe()
+                    await self._supervisor.probe()
                 continue
             oldest = min(face.enqueued for face in self._next.items)
             pause = self._policy.pause(len(self._next), oldest, now)
@@ -253,13 +258,13 @@ class Scheduler:
         taken = self._queue.take(self._next.room, now)
         for face in taken.ready:
             self._next.add(face, face.pixels)
-        _fail(taken.expired, DeadlinePassed, "the deadline passed in the queue")
+        _fail(taken.expired, DeadlinePassedError, "the deadline passed in the queue")
 
     def _drop_expired(self, now: float) -> None:
         expired = [face for face in self._next.items if face.deadline <= now]
         for face in expired:
             self._next.discard(face)
-        _fail(expired, DeadlinePassed, "the deadline passed in the queue")
+        _fail(expired, DeadlinePassedError, "the deadline passed in the queue")
 
     def _withdraw(self, group: Iterable[_Face]) -> None:
         for face in group:
@@ -269,7 +274,7 @@ class Scheduler:
         self._top_up(self._clock.now())
 
     def _refuse_waiting(self) -> None:
-        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailable, self.reason)
+        _fail([*self._next.clear(), *self._queue.clear()], EngineUnavailableError, self.reason)
 
     # -- the batch in the engine
 
@@ -282,21 +287,21 @@ class Scheduler:
                 self._observer.waited(now - face.enqueued)
             await self._settle(batch.pixels, batch.items)
         finally:
-            _fail(batch.clear(), EngineUnavailable, "the engine was stopped")
+            _fail(batch.clear(), EngineUnavailableError, "the engine was stopped")
 
     async def _settle(self, pixels: Pixels, faces: Sequence[_Face]) -> None:
         """Answer every face; a batch that fails is tried again in halves, down to the face at fault."""
         if self.health.broken:
-            _fail(faces, EngineUnavailable, self.reason)
+            _fail(faces, EngineUnavailableError, self.reason)
             return
         started = self._clock.now()
         try:
-            logits = await self._keeper.infer(pixels)
+            logits = await self._supervisor.infer(pixels)
         except Exception:  # logged where it was raised; a network may raise anything
-            if self.health.broken or (self.health.suspect and not await self._keeper.probe()):
-                _fail(faces, EngineUnavailable, self.reason)
+            if self.health.broken or (self.health.suspect and not await self._supervisor.probe()):
+                _fail(faces, EngineUnavailableError, self.reason)
             elif len(faces) == 1:
-                _fail(faces, ItemFailed, "the network failed on this face")
+                _fail(faces, ItemFailedError, "the network failed on this face")
             else:
                 half = len(faces) // 2
                 await self._settle(pixels[:half], faces[:half])

@@ -1,4 +1,4 @@
-"""Explain: a picture in, and for each face what the network went by."""
+"""Explain: an image in, and for each face what the network went by."""
 
 import asyncio
 import base64
@@ -6,22 +6,23 @@ import io
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from pydantic import WithJsonSchema
 
-from manet.drawing import draw_explanation
-from manet.explanation import Explanation, record
+from manet.explain.overlays import draw_explanation
+from manet.explain.result import Explanation, record
 from manet.labels import Expression
 from service import errors
-from service.connection import while_connected
-from service.contract import form, succeeded
-from service.explained import ExplainedFace, ExplainedPicture, FaceExplanation, Overlays
-from service.explanations import Explained
-from service.parts import Parts, parts
+from service.http.body import largest_size
+from service.http.disconnect import cancel_on_disconnect
+from service.http.multipart import read_images
+from service.inference.explainer import Explained
+from service.openapi.document import form, succeeded
 from service.problems import documented
-from service.routes.predict import HOST, PICTURE, Mode
-from service.schemas import Face, Image
-from service.upload import largest_size, read_pictures
+from service.routes.predict import HOST, IMAGE, Mode
+from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation, Overlays
+from service.schemas.predict import Face, Image
+from service.state import Parts, parts
 
 router = APIRouter(tags=["explain"])
 
@@ -32,23 +33,23 @@ MOST_FACES = 4
 @router.post(
     "/explain",
     operation_id="explain",
-    summary="What the network went by in each face of one picture",
-    openapi_extra=form("image", PICTURE, curl=f"curl -F image=@face.jpg {HOST}/explain"),
+    summary="What the network went by in each face of one image",
+    openapi_extra=form("image", IMAGE, curl=f"curl -F image=@face.jpg {HOST}/explain"),
     responses=succeeded("The faces, their apparent expressions, and what the network went by.")
     | documented(
-        errors.MalformedRequest,
-        errors.UploadTimedOut,
-        errors.PayloadTooLarge,
-        errors.UnsupportedPicture,
-        errors.InvalidParameter,
-        errors.BrokenPicture,
-        errors.Overloaded,
-        errors.RateLimited,
+        errors.MalformedRequestError,
+        errors.UploadTimedOutError,
+        errors.PayloadTooLargeError,
+        errors.UnsupportedImageError,
+        errors.InvalidParameterError,
+        errors.BrokenImageError,
+        errors.OverloadedError,
+        errors.RateLimitedError,
         errors.InternalError,
-        errors.ExplanationsUnavailable,
-        errors.NotReady,
-        errors.Draining,
-        errors.DeadlineExceeded,
+        errors.ExplanationsUnavailableError,
+        errors.NotReadyError,
+        errors.DrainingError,
+        errors.DeadlineExceededError,
     ),
 )
 async def explain(
@@ -62,8 +63,8 @@ async def explain(
         WithJsonSchema({"type": "string", "enum": list(Expression)}),
         Query(description="Explain this expression instead of the answered one."),
     ] = None,
-    overlays: Annotated[bool, Query(description="Whether to send the maps as pictures, too.")] = True,
-) -> ExplainedPicture:
+    overlays: Annotated[bool, Query(description="Whether to send the maps as images, too.")] = True,
+) -> ExplainedImage:
     """Tell each branch's own vote, what each quarter of the face adds to it, and where the evidence lies.
 
     The maps come as numbers and, unless `overlays=false`, as PNG in base64; `data:image/png;base64,` before one makes
@@ -73,17 +74,17 @@ async def explain(
     size = largest_size(request, settings.max_upload_bytes)
     with parts.admission.receive(size) as upload, parts.explanations.place(expression) as place:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
-        [data] = await read_pictures(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
         with parts.admission.admit(upload) as ticket:
             work = parts.explanations.explain(
                 data, ticket, place, faces=faces, max_faces=min(max_faces, settings.max_faces), expression=expression
             )
-            found = await while_connected(request, work)
+            found = await cancel_on_disconnect(request, work)
             return await asyncio.to_thread(_answer, found, parts.recognizer.weights.id, overlays)
 
 
-def _answer(found: Explained, model: str, overlays: bool) -> ExplainedPicture:
-    return ExplainedPicture(
+def _answer(found: Explained, model: str, overlays: bool) -> ExplainedImage:
+    return ExplainedImage(
         model=model,
         image=Image(width=found.width, height=found.height),
         faces=[_face(one, overlays) for one in found.faces],
@@ -93,12 +94,12 @@ def _answer(found: Explained, model: str, overlays: bool) -> ExplainedPicture:
 def _face(explanation: Explanation, overlays: bool) -> ExplainedFace:
     drawn = None
     if overlays:
-        drawn = Overlays(**{name: _png(picture) for name, picture in draw_explanation(explanation).items()})
+        drawn = Overlays(**{name: _png(image) for name, image in draw_explanation(explanation).items()})
     told = FaceExplanation(**record(explanation), overlays=drawn)
     return ExplainedFace(**dict(Face.of(explanation.answer)), explanation=told)
 
 
-def _png(picture: Picture.Image) -> str:
+def _png(image: PILImage.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from service.contract import succeeded
-from service.errors import NotReady
-from service.parts import Parts, parts
+from service.errors import NotReadyError
+from service.openapi.document import succeeded
 from service.problems import documented
-from service.schemas import Health
+from service.schemas.predict import Health
+from service.state import Parts, parts
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -28,7 +28,7 @@ async def live() -> Health:
     "/ready",
     operation_id="getReadiness",
     summary="Does it answer?",
-    responses=succeeded("It answers.") | documented(NotReady),
+    responses=succeeded("It answers.") | documented(NotReadyError),
 )
 async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
     """Answer 200 as long as the network has completed a batch lately and the service is not being stopped."""
@@ -37,11 +37,11 @@ async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
 
 
 def check_ready(parts: Parts) -> None:
-    """Return if pictures are let in.
+    """Return if images are admitted.
 
     Raises:
-        NotReady: if they are not; it says why.
+        NotReadyError: if they are not; it says why.
     """
     if not parts.admission.ready:
         reason = "the service is being stopped" if parts.admission.draining else parts.scheduler.reason
-        raise NotReady(reason)
+        raise NotReadyError(reason)

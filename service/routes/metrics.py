@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.contract import succeeded
-from service.parts import Parts, parts
+from service.openapi.document import succeeded
+from service.state import Parts, parts
 
 router = APIRouter(tags=["metrics"])
 

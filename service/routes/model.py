@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
-from manet.weights import read_card
-from service.contract import succeeded
-from service.errors import NoModelCard
-from service.parts import Parts, parts
+from manet.weights.registry import read_card
+from service.errors import NoModelCardError
+from service.openapi.document import succeeded
 from service.problems import documented
-from service.schemas import Model
+from service.schemas.predict import Model
+from service.state import Parts, parts
 
 router = APIRouter(tags=["model"])
 
@@ -37,12 +37,12 @@ async def model(parts: Annotated[Parts, Depends(parts)]) -> Model:
     operation_id="getModelCard",
     summary="What should one know before using it?",
     response_class=Markdown,
-    responses=succeeded("The model card.") | documented(NoModelCard),
+    responses=succeeded("The model card.") | documented(NoModelCardError),
 )
 async def card(parts: Annotated[Parts, Depends(parts)]) -> Markdown:
     """Return the model card of the weights: data and rights, measurements, intended use, known failures."""
     weights = parts.recognizer.weights
     text = read_card(weights)
     if text is None:
-        raise NoModelCard(f"nobody wrote a model card for the weights {weights.id}")
+        raise NoModelCardError(f"no one wrote a model card for the weights {weights.id}")
     return Markdown(text)

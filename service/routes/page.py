@@ -32,7 +32,7 @@ _HEADERS = MappingProxyType(
     {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-        "Cache-Control": "no-cache",  # kept, and asked for again by its ETag: no file is ever of another release
+        "Cache-Control": "no-cache",  # kept, and requested again by its ETag: no file is ever of another release
     }
 )
 

@@ -1,4 +1,4 @@
-"""Predict: pictures in, their faces and the faces' apparent expressions out."""
+"""Predict: images in, their faces and the faces' apparent expressions out."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -7,67 +7,69 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.recognizer import FaceMode
+from manet.vision.images import ONE_OF_THE_FORMATS
 from service import errors
 from service.batching.errors import BatchingError
-from service.connection import while_connected
-from service.contract import SERVER_TIMING, form, succeeded
-from service.parts import Parts, parts_of
-from service.predictor import Recognized
+from service.http.body import largest_size
+from service.http.disconnect import cancel_on_disconnect
+from service.http.multipart import read_images
+from service.inference.predictor import PredictionResult
+from service.openapi.document import SERVER_TIMING, form, succeeded
 from service.problems import described, documented
-from service.schemas import Face, Image, Prediction, Predictions, Row
+from service.schemas.predict import Face, Image, Prediction, Predictions, Row
 from service.settings import Settings
-from service.upload import largest_size, read_pictures
+from service.state import Parts, parts_of
 
 router = APIRouter(tags=["predict"])
 
 T = TypeVar("T")
 
 
-PICTURE = {"type": "string", "format": "binary", "description": "One picture: JPEG, PNG, WebP or BMP."}
+IMAGE = {"type": "string", "format": "binary", "description": f"One image: {ONE_OF_THE_FORMATS}."}
 HOST = "http://127.0.0.1:8000"
 _REFUSALS = (
-    errors.MalformedRequest,
-    errors.UploadTimedOut,
-    errors.PayloadTooLarge,
-    errors.InvalidParameter,
-    errors.Overloaded,
-    errors.RateLimited,
-    errors.NotReady,
-    errors.Draining,
+    errors.MalformedRequestError,
+    errors.UploadTimedOutError,
+    errors.PayloadTooLargeError,
+    errors.InvalidParameterError,
+    errors.OverloadedError,
+    errors.RateLimitedError,
+    errors.NotReadyError,
+    errors.DrainingError,
 )
 """Errors that keep a request out."""
 
-Mode = Annotated[FaceMode, Query(description="Look for faces, or take the picture as the crop of one.")]
+Mode = Annotated[FaceMode, Query(description="Detect faces, or take the image as the crop of one.")]
 Most = Annotated[
     int | None,
     # FastAPI would show the null, which a query cannot send, and lose the bound.
     WithJsonSchema({"type": "integer", "minimum": 1, "examples": [3]}),
-    Query(ge=1, description="The most faces to answer in a picture, the largest first."),
+    Query(ge=1, description="The most faces to answer in an image, the largest first."),
 ]
 
 
 @router.post(
     "/predict",
     operation_id="predict",
-    summary="Apparent expressions of the faces in one picture",
+    summary="Apparent expressions of the faces in one image",
     response_model=Prediction,
-    openapi_extra=form("image", PICTURE, curl=f"curl -F image=@face.jpg {HOST}/predict"),
+    openapi_extra=form("image", IMAGE, curl=f"curl -F image=@face.jpg {HOST}/predict"),
     responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
     | documented(
         *_REFUSALS,
-        errors.UnsupportedPicture,
-        errors.BrokenPicture,
-        errors.DetectionFailed,
-        errors.FaceFailed,
+        errors.UnsupportedImageError,
+        errors.BrokenImageError,
+        errors.DetectionFailedError,
+        errors.FaceFailedError,
         errors.InternalError,
-        errors.DetectorUnavailable,
-        errors.DeadlineExceeded,
+        errors.DetectorUnavailableError,
+        errors.DeadlineExceededError,
     ),
 )
 async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
-    """Find the faces in a picture and name the apparent expression of each, with a probability for every class.
+    """Find the faces in an image and name the apparent expression of each, with a probability for every class.
 
     The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
     and in the network (`infer`).
@@ -77,11 +79,11 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
     size = largest_size(request, settings.max_upload_bytes)
     with parts.admission.receive(size) as upload:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
-        [data] = await read_pictures(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
         with parts.admission.admit(upload) as ticket:
             most = _most(max_faces, settings)
             work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
-            found = await while_connected(request, work)
+            found = await cancel_on_disconnect(request, work)
     # A response of its own: FastAPI would check once more what was made to fit.
     body = _prediction(found, parts).model_dump_json()
     return Response(body, media_type="application/json", headers={"Server-Timing": _timing(found)})
@@ -90,36 +92,36 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
 @router.post(
     "/predict/batch",
     operation_id="predictBatch",
-    summary="Apparent expressions of the faces in many pictures",
+    summary="Apparent expressions of the faces in many images",
     openapi_extra=form(
         "images",
-        {"type": "array", "minItems": 1, "items": PICTURE},
+        {"type": "array", "minItems": 1, "items": IMAGE},
         curl=f"curl -F images=@one.jpg -F images=@two.jpg {HOST}/predict/batch",
     ),
-    responses=succeeded("A prediction or a problem for each picture.") | documented(*_REFUSALS),
+    responses=succeeded("A prediction or a problem for each image.") | documented(*_REFUSALS),
 )
 async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Predictions:
-    """Answer each picture with a prediction or a problem, in their order; a bad picture spoils its own row only.
+    """Answer each image with a prediction or a problem, in their order; a bad image spoils its own row only.
 
-    Each picture is let in by itself, as if it had come alone, and this request takes turns with others.
+    Each image is admitted by itself, as if it had come alone, and this request takes turns with others.
     """
     parts = parts_of(request)
     settings, predictor = parts.settings, parts.predictor
     size = largest_size(request, settings.max_batch_bytes)
     with parts.admission.receive(size) as upload:
-        limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_pictures
-        pictures = await read_pictures(request, upload, "images", most=most, limit=limit, seconds=seconds)
+        limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_images
+        images = await read_images(request, upload, "images", most=most, limit=limit, seconds=seconds)
         client, most_faces = predictor.client(), _most(max_faces, settings)
 
         async def row(data: bytes) -> Row:
             try:
                 with parts.admission.admit(upload) as ticket:
                     found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
-            except (errors.ServiceError, PictureError, BatchingError) as error:
+            except (errors.ServiceError, ImageError, BatchingError) as error:
                 return Row(problem=described(error))
             return Row(prediction=_prediction(found, parts))
 
-        return Predictions(results=await while_connected(request, _all(map(row, pictures))))
+        return Predictions(results=await cancel_on_disconnect(request, _all(map(row, images))))
 
 
 async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -133,7 +135,7 @@ def _most(asked: int | None, settings: Settings) -> int:
     return settings.max_faces if asked is None else min(asked, settings.max_faces)
 
 
-def _prediction(found: Recognized, parts: Parts) -> Prediction:
+def _prediction(found: PredictionResult, parts: Parts) -> Prediction:
     return Prediction(
         model=parts.recognizer.weights.id,
         image=Image(width=found.width, height=found.height),
@@ -141,6 +143,6 @@ def _prediction(found: Recognized, parts: Parts) -> Prediction:
     )
 
 
-def _timing(found: Recognized) -> str:
+def _timing(found: PredictionResult) -> str:
     """Return the value of the header Server-Timing (W3C Server Timing), in milliseconds."""
     return ", ".join(f"{name};dur={1e3 * seconds:.1f}" for name, seconds in found.seconds.items())

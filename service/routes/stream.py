@@ -1,7 +1,7 @@
 """Stream: live video over a websocket, frames in, faces and their tracks out. ``docs/stream.md`` tells how.
 
-Who may not come in at all is answered before the handshake ends, with an HTTP status. Who comes at a bad time is let in
-and shown out with a code, as a browser can read no status there.
+A client that is not authorised is answered before the handshake ends, with an HTTP status. One that comes at a bad time
+is accepted and closed with a code, as a browser can read no status there.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, WebSocket
 
 from manet.tracking import Tracker, TrackingRules
-from service.errors import Overloaded
-from service.limits import GATE, client_of
-from service.parts import Parts, parts_of
-from service.streams import DRAINING, FULL, NOT_READY, Close, Session
+from service.errors import OverloadedError
+from service.inference.stream_session import DRAINING, FULL, NOT_READY, Close, Session
+from service.middleware.rate_limit import FRAME_LIMITER, client_of
+from service.state import Parts, parts_of
 
 router = APIRouter()
 
@@ -42,7 +42,7 @@ async def stream(
     try:
         with parts.streams.entering(client_of(websocket.scope)):
             ended = _untimely(parts) or await _session(websocket, parts, max_faces, half_life).run()
-    except Overloaded:
+    except OverloadedError:
         ended = FULL
     if ended is not None:
         await _close(websocket, ended)
@@ -69,13 +69,13 @@ def _session(websocket: WebSocket, parts: Parts, max_faces: int | None, half_lif
         websocket,
         admission=parts.admission,
         predictor=parts.predictor,
-        gate=websocket.scope.get(GATE, nullcontext),
+        gate=websocket.scope.get(FRAME_LIMITER, nullcontext),
         tracker=Tracker(TrackingRules(half_life=half_life)),
         clock=parts.clock,
         observer=parts.metrics,
         model=parts.recognizer.weights.id,
         max_faces=min(max_faces or settings.max_faces, settings.max_faces),
-        patience=settings.stream_patience,
+        idle_timeout=settings.stream_idle_timeout,
     )
 
 

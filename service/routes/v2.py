@@ -10,17 +10,17 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import WithJsonSchema
 
 import manet
-from manet.backends import Logits
+from manet.backends.base import Logits
 from manet.recognizer import FaceInput, Recognizer
-from manet.weights import Weights
+from manet.weights.entry import Weights
 from service import errors
-from service.body import read_body, size_in_memory
-from service.compression import PLAIN, pack, preferred
-from service.connection import while_connected
-from service.contract import STAGES, succeeded
-from service.parts import Parts, parts
+from service.http.body import read_body, size_in_memory
+from service.http.compression import PLAIN, pack, preferred
+from service.http.disconnect import cancel_on_disconnect
+from service.openapi.document import STAGES, succeeded
 from service.problems import INFERENCE, documented
-from service.protocol import (
+from service.routes.health import check_ready
+from service.schemas.v2 import (
     InferenceProblem,
     InferenceRequest,
     InferenceResponse,
@@ -31,21 +31,21 @@ from service.protocol import (
     ServerReady,
     TensorMetadata,
 )
-from service.routes.health import check_ready
-from service.tensors import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_question, write_answer
+from service.schemas.v2_codec import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_question, write_answer
+from service.state import Parts, parts
 
 _OCTETS = "application/octet-stream"
 _REFUSALS = (
-    errors.MalformedRequest,
-    errors.InvalidTensor,
-    errors.UploadTimedOut,
-    errors.PayloadTooLarge,
-    errors.UnsupportedEncoding,
-    errors.Overloaded,
-    errors.FaceFailed,
-    errors.NotReady,
-    errors.Draining,
-    errors.DeadlineExceeded,
+    errors.MalformedRequestError,
+    errors.InvalidTensorError,
+    errors.UploadTimedOutError,
+    errors.PayloadTooLargeError,
+    errors.UnsupportedEncodingError,
+    errors.OverloadedError,
+    errors.FaceFailedError,
+    errors.NotReadyError,
+    errors.DrainingError,
+    errors.DeadlineExceededError,
 )
 
 _CROP = FaceInput(None, np.empty((0, 0, 3), np.uint8))
@@ -64,16 +64,16 @@ WithParts = Annotated[Parts, Depends(parts)]
 
 
 def _open(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """Return what is answered where no key is asked for, and nobody's requests are counted."""
+    """Return what is answered where no key is requested, and no one's requests are counted."""
     return documented(*possible, errors.InternalError, model=InferenceProblem)
 
 
 def _documented(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
-    return _open(*possible, errors.Unauthorized, errors.RateLimited)
+    return _open(*possible, errors.UnauthorizedError, errors.RateLimitedError)
 
 
 def _question() -> dict[str, Any]:
-    """Return the body of an inference as the contract shows it; the handler reads it itself, after it was let in."""
+    """Return the body of an inference as the contract shows it; the handler reads it itself, after it was admitted."""
     schema = InferenceRequest.model_json_schema()
     definitions = schema.pop("$defs")
     for field, items in (("inputs", "RequestInput"), ("outputs", "RequestOutput")):
@@ -90,13 +90,13 @@ def version_of(weights: Weights) -> str:
 def _named(model: Annotated[str, Path(description="Id of the weights that are loaded.")], parts: WithParts) -> None:
     weights = parts.recognizer.weights
     if model != weights.id:
-        raise errors.UnknownModel(f"the model that is loaded is {weights.id!r}")
+        raise errors.UnknownModelError(f"the model that is loaded is {weights.id!r}")
 
 
 def _versioned(version: Annotated[str, Path(description="As the model's metadata has it.")], parts: WithParts) -> None:
     weights = parts.recognizer.weights
     if version != version_of(weights):
-        raise errors.UnknownModel(f"the version of {weights.id!r} that is loaded is {version_of(weights)!r}")
+        raise errors.UnknownModelError(f"the version of {weights.id!r} that is loaded is {version_of(weights)!r}")
 
 
 router = APIRouter(prefix=INFERENCE, tags=["v2"], responses=_documented())
@@ -124,7 +124,7 @@ async def live() -> ServerLive:
     "/ready",
     operation_id="getInferenceServerReady",
     summary="Does it answer?",
-    responses=succeeded("It answers.") | _open(errors.NotReady),
+    responses=succeeded("It answers.") | _open(errors.NotReadyError),
 )
 async def ready(parts: WithParts) -> ServerReady:
     """Answer 200 as long as the network has completed a batch lately, as `/health/ready` does."""
@@ -162,15 +162,15 @@ async def infer(
     json_length: Length = None,
     accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """Answer a batch of face crops, each as `manet.preprocess.network_input` makes it: RGB bytes of the model's side.
+    """Answer a batch of face crops, RGB of the model's side, as `manet.vision.preprocess.network_input` makes them.
 
     `logits` are the fused logits, `probabilities` the calibrated ones that `/predict` answers with. Tensors travel in
     the JSON or, by the protocol's binary tensor data extension, behind it; the JSON itself may have two mebibytes, so
     that large batches want the extension. A body may be compressed by gzip or deflate.
-    Each face is let in by itself; where one is refused, all are.
+    Each face is admitted by itself; where one is refused, all are.
     """
     settings, recognizer = parts.settings, parts.recognizer
-    side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_pictures
+    side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_images
     limit = min(settings.max_batch_bytes, largest_body(json_length, side=side, most=most))
     with ExitStack() as places:
         upload = places.enter_context(parts.admission.receive(size_in_memory(request, limit)))
@@ -180,7 +180,7 @@ async def infer(
         for ticket in tickets:
             ticket.leave()
         work = parts.scheduler.submit(list(question.images), deadline=tickets[0].deadline)  # on a lane of its own
-        answered = await while_connected(request, work)
+        answered = await cancel_on_disconnect(request, work)
     parts.metrics.recognized(len(question.images))
     outputs = {"logits": np.stack(answered.logits), "probabilities": _probabilities(recognizer, answered.logits)}
     weights = recognizer.weights
@@ -208,7 +208,7 @@ def _response(content: bytes, head: int | None, coding: str, headers: dict[str, 
 def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
     """Add the routes of the model below a path; the suffix tells their operation ids apart."""
     depends = [Depends(check) for check in checks]
-    known = (errors.UnknownModel, errors.InvalidParameter)
+    known = (errors.UnknownModelError, errors.InvalidParameterError)
     router.add_api_route(
         path,
         metadata,
@@ -223,7 +223,7 @@ def _add_model(path: str, suffix: str, *checks: Callable[..., None]) -> None:
         dependencies=depends,
         operation_id=f"getInferenceModelReady{suffix}",
         summary="Does the model answer?",
-        responses=succeeded("It answers.") | _documented(*known, errors.NotReady),
+        responses=succeeded("It answers.") | _documented(*known, errors.NotReadyError),
     )
     answered = succeeded("The outputs, in JSON or behind it.", {**STAGES, **_HEAD})
     answered[200]["content"] = {_OCTETS: {"schema": {"type": "string", "format": "binary"}}}

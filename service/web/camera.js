@@ -1,13 +1,13 @@
-// Camera: a moving picture, sent frame by frame with one request in flight, so that the newest frame always wins.
+// Camera: a video, sent frame by frame with one request in flight, so that the newest frame always wins.
 
 import { Problem } from "./service.js";
-import { draw } from "./picture.js";
+import { draw } from "./image.js";
 
 const LONGEST = 640;
 const QUALITY = 0.8;
 /** Milliseconds from one frame to the next at least: fifteen a second look fluent and leave room for others. */
 const LEAST = 66;
-/** Answers over which the rate is told. */
+/** Answers over which the rate is measured. */
 const RECENT = 12;
 
 /** Runs from `start` to `stop`; `predict(blob, signal)` asks the service, the listeners hear what becomes of it. */

@@ -1,12 +1,12 @@
-// Faces: a box for each on the picture and a card for each beside it; choosing one marks both.
+// Faces: a box for each on the image and a card for each beside it; choosing one marks both.
 
 import { Bars, element, strongest } from "./bars.js";
 import { percent } from "./words.js";
 
-/** Nearer to the upper edge than this share of the picture, a box has its words inside. */
+/** Nearer to the upper edge than this share of the image, a box has its words inside. */
 const HIGH = 0.06;
 
-/** Put `node` where `{x, y, width, height}` lies on a picture of this size. */
+/** Put `node` where `{x, y, width, height}` lies on an image of this size. */
 function place(node, { x, y, width, height }, image) {
   node.classList.toggle("high", y < HIGH * image.height);
   Object.assign(node.style, {
@@ -22,12 +22,12 @@ function tag(at, face) {
   return element("span", "tag", { "data-expression": face.expression }, `${at + 1}`, words);
 }
 
-/** The faces of one still picture. */
+/** The faces of one still image. */
 export class Faces {
   #boxes;
   #cards;
 
-  /** @param boxes the radio group that lies over the picture. @param cards the list beside it. */
+  /** @param boxes the radio group that lies over the image. @param cards the list beside it. */
   constructor(boxes, cards) {
     this.#boxes = boxes;
     this.#cards = cards;
@@ -39,7 +39,7 @@ export class Faces {
     this.#cards.replaceChildren();
   }
 
-  /** Show the faces of an answer; `source` is the upright picture. The largest face is the chosen one. */
+  /** Show the faces of an answer; `source` is the upright image. The largest face is the chosen one. */
   show({ faces, image }, source) {
     this.#boxes.replaceChildren(...faces.map((face, at) => this.#box(face, at, image)));
     this.#cards.replaceChildren(...faces.map((face, at) => this.#card(face, at, source, image)));
@@ -86,7 +86,7 @@ export class Faces {
 
 const THUMBNAIL = 112;
 
-/** Return the face cut out of the picture, square. */
+/** Return the face cut out of the image, square. */
 function thumbnail(source, box, image) {
   const canvas = element("canvas", "thumbnail", { width: THUMBNAIL, height: THUMBNAIL, "aria-hidden": "true" });
   const side = 1.25 * Math.max(box.width, box.height);
@@ -98,7 +98,7 @@ function thumbnail(source, box, image) {
   return canvas;
 }
 
-/** The faces of a moving picture: boxes that only show, and one card for the largest face. */
+/** The faces of a video: boxes that only show, and one card for the largest face. */
 export class MovingFaces {
   #boxes;
   #cards;
@@ -109,7 +109,7 @@ export class MovingFaces {
     this.#cards = cards;
   }
 
-  /** Show boxes, mirrored as the camera's picture is, and the largest face's smoothed probabilities, or null. */
+  /** Show boxes, mirrored as the camera's image is, and the largest face's smoothed probabilities, or null. */
   show({ faces, image }, smoothed) {
     this.#boxes.replaceChildren(
       ...faces.map((face, at) => {

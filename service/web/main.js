@@ -4,7 +4,7 @@ import { element, strongest } from "./bars.js";
 import { Camera } from "./camera.js";
 import { Code } from "./code.js";
 import { Faces, MovingFaces } from "./faces.js";
-import { draw, prepare } from "./picture.js";
+import { draw, prepare } from "./image.js";
 import { Problems } from "./problems.js";
 import { Problem, Service } from "./service.js";
 import { Smoothing } from "./smoothing.js";
@@ -12,7 +12,7 @@ import { Timeline } from "./timeline.js";
 import { cameraSentence, count, spoken } from "./words.js";
 
 const HALF_LIFE = 350;
-/** Milliseconds between two things said of a moving picture; more would talk over itself. */
+/** Milliseconds between two things said of a video; more would talk over itself. */
 const SPEECH = 4_000;
 
 const at = (id) => document.getElementById(id);
@@ -60,13 +60,13 @@ function leave() {
   return asking.signal;
 }
 
-/** Fit the frame to a picture of this size: as wide as there is room for, and no taller than a share of the window. */
+/** Fit the frame to an image of this size: as wide as there is room for, and no taller than a share of the window. */
 function fit(width, height, percent) {
   at("frame").style.aspectRatio = `${width} / ${height}`;
   at("frame").style.maxInlineSize = `min(100%, ${(percent * width) / height}vh)`;
 }
 
-// A still picture
+// A still image
 
 async function look(file) {
   const signal = leave();
@@ -74,11 +74,11 @@ async function look(file) {
   document.body.dataset.busy = "yes";
   const { bitmap, blob, note } = await prepare(file);
   if (signal.aborted) return;
-  view(bitmap === null ? "nothing" : "picture");
+  view(bitmap === null ? "nothing" : "image");
   at("note").textContent = note;
   if (bitmap !== null) {
     fit(bitmap.width, bitmap.height, 68);
-    const canvas = at("picture");
+    const canvas = at("image");
     Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(draw(bitmap, bitmap.width, bitmap.height), 0, 0);
   }
@@ -104,7 +104,7 @@ async function ask(blob, signal) {
 }
 
 function show(answer, stages, milliseconds) {
-  faces.show(answer, at("picture"));
+  faces.show(answer, at("image"));
   say(count(answer.faces), spoken(answer.faces));
   const words = { find: "finding faces", queue: "waiting", infer: "the network" };
   const parts = Object.entries(stages).map(([name, taken]) => `${words[name] ?? name} ${Math.round(taken)}`);
@@ -115,7 +115,7 @@ function show(answer, stages, milliseconds) {
   at("answer").hidden = false;
 }
 
-// A moving picture
+// A video
 
 let lastSaid = { words: "", at: -Infinity };
 
@@ -237,11 +237,11 @@ async function tellModel() {
     model = await service.model();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    return; // the page does without; the first picture will say what is wrong
+    return; // the page does without; the first image will say what is wrong
   }
   at("classes").replaceChildren(...model.classes.map((name) => element("li", "", { "data-expression": name }, name)));
   const [measured] = [...model.measured, ...model.published];
-  const accuracy = measured && `right on ${measured.accuracy.toFixed(1)} % of ${measured.n.toLocaleString("en")} pictures of ${measured.dataset}`;
+  const accuracy = measured && `right on ${measured.accuracy.toFixed(1)} % of ${measured.n.toLocaleString("en")} images of ${measured.dataset}`;
   at("measured").textContent = accuracy ? `Weights ${model.id}: ${accuracy}.` : `Weights ${model.id}.`;
   document.body.dataset.model = model.id;
 }

@@ -2,10 +2,10 @@
 
 import { sentence } from "./words.js";
 
-/** Times that a picture is sent again by itself; after that a person decides. */
+/** Times that an image is sent again by itself; after that a person decides. */
 const RETRIES = 3;
 
-/** The panel beside the picture. */
+/** The panel beside the image. */
 export class Problems {
   #parts;
   #retry = null;
@@ -50,7 +50,7 @@ export class Problems {
     this.#say(words);
   }
 
-  /** Forget the problem, for another picture or because it passed. */
+  /** Forget the problem, for another image or because it passed. */
   clear() {
     this.#tries = 0;
     this.#hide();
@@ -73,7 +73,7 @@ export class Problems {
   }
 }
 
-/** Tell whether the same picture may be answered another time. */
+/** Tell whether the same image may be answered another time. */
 function mayPass({ status }) {
   return status === 0 || status === 408 || status === 429 || status >= 500;
 }

@@ -19,13 +19,13 @@ export class Service {
   }
 
   /**
-   * Return the answer for one picture, and the milliseconds of each stage.
+   * Return the answer for one image, and the milliseconds of each stage.
    *
    * Throws a Problem; an AbortError when `signal` fires.
    */
   async predict(blob, signal) {
     const form = new FormData();
-    form.append("image", blob, "picture");
+    form.append("image", blob, "image");
     const response = await this.#send("predict", { method: "POST", body: form, signal });
     return { answer: await response.json(), stages: stages(response.headers.get("Server-Timing")) };
   }

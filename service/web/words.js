@@ -12,13 +12,13 @@ export function percent(share) {
 
 /** Return "1 face found." and its like. */
 export function count(faces) {
-  if (faces.length === 0) return "No face found in this picture.";
+  if (faces.length === 0) return "No face found in this image.";
   return faces.length === 1 ? "1 face found." : `${faces.length} faces found.`;
 }
 
 const SPOKEN = 5;
 
-/** Return the faces in words, for whoever hears the page; the largest first, and no more than a few. */
+/** Return the faces in words, for screen readers; the largest first, and no more than a few. */
 export function spoken(faces) {
   const said = faces.slice(0, SPOKEN).map((face, at) => {
     return `Face ${at + 1}: ${face.expression}, ${Math.round(100 * face.confidence)} percent.`;
@@ -28,14 +28,19 @@ export function spoken(faces) {
 }
 
 const SENTENCES = {
+  unauthorized: "This service asks for an API key.",
   "malformed-request": "The service could not read what was sent. Please try again.",
-  "upload-timed-out": "The upload took too long. Try again, or with a smaller picture.",
-  "payload-too-large": "This picture is larger than the service takes.",
-  "unsupported-picture": "This is not a picture that the service can read. It takes JPEG, PNG, WebP and BMP.",
+  "upload-timed-out": "The upload took too long. Try again, or with a smaller image.",
+  "payload-too-large": "This image is larger than the service takes.",
+  "unsupported-image": "This is not an image that the service can read. It takes JPEG, PNG, WebP and BMP.",
   "invalid-parameter": "The service did not understand what was asked of it.",
-  "broken-picture": "This picture is damaged: it is empty, ends too early or cannot be decoded.",
+  "broken-image": "This image is damaged: it is empty, ends too early or cannot be decoded.",
   overloaded: "The service has too much to do at the moment.",
-  "face-failed": "The network failed on a face in this picture. Another picture should work.",
+  "rate-limited": "You have sent more than this service allows. Please wait a little.",
+  "detection-failed": "Face detection failed on this image. Another image should work.",
+  "face-failed": "The network failed on a face in this image. Another image should work.",
+  "internal-error": "The service failed. That is its fault, not the image's.",
+  "detector-unavailable": "Face detection is unavailable at the moment.",
   "not-ready": "The service is not ready yet.",
   draining: "The service is being stopped.",
   "deadline-exceeded": "The answer took too long, so the service gave up on it.",
@@ -43,17 +48,17 @@ const SENTENCES = {
 };
 
 const BY_STATUS = {
-  401: "This service asks for an API key.",
+  401: SENTENCES.unauthorized,
   403: "This key may not do that.",
   413: SENTENCES["payload-too-large"],
   429: SENTENCES.overloaded,
-  500: "The service failed. That is its fault, not the picture's.",
+  500: SENTENCES["internal-error"],
   502: "The service cannot be reached behind its gateway.",
   503: SENTENCES["not-ready"],
   504: SENTENCES["deadline-exceeded"],
 };
 
-/** Return what a problem means to the person who sent the picture. */
+/** Return what a problem means to the person who sent the image. */
 export function sentence(problem) {
   const kind = problem.type.split(":").at(-1);
   return SENTENCES[kind] ?? BY_STATUS[problem.status] ?? `${problem.title}: ${problem.message}.`;
@@ -66,7 +71,7 @@ const CAMERA = {
   insecure: "Browsers give the camera only to pages over https or on this machine itself.",
 };
 
-/** Return why there is no picture from the camera. */
+/** Return why there is no image from the camera. */
 export function cameraSentence(name) {
   return CAMERA[name] ?? "The camera could not be started.";
 }

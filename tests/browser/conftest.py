@@ -8,18 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
 
-from tests.browser.live import KEY, serving
+from testing.browser import FLAGS, KEY, serving
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PATIENCE = 20_000
 """Milliseconds that an answer may take on a machine with other work."""
 
@@ -54,7 +45,7 @@ def real() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def fake() -> Iterator[str]:
-    """The service around fakes: every picture's bright halves are faces."""
+    """The service around fakes: every image's bright halves are faces."""
     with serving() as address:
         yield address
 

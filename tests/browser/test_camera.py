@@ -11,9 +11,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect
 from skimage import data
 
-from tests.browser.clip import write_clip
+from testing.browser import KEY, write_clip
 from tests.browser.conftest import PATIENCE, Watch, launch
-from tests.browser.live import KEY
 
 expect.set_options(timeout=PATIENCE)
 
@@ -81,10 +80,10 @@ def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, watch: Watch, re
     expect(page.get_by_role("status").first).to_have_text("The largest face: happiness.")
     expect(page.locator("#rate")).to_have_text(re.compile(r"\d+\.\d answers a second, each after \d+ ms"))
     _until(page, f"({_PAINTED})(document.getElementById('timeline')) > 0.95")
-    # Both at one moment: boxes are drawn anew with every answer.
+    # Both at one moment: boxes are drawn again with every answer.
     box, frame = _until(page, _PLACES)
     middle = (box["x"] + box["width"] / 2 - frame["x"]) / frame["width"]
-    assert middle == pytest.approx(1 - (225 - 40) / 400, abs=0.06), "mirrored, as the picture is"
+    assert middle == pytest.approx(1 - (225 - 40) / 400, abs=0.06), "mirrored, as the image is"
     while flying["all"] < 10:
         page.wait_for_timeout(50)
     assert flying["most"] == 1
@@ -100,15 +99,15 @@ def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, watch: Watch, re
     assert flying["all"] == sent
 
 
-def test_a_frame_can_be_taken_as_a_picture(page: Page, real: str) -> None:
+def test_a_frame_can_be_taken_as_an_image(page: Page, real: str) -> None:
     page.goto(real)
     page.get_by_role("button", name="Live camera").click()
     expect(page.locator(".card h2")).to_have_text(re.compile("happiness"))
-    page.get_by_role("button", name="Take this picture").click()
+    page.get_by_role("button", name="Take this image").click()
 
     expect(page.get_by_role("status").first).to_have_text(re.compile(r"1 face found\. +Face 1: happiness"))
     expect(page.locator("#boxes").get_by_role("radio")).to_have_count(1)
-    expect(page.get_by_role("button", name="Choose a picture")).to_be_focused()
+    expect(page.get_by_role("button", name="Choose an image")).to_be_focused()
 
 
 def test_a_hidden_page_lets_the_camera_go(page: Page, fake: str) -> None:
@@ -140,10 +139,10 @@ def test_no_camera_is_said_in_words(page: Page, fake: str, error: str, words: st
     page.get_by_role("button", name="Live camera").click()
 
     expect(page.get_by_role("alert")).to_contain_text(words)
-    expect(page.get_by_role("button", name="Choose a picture")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose an image")).to_be_visible()
 
 
-def test_a_key_that_the_camera_needs_is_asked_for(page: Page, watch: Watch, locked: str) -> None:
+def test_a_key_that_the_camera_needs_is_requested(page: Page, watch: Watch, locked: str) -> None:
     watch.expected = ("Failed to load resource",)
     page.goto(locked)
     page.get_by_role("button", name="Live camera").click()

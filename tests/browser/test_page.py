@@ -14,9 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from testing.fakes import RED, RED_FACE, WEIGHTS
 from tests.browser.conftest import PATIENCE, Watch
-from tests.browser.test_pictures import FAILED, TWO_FACES, give
-from tests.service.fakes import RED, RED_FACE, WEIGHTS
+from tests.browser.test_images import FAILED, TWO_FACES, give
 
 expect.set_options(timeout=PATIENCE)
 
@@ -55,8 +55,8 @@ def test_axe_finds_nothing(browser: Browser, watch: Watch, fake: str, locked: st
 def test_it_says_what_it_is_and_where_to_read_more(page: Page, fake: str) -> None:
     page.goto(fake)
     expect(page.locator("main")).to_contain_text("apparent expression, not what someone feels")
-    expect(page.locator("main")).to_contain_text("Pictures are not kept")
-    expect(page.locator("#measured")).to_contain_text("Weights ferplus: right on 86.2 % of 3,199 pictures")
+    expect(page.locator("main")).to_contain_text("Images are not kept")
+    expect(page.locator("#measured")).to_contain_text("Weights ferplus: right on 86.2 % of 3,199 images")
     links = {link.get_attribute("href") for link in page.get_by_role("link").all()}
     assert links == {"model", "model/card", "docs"}
     for link in links:

@@ -19,7 +19,7 @@ from manet.recognizer import Recognizer
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.live import live
+from testing.live import live
 
 HERE = Path(__file__).parent
 TOOLS = Path(sys.executable).parent
@@ -86,9 +86,9 @@ def test_the_python_client_and_its_program_are_typed(python: Path) -> None:
 def test_the_python_client_uploads_a_photo_and_gets_a_typed_problem_for_a_text(python: Path) -> None:
     _photo(python)
     assert run(sys.executable, "program.py", folder=python) == "happiness 1.00\n"
-    (python / "face.jpg").write_text("no picture")
+    (python / "face.jpg").write_text("no image")
     problem = run(sys.executable, "program.py", folder=python, status=1)
-    assert problem.startswith("urn:manet:problem:unsupported-picture: not a picture in one of the formats")
+    assert problem.startswith("urn:manet:problem:unsupported-image: unsupported image format")
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_the_typescript_client_uploads_a_photo_and_gets_a_typed_problem_for_a_te
     _photo(typescript)
     run("npx", "tsc", "--project", ".", folder=typescript)
     assert run("node", "program.js", folder=typescript) == "happiness 1.00\n"
-    (typescript / "face.jpg").write_text("no picture")
+    (typescript / "face.jpg").write_text("no image")
     problem = run("node", "program.js", folder=typescript, status=1)
-    assert "urn:manet:problem:unsupported-picture: not a picture in one of the formats" in problem
+    assert "urn:manet:problem:unsupported-image: unsupported image format" in problem
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("face.expression", "face.mood"), ("error.detail", "error.message")])

@@ -2,8 +2,8 @@
 
 import pytest
 
+from testing.fakes import RED_FACE, make_app, post, running
 from tests.docker.configuration import samples
-from tests.service.fakes import RED_FACE, make_app, post, running
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def exposed() -> dict[str, set[str]]:
-    """The samples that ``/metrics`` shows after one picture: name to names of labels."""
+    """The samples that ``/metrics`` shows after one image: name to names of labels."""
     async with running(make_app()) as client:
         assert (await post(client, RED_FACE)).status_code == 200
         return samples((await client.get("/metrics")).text)

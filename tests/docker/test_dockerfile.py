@@ -58,7 +58,7 @@ def test_the_label_has_the_projects_version() -> None:
 
 def test_every_file_that_a_stage_copies_passes_dockerignore() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    let_in = {line[1:] for line in lines if line.startswith("!")}
+    admitted = {line[1:] for line in lines if line.startswith("!")}
     copied = {
         name
         for names in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.MULTILINE)
@@ -66,7 +66,7 @@ def test_every_file_that_a_stage_copies_passes_dockerignore() -> None:
     }
 
     assert "*" in lines
-    assert copied == let_in
+    assert copied == admitted
     assert all((ROOT / name).exists() for name in copied)
 
 

@@ -125,14 +125,14 @@ def test_the_clusters_own_variables_are_not_taken_for_settings(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_a_pod_outlives_what_it_let_in(name: str) -> None:
+def test_a_pod_outlives_what_it_admitted(name: str) -> None:
     pod = PODS[name]
     [container] = pod["containers"]
     settings = {variable["name"]: variable["value"] for variable in container["env"]}
     pause = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    drain, deadline = float(settings["MANET_DRAIN"]), float(settings["MANET_DEADLINE"])
+    drain, deadline = float(settings["MANET_SHUTDOWN_TIMEOUT"]), float(settings["MANET_DEADLINE"])
 
-    assert (drain, deadline) == (Settings().drain, Settings().deadline)
+    assert (drain, deadline) == (Settings().shutdown_timeout, Settings().deadline)
     assert pod["terminationGracePeriodSeconds"] > pause + drain + deadline
     # Before the pause is over the endpoint must be gone, or callers would meet a closed door.
     assert pause >= container["readinessProbe"]["timeoutSeconds"]

@@ -74,7 +74,7 @@ async def test_every_metric_of_the_service_is_explained(exposed: dict[str, set[s
     assert {name for name in known if name not in explained and f"{name}_total" not in explained} == set()
 
 
-def test_the_reasons_asked_for_are_reasons() -> None:
+def test_the_reasons_requested_are_reasons() -> None:
     for expression in expressions():
         for selector in selectors(expression):
             for matcher in selector.matchers.matchers:

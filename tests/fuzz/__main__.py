@@ -5,7 +5,14 @@ import sys
 
 import atheris
 
-_WATCHED = ["manet.jpeg", "manet.pictures", "PIL", "python_multipart", "service.upload", "starlette.formparsers"]
+_WATCHED = [
+    "manet.vision.images",
+    "PIL",
+    "python_multipart",
+    "service.http.body",
+    "service.http.multipart",
+    "starlette.formparsers",
+]
 
 with atheris.instrument_imports(include=_WATCHED):
     from tests.fuzz.targets import TARGETS, with_sums

@@ -1,4 +1,4 @@
-"""Seeds: the corpus that fuzzing begins with, drawn here; ``python -m tests.fuzz.seeds`` writes it anew."""
+"""Seeds: the corpus that fuzzing begins with, drawn here; ``python -m tests.fuzz.seeds`` writes it again."""
 
 import io
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ _CANVAS = Image.radial_gradient("L").resize((24, 16))
 _COLOUR = Image.merge("RGB", [_CANVAS, _CANVAS.rotate(180), _CANVAS.transpose(Image.Transpose.FLIP_TOP_BOTTOM)])
 
 
-def pictures() -> Iterator[tuple[str, bytes]]:
-    """Yield small pictures by file name: each format, in the modes and with the extras that its decoder knows."""
+def images() -> Iterator[tuple[str, bytes]]:
+    """Yield small images by file name: each format, in the modes and with the extras that its decoder knows."""
     exif = Image.Exif()
     exif[0x0112] = 6
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -57,15 +57,15 @@ def forms() -> Iterator[tuple[str, bytes]]:
     yield "empty", b"\xff" + kind + b"\n"
 
 
-def _encode(picture: Image.Image, format: str, **options: object) -> bytes:
+def _encode(image: Image.Image, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
+    image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
 def write() -> None:
     """Write the corpus."""
-    for folder, drawn in (("decode", pictures()), ("multipart", forms())):
+    for folder, drawn in (("decode", images()), ("multipart", forms())):
         for name, data in drawn:
             (SEEDS / folder / name).write_bytes(data)
 

@@ -9,26 +9,26 @@ import numpy as np
 from starlette.requests import Request
 from starlette.types import Message
 
-from manet.errors import PictureError
-from manet.pictures import PictureLimits, read_crop, read_picture
-from manet.preprocess import Preprocessing
+from manet.errors import ImageError
+from manet.vision.images import ImageLimits, read_crop, read_image
+from manet.vision.preprocess import Preprocessing
 from service.admission import Admission, Bounds
 from service.clock import SystemClock
 from service.errors import ServiceError
-from service.upload import read_pictures
+from service.http.multipart import read_images
 
-_LIMITS = PictureLimits(max_bytes=1_000_000, max_pixels=200_000)
+_LIMITS = ImageLimits(max_bytes=1_000_000, max_pixels=200_000)
 _SIDE = 40
 _SPEC = Preprocessing(input_size=_SIDE, colour="grey", detail_size=12)
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode(data: bytes) -> None:
-    """Any bytes are pixels within the limits, of one size as a picture and as a crop, or a ``PictureError``."""
+    """Any bytes are pixels within the limits, of one size as an image and as a crop, or a ``ImageError``."""
     try:
         crop = read_crop(data, _SPEC, limits=_LIMITS)
-        found = read_picture(data, limits=_LIMITS)
-    except PictureError:
+        found = read_image(data, limits=_LIMITS)
+    except ImageError:
         return
     height, width, channels = found.shape
     assert (crop.width, crop.height, crop.pixels.shape) == (width, height, (_SIDE, _SIDE, 3)), crop
@@ -58,7 +58,7 @@ class _Engine:
         return 0.0
 
 
-class _Nobody:
+class _NoOne:
     def shed(self, reason: str) -> None:
         pass
 
@@ -70,7 +70,7 @@ def _runner() -> asyncio.Runner:
 
 
 def multipart(data: bytes) -> None:
-    """Any header and body are pictures that the body holds, or a ``ServiceError``; and no byte of it stays counted.
+    """Any header and body are images that the body holds, or a ``ServiceError``; and no byte of it stays counted.
 
     Args:
         data: a byte that says how large the pieces are in which the body arrives, the content type up to the end of
@@ -79,13 +79,13 @@ def multipart(data: bytes) -> None:
     head, _, body = data[1:].partition(b"\n")
     piece = 1 + 4 * (data[0] if data else 0)
     admission = Admission(
-        Bounds(uploads=1, pictures=1, bytes=100_000, deadline=1.0),
+        Bounds(uploads=1, images=1, bytes=100_000, deadline=1.0),
         engine=_Engine(),
         clock=SystemClock(),
-        observer=_Nobody(),
+        observer=_NoOne(),
     )
-    for picture in _runner().run(_received(admission, head, body, piece)):
-        assert picture in body, "a picture that nobody sent"
+    for image in _runner().run(_received(admission, head, body, piece)):
+        assert image in body, "an image that no one sent"
     assert admission.bytes == admission.uploads == 0, "a body that is gone is still counted"
 
 
@@ -99,7 +99,7 @@ async def _received(admission: Admission, head: bytes, body: bytes, piece: int) 
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     try:
         with admission.receive(0) as upload:
-            return await read_pictures(request, upload, "image", most=3, limit=50_000, seconds=10)
+            return await read_images(request, upload, "image", most=3, limit=50_000, seconds=10)
     except ServiceError:
         return []
 

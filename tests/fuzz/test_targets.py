@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.seeds import SEEDS, forms, pictures
+from tests.fuzz.seeds import SEEDS, forms, images
 from tests.fuzz.targets import TARGETS, decode, with_sums
 
-DRAWN = {"decode": dict(pictures()), "multipart": dict(forms())}
+DRAWN = {"decode": dict(images()), "multipart": dict(forms())}
 CASES = [(target, name) for target, drawn in DRAWN.items() for name in drawn]
 
 

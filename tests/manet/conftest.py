@@ -3,7 +3,7 @@
 import pytest
 
 from manet.recognizer import Recognizer
-from tests.service.fakes import FakeBackend, recognizer
+from testing.fakes import FakeBackend, recognizer
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manet.errors import CheckpointError, ChecksumError
-from manet.files import record_sha256, recorded_sha256, sha256_of, verify_sha256, write_whole
+from manet.files import atomic_write, record_sha256, recorded_sha256, sha256_of, verify_sha256
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, fail)
+        atomic_write(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -31,7 +31,7 @@ def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
     def write_privately(part: Path) -> None:
         part.touch(mode=0o600)
 
-    write_whole(path, write_privately)
+    atomic_write(path, write_privately)
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
     assert list(path.parent.iterdir()) == [path]
 

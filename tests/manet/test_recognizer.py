@@ -1,4 +1,4 @@
-"""Recognizer: the way from a picture to named probabilities, on a detector and a network that tests can predict."""
+"""Recognizer: the way from an image to named probabilities, on a detector and a network that tests can predict."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,27 +6,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from manet.backends import Logits
-from manet.faces import Box, DetectedFace, Landmarks, Point
+from manet.backends.base import Logits
 from manet.labels import Expression
-from manet.preprocess import Pixels, Preprocessing
 from manet.recognizer import FaceInput, Recognizer
-from manet.weights import Weights, get
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.preprocess import Pixels, Preprocessing
+from manet.weights.entry import Weights
+from manet.weights.registry import get
 
 SIDE = 32
 WEIGHTS = replace(get("ferplus"), preprocessing=Preprocessing(input_size=SIDE, colour="rgb"), temperature=2.0)
 
 
 class Brightness:
-    """A network that answers with the mean of each picture's channels, and keeps what it was given."""
+    """A network that answers with the mean of each image's channels, and keeps what it was given."""
 
-    name, precision, device, reason = "brightness", "float64", "nowhere", "asked for"
+    name, precision, device, reason = "brightness", "float64", "nowhere", "requested"
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("no one requested this")
 
     def infer(self, images: Pixels) -> Logits:
         assert images.dtype == np.uint8
@@ -37,7 +38,7 @@ class Brightness:
         return logits
 
     def close(self) -> None:
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("no one requested this")
 
 
 class Squares:
@@ -58,8 +59,8 @@ def _face(x: float, y: float, side: float) -> DetectedFace:
     return DetectedFace(Box(x, y, side, side), 0.9, Landmarks(*(Point(x + side * p.x, y + side * p.y) for p in points)))
 
 
-def _picture() -> Pixels:
-    """Return a picture of 100 x 200 that is red on the left and green on the right."""
+def _image() -> Pixels:
+    """Return an image of 100 x 200 that is red on the left and green on the right."""
     image = np.zeros((100, 200, 3), np.uint8)
     image[:, :100, 0] = 255
     image[:, 100:, 1] = 255
@@ -68,7 +69,7 @@ def _picture() -> Pixels:
 
 def test_each_face_is_cut_out_classified_and_named() -> None:
     network = Brightness()
-    faces = Recognizer(WEIGHTS, network, Squares((10, 10, 80), (110, 20, 60))).recognize(_picture())
+    faces = Recognizer(WEIGHTS, network, Squares((10, 10, 80), (110, 20, 60))).recognize(_image())
 
     assert network.batches == [2]
     red, green = WEIGHTS.classes[:2]
@@ -91,8 +92,8 @@ def test_temperature_divides_the_logits() -> None:
     assert answer.probabilities[Expression.CONTEMPT] < 1e-100
 
 
-def test_a_whole_picture_is_one_face_without_a_place() -> None:
-    [face] = Recognizer(WEIGHTS, Brightness(), Squares((0, 0, 50))).recognize(_picture(), faces="whole")
+def test_a_whole_image_is_one_face_without_a_place() -> None:
+    [face] = Recognizer(WEIGHTS, Brightness(), Squares((0, 0, 50))).recognize(_image(), faces="whole")
 
     assert face.face is None
     first, second = (face.probabilities[name] for name in WEIGHTS.classes[:2])
@@ -102,19 +103,19 @@ def test_a_whole_picture_is_one_face_without_a_place() -> None:
 def test_no_face_is_no_answer_and_no_batch() -> None:
     network = Brightness()
 
-    assert Recognizer(WEIGHTS, network, Squares()).recognize(_picture()) == []
+    assert Recognizer(WEIGHTS, network, Squares()).recognize(_image()) == []
     assert network.batches == []
 
 
 def test_only_the_first_faces_are_answered_when_there_are_more() -> None:
-    faces = Recognizer(WEIGHTS, Brightness(), Squares((10, 10, 80), (110, 20, 60))).recognize(_picture(), max_faces=1)
+    faces = Recognizer(WEIGHTS, Brightness(), Squares((10, 10, 80), (110, 20, 60))).recognize(_image(), max_faces=1)
 
     assert [face.expression for face in faces] == [WEIGHTS.classes[0]]
 
 
 def test_many_faces_go_in_batches_of_bounded_size() -> None:
     network = Brightness()
-    faces = Recognizer(WEIGHTS, network, Squares(*[(10.0, 10.0, 80.0)] * 70)).recognize(_picture(), max_faces=70)
+    faces = Recognizer(WEIGHTS, network, Squares(*[(10.0, 10.0, 80.0)] * 70)).recognize(_image(), max_faces=70)
 
     assert len(faces) == 70
     assert network.batches == [32, 32, 6]
@@ -122,6 +123,6 @@ def test_many_faces_go_in_batches_of_bounded_size() -> None:
 
 def test_without_a_measured_crop_a_face_is_the_square_around_its_box() -> None:
     unmeasured: Weights = replace(WEIGHTS, crop=None)
-    [face] = Recognizer(unmeasured, Brightness(), Squares((110, 20, 60))).recognize(_picture())
+    [face] = Recognizer(unmeasured, Brightness(), Squares((110, 20, 60))).recognize(_image())
 
     assert face.expression == WEIGHTS.classes[1]

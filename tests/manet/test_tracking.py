@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from manet.faces import Box, DetectedFace, Landmarks, Point
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
 from manet.tracking import Tracker, TrackingRules
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 
 Places = Mapping[str, tuple[float, float]]
 
@@ -74,7 +74,7 @@ def test_a_face_that_comes_back_is_the_same_only_if_it_was_away_for_a_moment(awa
     assert len(set(seen["a"])) == faces
 
 
-def test_a_pause_of_the_whole_picture_ends_tracks_as_well() -> None:
+def test_a_pause_of_the_whole_image_ends_tracks_as_well() -> None:
     tracker = Tracker()
     assert [tracker.follow([face(0, 0)], now)[0].track for now in (0.0, 0.1, 9.0)] == [1, 1, 2]
 
@@ -94,7 +94,7 @@ def test_another_place_or_another_size_is_another_face() -> None:
     assert tracker.follow([face(50, 50, side=120)], 0.2)[0].track == 3
 
 
-def test_a_picture_taken_as_a_whole_is_one_face() -> None:
+def test_an_image_taken_as_a_whole_is_one_face() -> None:
     tracker, whole = Tracker(), RecognizedFace(None, {Expression.NEUTRAL: 1.0})
     assert [tracker.follow([whole], now)[0].track for now in (0.0, 0.1)] == [1, 1]
 
@@ -116,12 +116,14 @@ def test_smoothing_goes_by_time_and_not_by_frames(rate: int) -> None:
     assert found.face.probabilities[Expression.HAPPINESS] == 0.0
     assert found.smoothed[Expression.HAPPINESS] == pytest.approx(0.25)
     assert sum(found.smoothed.values()) == pytest.approx(1)
-    assert found.calm.expression == Expression.NEUTRAL
+    assert found.smoothed_face.expression == Expression.NEUTRAL
 
 
 def test_one_odd_frame_does_not_change_the_answer() -> None:
     tracker = Tracker()
-    answers = [tracker.follow([face(0, 0, happy=h)], n / 15)[0].calm.expression for n, h in enumerate([0.9, 0.9, 0.1])]
+    answers = [
+        tracker.follow([face(0, 0, happy=h)], n / 15)[0].smoothed_face.expression for n, h in enumerate([0.9, 0.9, 0.1])
+    ]
     assert set(answers) == {Expression.HAPPINESS}
 
 

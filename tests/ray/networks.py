@@ -1,6 +1,6 @@
 """What the actors of an offline run load when a test wants them killed, slow, or fakes.
 
-``python -m tests.ray.networks PICTURES OUT ADDRESS`` is a run of slow fakes in a process of its own.
+``python -m tests.ray.networks IMAGES OUT ADDRESS`` is a run of slow fakes in a process of its own.
 """
 
 import os
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manet.backends import Backend, Logits
-from manet.faces import DetectedFace, FaceDetector
+from manet.backends.base import Backend, Logits
 from manet.offline import loading
 from manet.offline.loading import Loaders, Resources
 from manet.offline.pipeline import Progress, predict_at_scale
 from manet.offline.plan import Job
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
-from tests.service.fakes import WEIGHTS, FakeBackend, FakeDetector
+from manet.vision.faces import DetectedFace, FaceDetector
+from manet.vision.preprocess import Pixels
+from testing.fakes import WEIGHTS, FakeBackend, FakeDetector
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Death:
 
 
 class MortalDetector:
-    """A detector whose process is killed over a picture."""
+    """A detector whose process is killed over an image."""
 
     def __init__(self, detector: FaceDetector, death: Death) -> None:
         self._detector = detector
@@ -85,7 +85,7 @@ class Killed:
         return Loaders(finder=self.finder, network=self.network)
 
     def finder(self, job: Job, resources: Resources) -> Recognizer:
-        """Load it; its third picture is the end."""
+        """Load it; its third image is the end."""
         one = loading.finder(job, resources)
         death = Death(self.marks / "finder", pieces=2)
         return Recognizer(one.weights, one.backend, MortalDetector(one.detector, death))
@@ -115,7 +115,7 @@ def finder(job: Job, resources: Resources) -> Recognizer:
 
 
 def slow(job: Job, resources: Resources) -> Recognizer:
-    """Return a fake that takes its time, if it is asked for what was decided."""
+    """Return a fake that takes its time, if it is requested what was decided."""
     assert (job.backend, job.precision) == ("torch", "float32")
     return Recognizer(WEIGHTS, FakeBackend(0.2), FakeDetector())
 
@@ -128,15 +128,15 @@ def ill(job: Job, resources: Resources) -> Recognizer:
 SLOW, ILL = Loaders(settled, finder, slow), Loaders(settled, finder, ill)
 
 
-def job(pictures: Path) -> Job:
-    """Return what is asked of a folder: each picture is a part, and what runs the network is left open."""
+def job(images: Path) -> Job:
+    """Return what is asked of a folder: each image is a part, and what runs the network is left open."""
     return Job(
-        sources=(str(pictures),),
+        sources=(str(images),),
         weights=WEIGHTS.id,
         sha256=WEIGHTS.sha256,
         faces="detect",
         max_faces=3,
-        part_pictures=1,
+        part_images=1,
         column="image",
         name_column=None,
     )

@@ -12,13 +12,13 @@ from ray import serve
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Logits
 from manet.recognizer import Recognizer
-from service.middleware import REQUEST_ID
+from manet.vision.preprocess import Pixels
+from service.middleware.request_id import REQUEST_ID
 from service.ray_app import ClusterSettings, Replica, application
 from service.settings import Settings
-from tests.service.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
+from testing.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
 
 
 class Breakable(FakeBackend):
@@ -89,7 +89,7 @@ class Application:
         return {str(state): count for state, count in deployment.replica_states.items() if count}
 
     def post(self, data: bytes = RED_FACE, name: str = "one") -> httpx.Response:
-        """Upload one picture in a request of that id."""
+        """Upload one image in a request of that id."""
         headers = {REQUEST_ID: name}
         return self.client.post("predict", headers=headers, files={"image": data})
 

@@ -1,4 +1,4 @@
-"""Offline on two nodes: every picture once, whatever is broken and whoever is killed."""
+"""Offline on two nodes: every image once, whatever is broken and whoever is killed."""
 
 import subprocess
 import sys
@@ -22,18 +22,18 @@ from manet.offline import pipeline
 from manet.offline.attempt import MOST_BEGUN
 from manet.offline.pipeline import predict_at_scale
 from manet.offline.plan import Plan
-from manet.pictures import PictureLimits, read_picture
 from manet.recognizer import Recognizer
+from manet.vision.images import ImageLimits, read_image
+from testing.fakes import RED, RED_FACE, encode
 from tests.ray import networks
-from tests.service.fakes import RED, RED_FACE, encode
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty portraits in two folders, two files that are no pictures, and a table of four more rows."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Twenty portraits in two folders, two files that are no images, and a table of four more rows."""
+    folder = tmp_path_factory.mktemp("images")
     portrait = Image.fromarray(skimage.data.astronaut())
     for number in range(20):
         below = folder / f"{number % 2}"
@@ -41,9 +41,9 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         side = 200 + 5 * number
         (below / f"{number:02}.jpg").write_bytes(encode(portrait.resize((side, side)), "JPEG"))
     (folder / "broken.jpg").write_bytes((folder / "0" / "00.jpg").read_bytes()[:2000])
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     images = [encode(portrait.resize((side, side)), "JPEG") for side in (310, 320)]
-    table = pyarrow.table({"image": [*images, None, b"no picture"]})
+    table = pyarrow.table({"image": [*images, None, b"no image"]})
     parquet.write_table(table, folder / "more.parquet", row_group_size=3)
     return folder
 
@@ -59,19 +59,19 @@ def _expected(folder: Path) -> list[str]:
 
 
 def _predict(*arguments: object) -> Result:
-    command = ["predict", *map(str, arguments), "--engine", "ray"]
+    command = ["predict", *map(str, arguments), "--executor", "ray"]
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, command)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_every_picture_has_the_answer_of_one_process_whoever_is_killed_meanwhile(
+def test_every_image_has_the_answer_of_one_process_whoever_is_killed_meanwhile(
     one_process: Recognizer, portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     run = partial(predict_at_scale, loaders=networks.Killed(tmp_path).loaders())
     monkeypatch.setattr(pipeline, "predict_at_scale", run)
 
-    done = _predict(portraits, "--part-pictures", 2, "--max-faces", 3, "--out", out)
+    done = _predict(portraits, "--part-images", 2, "--max-faces", 3, "--out", out)
 
     assert done.exit_code == 0, done.output
     assert (tmp_path / "finder").exists(), "no process that finds faces was killed"
@@ -82,11 +82,11 @@ def test_every_picture_has_the_answer_of_one_process_whoever_is_killed_meanwhile
     assert sorted(row["file"] for row in rows) == _expected(portraits)
     errors = {Path(row["file"]).name: row["error"] for row in rows if row["error"]}
     assert set(errors) == {"broken.jpg", "text.png", "more.parquet#2", "more.parquet#3"}
-    assert errors["more.parquet#2"] == "the row holds no picture"
-    assert "26 pictures in this run, 4 of them unreadable, 22 faces" in done.stderr
+    assert errors["more.parquet#2"] == "the row holds no image"
+    assert "26 images in this run, 4 of them unreadable, 22 faces" in done.stderr
     for row in rows:
         if row["error"] is None and ".parquet" not in row["file"]:
-            image = read_picture(Path(row["file"]).read_bytes(), limits=PictureLimits())
+            image = read_image(Path(row["file"]).read_bytes(), limits=ImageLimits())
             [face] = one_process.recognize(image, max_faces=3)
             assert (row["image_height"], row["image_width"]) == image.shape[:2]
             assert row["expression"] == face.expression

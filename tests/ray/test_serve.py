@@ -20,12 +20,12 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.clock import SystemClock
-from service.loading import load_recognizer
-from service.middleware import REQUEST_ID
+from service.inference.engine import load_recognizer
+from service.middleware.request_id import REQUEST_ID
 from service.ray_app import ClusterSettings
+from testing.fakes import RED, encode, post, running
 from tests.ray import replicas
 from tests.ray.replicas import Fakes, given, serving
-from tests.service.fakes import RED, encode, post, running
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,12 +45,12 @@ def _numbers(value: object) -> list[float]:
 def test_serve_run_on_two_nodes_answers_as_one_process_does(ray_cluster: str, serve_port: int) -> None:
     choices = {"min_replicas": 2, "max_replicas": 2, **ONE_A_NODE}
     portrait = Image.fromarray(skimage.data.astronaut())
-    pictures = [encode(portrait.resize((side, side)), "JPEG", quality=90) for side in (512, 400, 300, 220)]
+    images = [encode(portrait.resize((side, side)), "JPEG", quality=90) for side in (512, 400, 300, 220)]
     own = ClusterSettings(**choices).of_replica()
 
     async def one_process() -> list[dict[str, object]]:
         async with running(create_app(own, load_recognizer(own), SystemClock())) as client:
-            return [(await post(client, data)).json() for data in pictures]
+            return [(await post(client, data)).json() for data in images]
 
     expected = asyncio.run(one_process())
     command = [sys.executable, "-m", "ray.serve.scripts", "run", "--non-blocking", "--address", ray_cluster]
@@ -59,7 +59,7 @@ def test_serve_run_on_two_nodes_answers_as_one_process_does(ray_cluster: str, se
     with replicas.running("real", serve_port) as application:
         application.wait_for(2)
         with ThreadPoolExecutor(4) as clients:
-            answers = list(clients.map(application.post, pictures * 4))
+            answers = list(clients.map(application.post, images * 4))
 
     assert [answer.status_code for answer in answers] == [200] * 16
     for answer, wanted in zip(answers, expected * 4, strict=True):

@@ -1,4 +1,4 @@
-"""Admission: who is let in, and that every place is given back."""
+"""Admission: who is admitted, and that every place is given back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.admission import REASONS, Admission, Bounds, Ticket
-from service.errors import Draining, NotReady, Overloaded
+from service.errors import DrainingError, NotReadyError, OverloadedError
 
 
 @dataclass
@@ -41,12 +41,12 @@ def rig() -> Rig:
 
 @pytest.fixture
 def admission(rig: Rig) -> Admission:
-    return Admission(Bounds(uploads=3, pictures=2, bytes=100, deadline=5.0), engine=rig, clock=rig, observer=rig)
+    return Admission(Bounds(uploads=3, images=2, bytes=100, deadline=5.0), engine=rig, clock=rig, observer=rig)
 
 
 @contextmanager
-def picture(admission: Admission, size: int = 1) -> Iterator[Ticket]:
-    """Hold what a picture holds from the end of its upload on."""
+def image(admission: Admission, size: int = 1) -> Iterator[Ticket]:
+    """Hold what an image holds from the end of its upload on."""
     with admission.receive(size) as upload:
         upload.add(size)
         with admission.admit(upload) as ticket:
@@ -58,42 +58,42 @@ def test_a_ticket_carries_the_deadline_which_begins_when_the_body_is_there(admis
         rig.time += 3
         with admission.admit(upload) as ticket:
             assert ticket.deadline == 108.0
-            assert (admission.uploads, admission.pictures) == (0, 1)
-    assert admission.pictures == 0
+            assert (admission.uploads, admission.images) == (0, 1)
+    assert admission.images == 0
 
 
 def test_a_place_is_given_back_whatever_happens(admission: Admission, rig: Rig) -> None:
     for _ in range(5):
-        with pytest.raises(ZeroDivisionError), picture(admission, 100):
+        with pytest.raises(ZeroDivisionError), image(admission, 100):
             raise ZeroDivisionError
-    assert admission.pictures == admission.uploads == 0
+    assert admission.images == admission.uploads == 0
     assert rig.refused == []
 
 
-def test_pictures_are_bounded_at_the_door_and_again_when_the_body_is_there(admission: Admission, rig: Rig) -> None:
-    with admission.receive(1) as late, picture(admission), picture(admission):
-        with pytest.raises(Overloaded, match="pictures"), admission.receive(1):
+def test_images_are_bounded_at_admission_and_again_when_the_body_is_there(admission: Admission, rig: Rig) -> None:
+    with admission.receive(1) as late, image(admission), image(admission):
+        with pytest.raises(OverloadedError, match="images"), admission.receive(1):
             pass
-        with pytest.raises(Overloaded, match="pictures"), admission.admit(late):
+        with pytest.raises(OverloadedError, match="images"), admission.admit(late):
             pass
-    assert rig.refused == ["pictures", "pictures"]
+    assert rig.refused == ["images", "images"]
 
 
-def test_bodies_on_their_way_hold_no_picture_s_place_and_are_bounded_themselves(admission: Admission, rig: Rig) -> None:
+def test_bodies_on_their_way_hold_no_image_s_place_and_are_bounded_themselves(admission: Admission, rig: Rig) -> None:
     with admission.receive(1), admission.receive(1):
-        with picture(admission), picture(admission):
-            assert (admission.uploads, admission.pictures) == (2, 2)
-        with admission.receive(1), pytest.raises(Overloaded, match="uploads"), admission.receive(1):
+        with image(admission), image(admission):
+            assert (admission.uploads, admission.images) == (2, 2)
+        with admission.receive(1), pytest.raises(OverloadedError, match="uploads"), admission.receive(1):
             pass
     assert rig.refused == ["uploads"]
 
 
 def test_bytes_are_bounded_by_what_is_stated_and_what_arrives(admission: Admission, rig: Rig) -> None:
-    with admission.receive(100) as slow, picture(admission, 60):
+    with admission.receive(100) as slow, image(admission, 60):
         slow.add(30)
-        with pytest.raises(Overloaded, match="bytes"), admission.receive(11):
+        with pytest.raises(OverloadedError, match="bytes"), admission.receive(11):
             pass
-        with pytest.raises(Overloaded, match="bytes"):
+        with pytest.raises(OverloadedError, match="bytes"):
             slow.add(11)
         slow.add(10)
     with admission.receive(100) as upload:
@@ -103,41 +103,41 @@ def test_bytes_are_bounded_by_what_is_stated_and_what_arrives(admission: Admissi
 
 def test_who_would_be_answered_too_late_is_told_at_once_and_when_to_come_back(admission: Admission, rig: Rig) -> None:
     rig.seconds_a_face = 7.5
-    with pytest.raises(Overloaded, match="deadline") as refused, admission.receive(1):
+    with pytest.raises(OverloadedError, match="deadline") as refused, admission.receive(1):
         pass
     assert refused.value.retry_after == 3
     assert rig.refused == ["deadline"]
 
 
-def test_pictures_on_their_way_to_the_queue_count_and_those_in_it_are_not_counted_twice(
+def test_images_on_their_way_to_the_queue_count_and_those_in_it_are_not_counted_twice(
     admission: Admission, rig: Rig
 ) -> None:
     rig.seconds_a_face = 3.0
-    with picture(admission) as ticket:
-        with pytest.raises(Overloaded, match="deadline"), admission.receive(1):
+    with image(admission) as ticket:
+        with pytest.raises(OverloadedError, match="deadline"), admission.receive(1):
             pass
         ticket.leave()
-        with picture(admission):
+        with image(admission):
             pass
 
 
-def test_a_network_that_does_not_answer_lets_nobody_in(admission: Admission, rig: Rig) -> None:
+def test_a_network_that_does_not_answer_lets_no_one_in(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as upload:
         rig.alive = False
         assert not admission.ready
-        with pytest.raises(NotReady), admission.receive(1):
+        with pytest.raises(NotReadyError), admission.receive(1):
             pass
-        with pytest.raises(NotReady), admission.admit(upload):
+        with pytest.raises(NotReadyError), admission.admit(upload):
             pass
     assert rig.refused == ["not_ready", "not_ready"]
 
 
-def test_draining_lets_nobody_new_in_but_what_was_let_in_goes_on(admission: Admission, rig: Rig) -> None:
-    with admission.receive(1) as upload, picture(admission):
+def test_draining_lets_no_one_new_in_but_what_was_admitted_goes_on(admission: Admission, rig: Rig) -> None:
+    with admission.receive(1) as upload, image(admission):
         admission.draining = True
         assert not admission.ready
-        with pytest.raises(Draining), admission.receive(1):
+        with pytest.raises(DrainingError), admission.receive(1):
             pass
         with admission.admit(upload):
-            assert admission.pictures == 2
+            assert admission.images == 2
     assert rig.refused == ["draining"]

@@ -19,27 +19,16 @@ import skimage.data
 from fastapi import FastAPI
 from PIL import Image
 
-from manet.faces import DetectedFace
-from manet.preprocess import Pixels
 from manet.recognizer import Recognizer
+from manet.vision.faces import DetectedFace
+from manet.vision.preprocess import Pixels
 from service.app import create_app
 from service.clock import SystemClock
-from service.detection import DetectorGuard
+from service.inference.detector import DetectorGuard
 from service.settings import Settings
-from tests.service.fakes import (
-    RED,
-    RED_FACE,
-    WEIGHTS,
-    FakeBackend,
-    FakeDetector,
-    encode,
-    paint,
-    post,
-    running,
-    until,
-)
+from testing.fakes import RED, RED_FACE, WEIGHTS, FakeBackend, FakeDetector, encode, paint, post, running, until
+from testing.processes import ROOT
 from tests.service.test_problems import check
-from tests.service.test_process import ROOT
 
 POISON = encode(paint((200, 0, 0)))
 
@@ -61,7 +50,7 @@ async def ready_again(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_poisoned_picture_in_a_full_batch_fails_alone() -> None:
+async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
     backend = FakeBackend()
     backend.gate.clear()
     async with running(rebuilding(backend)) as client:
@@ -84,12 +73,12 @@ async def test_a_poisoned_picture_in_a_full_batch_fails_alone() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("fault", ["fails on every batch", "ran out of memory", "hangs"])
-async def test_a_lost_network_refuses_with_a_reason_and_is_built_anew(
+async def test_a_lost_network_refuses_with_a_reason_and_is_built_again(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = FakeBackend()
-    monkeypatch.setattr("service.batching.keeper.EngineKeeper.CLOSING", 0.3)
-    async with running(rebuilding(backend, engine_patience=0.3)) as client:
+    monkeypatch.setattr("service.batching.supervisor.EngineSupervisor.CLOSING", 0.3)
+    async with running(rebuilding(backend, engine_timeout=0.3)) as client:
         if fault == "hangs":
             backend.gate.clear()
         elif fault == "ran out of memory":
@@ -119,7 +108,7 @@ def _out_of_memory(images: Pixels) -> None:
 
 
 class FailingDetector(FakeDetector):
-    """Fails altogether, or on pictures of one colour."""
+    """Fails altogether, or on images of one colour."""
 
     def __init__(self) -> None:
         self.broken = False
@@ -139,7 +128,7 @@ async def test_a_detector_that_fails_keeps_detect_out_while_whole_goes_on() -> N
         detector.broken = True
         for _ in range(2):
             refused = await post(client, RED_FACE)
-            check(refused, 503, "detector-unavailable", "no faces can be looked for")
+            check(refused, 503, "detector-unavailable", "face detection is unavailable")
             assert refused.headers["retry-after"] == "5"
         whole = await post(client, RED_FACE, faces="whole")
         rows = (await client.post("/predict/batch", files=[("images", RED_FACE)] * 2)).json()["results"]
@@ -153,11 +142,11 @@ async def test_a_detector_that_fails_keeps_detect_out_while_whole_goes_on() -> N
 
 
 @pytest.mark.anyio
-async def test_a_picture_that_the_detector_fails_on_fails_alone() -> None:
+async def test_an_image_that_the_detector_fails_on_fails_alone() -> None:
     detector = FailingDetector()
     detector.poison = 200
     async with running(rebuilding(FakeBackend(), detector)) as client:
-        check(await post(client, POISON), 500, "detection-failed", "this picture")
+        check(await post(client, POISON), 500, "detection-failed", "this image")
         assert (await post(client, RED_FACE)).status_code == 200
         assert "manet_detector_ready 1.0" in (await client.get("/metrics")).text
 
@@ -192,14 +181,14 @@ def test_a_broken_detector_is_tried_once_an_interval_and_comes_back() -> None:
             return type(error).__name__
         return "found"
 
-    assert outcome() == "DetectorUnavailable"
-    assert len(probes) == 2, "the picture, then a blank one"
+    assert outcome() == "DetectorUnavailableError"
+    assert len(probes) == 2, "the image, then a blank one"
     hands.time += 4.9
-    assert (outcome(), len(probes), guard.alive) == ("DetectorUnavailable", 2, False)
+    assert (outcome(), len(probes), guard.alive) == ("DetectorUnavailableError", 2, False)
     hands.time += 0.2
-    assert (outcome(), len(probes)) == ("DetectorUnavailable", 4)
+    assert (outcome(), len(probes)) == ("DetectorUnavailableError", 4)
     broken = False
-    assert (outcome(), len(probes)) == ("DetectorUnavailable", 4)
+    assert (outcome(), len(probes)) == ("DetectorUnavailableError", 4)
     hands.time += 5.0
     assert (outcome(), guard.alive, guard.failures) == ("found", True, 2)
 
@@ -209,13 +198,13 @@ def test_a_broken_detector_is_tried_once_an_interval_and_comes_back() -> None:
 LOST = """
 import sys, threading
 
-from service.__main__ import run, server
+from service.server import run, server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.fakes import FakeBackend, recognizer
+from testing.fakes import FakeBackend, recognizer
 
-settings = Settings(port=0, drain=10, max_batch_size=1, engine_patience=1, on_engine_failure=sys.argv[2])
+settings = Settings(port=0, shutdown_timeout=10, max_batch_size=1, engine_timeout=1, on_engine_failure=sys.argv[2])
 backend = FakeBackend()
 app = create_app(settings, recognizer(backend), SystemClock(), reload=FakeBackend)
 
@@ -281,7 +270,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _tried(address: str) -> list[int]:
-    """Return the status of an upload, or nothing where nobody listens any more."""
+    """Return the status of an upload, or nothing where no one listens any more."""
     try:
         return [httpx.post(f"{address}/predict", files={"image": RED_FACE}, timeout=20).status_code]
     except httpx.TransportError:
@@ -292,13 +281,13 @@ LOADED = """
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client import generate_latest
 
-from service.__main__ import run, server
+from service.server import run, server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
-from tests.service.fakes import FakeBackend, recognizer
+from testing.fakes import FakeBackend, recognizer
 
-settings = Settings(port=0, drain=10, max_batch_size=4)
+settings = Settings(port=0, shutdown_timeout=10, max_batch_size=4)
 app = create_app(settings, recognizer(FakeBackend(seconds=0.02)), SystemClock())
 run(server(app, settings))
 text = generate_latest(app.state.parts.metrics.registry).decode()
@@ -343,7 +332,7 @@ def test_sigterm_under_full_load_loses_no_request_that_came_in() -> None:
         finally:
             process.kill()
 
-    assert seen == Counter(answered), "what the service answered is what the clients saw, and it let nobody go without"
+    assert seen == Counter(answered), "what the service answered is what the clients saw, and it let no one go without"
     assert seen["200"] >= 60
     assert set(seen) <= {"200", "503"}
     assert took < 10, "the drain limit"

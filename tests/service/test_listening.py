@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import threading
 
-from service.__main__ import LISTENERS, server
+from service.server import LISTENERS, server
 from service.settings import Settings
-from tests.service.fakes import make_app
-from tests.service.live import Live, running_in_a_thread
+from testing.fakes import make_app
+from testing.live import Live, running_in_a_thread
 
 CLIENTS = 64
 

@@ -8,16 +8,7 @@ import httpx
 import pytest
 
 from service.errors import NAMESPACE
-from tests.service.fakes import (
-    RED_FACE,
-    FakeBackend,
-    encode,
-    make_app,
-    paint,
-    post,
-    running,
-    until,
-)
+from testing.fakes import RED_FACE, FakeBackend, encode, make_app, paint, post, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -42,17 +33,17 @@ def claim(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-PICTURES = {
-    "text": (b"no picture at all", 415, "unsupported-picture", "JPEG, PNG, WebP, BMP"),
-    "gif": (encode(paint((9, 9, 9)), "GIF"), 415, "unsupported-picture", "JPEG, PNG, WebP, BMP"),
-    "empty": (b"", 422, "broken-picture", "0 bytes"),
-    "truncated": (RED_FACE[: len(RED_FACE) // 2], 422, "broken-picture", "truncated or corrupt"),
+IMAGES = {
+    "text": (b"no image at all", 415, "unsupported-image", "JPEG, PNG, WebP, BMP"),
+    "gif": (encode(paint((9, 9, 9)), "GIF"), 415, "unsupported-image", "JPEG, PNG, WebP, BMP"),
+    "empty": (b"", 422, "broken-image", "0 bytes"),
+    "truncated": (RED_FACE[: len(RED_FACE) // 2], 422, "broken-image", "truncated or corrupt"),
     "bomb": (claim(30_000, 30_000), 413, "payload-too-large", "more than 40000000 pixels"),
 }
 
 
-@pytest.mark.parametrize(("data", "status", "kind", "words"), PICTURES.values(), ids=PICTURES)
-async def test_what_is_no_picture(data: bytes, status: int, kind: str, words: str) -> None:
+@pytest.mark.parametrize(("data", "status", "kind", "words"), IMAGES.values(), ids=IMAGES)
+async def test_what_is_no_image(data: bytes, status: int, kind: str, words: str) -> None:
     async with running(make_app()) as client:
         check(await post(client, data), status, kind, words)
 
@@ -65,11 +56,9 @@ async def test_a_body_that_is_no_form() -> None:
         check(await client.post("/predict", content=b"x", headers=no_boundary), 400, "malformed-request", "boundary")
 
 
-async def test_a_form_without_the_picture_with_two_or_with_too_many_parts() -> None:
+async def test_a_form_without_the_image_with_two_or_with_too_many_parts() -> None:
     async with running(make_app()) as client:
-        check(
-            await client.post("/predict", files={"picture": RED_FACE}), 422, "invalid-parameter", "'image'", "found 0"
-        )
+        check(await client.post("/predict", files={"photo": RED_FACE}), 422, "invalid-parameter", "'image'", "found 0")
         two = [("image", RED_FACE), ("image", RED_FACE)]
         check(await client.post("/predict", files=two), 422, "invalid-parameter", "found 2")
         many = [("image", RED_FACE)] * 1000
@@ -120,19 +109,19 @@ async def test_a_sender_that_is_too_slow() -> None:
         assert app.state.parts.admission.uploads == 0
 
 
-async def test_more_pictures_than_allowed() -> None:
+async def test_more_images_than_allowed() -> None:
     backend = FakeBackend()
     backend.gate.clear()
-    async with running(make_app(backend, max_pictures=1)) as client:
+    async with running(make_app(backend, max_inflight_images=1)) as client:
         first = asyncio.create_task(post(client, RED_FACE))
         await until(backend.entered)
         second = await post(client, RED_FACE)
         backend.gate.set()
 
-        check(second, 429, "overloaded", "pictures")
+        check(second, 429, "overloaded", "images")
         assert int(second.headers["retry-after"]) >= 1
         assert (await first).status_code == 200
-        assert 'manet_shed_total{reason="pictures"} 1.0' in (await client.get("/metrics")).text
+        assert 'manet_shed_total{reason="images"} 1.0' in (await client.get("/metrics")).text
 
 
 async def test_more_faces_than_may_wait() -> None:
@@ -192,7 +181,7 @@ async def test_a_network_that_fails_altogether() -> None:
         assert 'manet_shed_total{reason="not_ready"}' in (await client.get("/metrics")).text
 
 
-async def test_what_nobody_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_one_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("/secret/path: a bug")
 

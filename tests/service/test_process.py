@@ -2,94 +2,20 @@
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.service.fakes import RED_FACE
-from tests.service.live import until
-
-ROOT = Path(__file__).parents[2]
-
-PROGRAM = """
-import sys
-from threading import Thread
-
-from service.__main__ import server
-from service.app import create_app
-from service.clock import SystemClock
-from service.settings import Settings
-from tests.service.fakes import FakeBackend, recognizer
-
-backend = FakeBackend()
-if sys.argv[1] == "held":
-    backend.gate.clear()
-    Thread(target=lambda: sys.stdin.readline() and backend.gate.set(), daemon=True).start()
-settings = Settings(port=0, drain=10, max_batch_size=1, max_upload_bytes=1_000_000)
-server(create_app(settings, recognizer(backend), SystemClock()), settings).run()
-"""
-
-
-@dataclass
-class Service:
-    """A running process and its address."""
-
-    process: "subprocess.Popen[str]"
-    port: int
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def metric(self, name: str) -> float:
-        text = httpx.get(f"{self.address}/metrics").text
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-        assert found, f"there is no metric {name}"
-        return float(found[1])
-
-    def wait_for(self, name: str, value: float) -> None:
-        end = time.monotonic() + 20
-        while (found := self.metric(name)) != value:
-            assert time.monotonic() < end, f"{name} is {found}, not {value}"
-            time.sleep(0.01)
-
-    def let_go(self) -> None:
-        """Let the network, which was held, answer from here on."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-
-@contextlib.contextmanager
-def serving(*, held: bool) -> Iterator[Service]:
-    """Run the service around fakes.
-
-    Args:
-        held: whether the network keeps its first batch until it is let go, however slow the machine is.
-    """
-    command = [sys.executable, "-c", PROGRAM, "held" if held else "free"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stderr=pipe, stdout=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-                    yield Service(process, int(found[1]))
-                    break
-            else:
-                raise AssertionError("the service did not start")
-        finally:
-            process.kill()
+from testing.fakes import RED_FACE
+from testing.live import until
+from testing.processes import ROOT, serving
 
 
 def test_sigterm_loses_nothing_that_was_accepted() -> None:
@@ -98,7 +24,7 @@ def test_sigterm_loses_nothing_that_was_accepted() -> None:
             clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
             for _ in range(12)
         ]
-        service.wait_for("manet_pictures_in_work", 12)
+        service.wait_for("manet_images_in_flight", 12)
         service.process.send_signal(signal.SIGTERM)
         until(lambda: not _listens(service.port))
         service.let_go()
@@ -132,7 +58,7 @@ def test_who_hangs_up_costs_the_network_nothing() -> None:
             leaving.sendall(_upload(b"", len(FORM)) + b"\r\n" + FORM)
             service.wait_for("manet_queue_depth", 1)
         service.wait_for("manet_queue_depth", 0)
-        service.wait_for("manet_pictures_in_work", 1)
+        service.wait_for("manet_images_in_flight", 1)
         service.let_go()
 
         assert first.result().status_code == 200
@@ -156,7 +82,7 @@ def test_a_chunked_upload_over_the_limit_is_refused_while_it_is_still_being_sent
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"payload-too-large" in answer
         assert sent < 4_000_000, "nothing stopped the sender, and the body never ended"
-        assert service.metric("manet_pictures_in_work") == 0
+        assert service.metric("manet_images_in_flight") == 0
 
 
 def test_the_service_is_imported_without_torch() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.rounds import Rounds
+from service.concurrency import Rounds
 from tests.service.batching.conftest import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]

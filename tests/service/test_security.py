@@ -1,4 +1,4 @@
-"""Who is let in, how much one client may ask for, and what a browser is told not to do."""
+"""Who is admitted, how much one client may ask for, and what a browser is told not to do."""
 
 import asyncio
 import os
@@ -12,14 +12,14 @@ import pytest
 from pydantic import ValidationError
 from starlette.types import Scope
 
-from service.__main__ import server
-from service.errors import RateLimited
+from service.errors import RateLimitedError
 from service.keys import Keys, read_keys
-from service.limits import Turnstile, client_of
+from service.middleware.rate_limit import RateLimiter, client_of
+from service.server import server
 from service.settings import Settings
-from tests.service.fakes import RED_FACE, FakeBackend, make_app, post, running, until
+from testing.fakes import RED_FACE, FakeBackend, make_app, post, running, until
+from testing.processes import ROOT
 from tests.service.test_problems import check
-from tests.service.test_process import ROOT
 
 KEY, OTHER = "k1-abcdefghijklmnop", "k2-abcdefghijklmnop"
 KEYED = {"api_keys": f"{KEY},{OTHER}"}
@@ -99,7 +99,7 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
     file.write_text(f"# team one\n{KEY}\n\n  {OTHER}  \n")
     assert len(read_keys([KEY], file)) == 2
 
-    file.write_text("# nobody yet\n")
+    file.write_text("# no one yet\n")
     with pytest.raises(ValueError, match="holds none"):
         read_keys([], file)
     with pytest.raises(OSError, match="No such file"):
@@ -177,7 +177,7 @@ async def test_a_client_that_sends_too_much_is_refused_and_others_are_not() -> N
         assert 1 <= int(answers[3].headers["retry-after"]) <= 7200
         assert (await client.get("/model", headers=yours)).status_code == 200
         assert (await client.get("/health/ready", headers=mine)).status_code == 200
-        assert (await client.get("/model")).status_code == 401, "who has no key costs nobody's allowance"
+        assert (await client.get("/model")).status_code == 401, "who has no key costs no one's allowance"
 
 
 @pytest.mark.anyio
@@ -209,14 +209,14 @@ async def test_requests_of_one_client_at_once_are_bounded() -> None:
 
 
 def test_any_number_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.limits.BUCKETS", 100)
-    turnstile = Turnstile(rate=limits.parse("1000/hour"), at_once=5)
+    monkeypatch.setattr("service.middleware.rate_limit.BUCKETS", 100)
+    limiter = RateLimiter(rate=limits.parse("1000/hour"), at_once=5)
     for k in range(5000):
-        with turnstile.entering(f"10.0.{k // 256}.{k % 256}"):
+        with limiter.entering(f"10.0.{k // 256}.{k % 256}"):
             pass
-    storage = turnstile._window.storage
+    storage = limiter._window.storage
     assert len(storage.storage) <= 200  # type: ignore[union-attr]  # two windows each
-    assert not turnstile._inside
+    assert not limiter._inside
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_a_rate_that_is_none_is_an_error() -> None:
 
 
 def test_a_refused_request_takes_no_place() -> None:
-    turnstile = Turnstile(rate=None, at_once=1)
-    with turnstile.entering("a"), pytest.raises(RateLimited), turnstile.entering("a"):
+    limiter = RateLimiter(rate=None, at_once=1)
+    with limiter.entering("a"), pytest.raises(RateLimitedError), limiter.entering("a"):
         pass
-    with turnstile.entering("a"):
+    with limiter.entering("a"):
         pass
 
 
@@ -272,7 +272,7 @@ async def test_every_answer_tells_browsers_what_not_to_do() -> None:
 
 
 @pytest.mark.anyio
-async def test_other_origins_are_not_let_in_unless_named() -> None:
+async def test_other_origins_are_not_admitted_unless_named() -> None:
     origin = {"Origin": "https://app.example.org"}
     ask = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
     async with running(make_app()) as client:

@@ -1,4 +1,4 @@
-"""Nothing of a picture, no file's name and no key reaches a log, a metric or an answer, at any level, by any way."""
+"""Nothing of an image, no file's name and no key reaches a log, a metric or an answer, at any level, by any way."""
 
 import io
 import re
@@ -10,8 +10,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.service.fakes import paint
-from tests.service.test_process import ROOT
+from testing.fakes import paint
+from testing.processes import ROOT
 
 KEY = "telltale-key-abcdef"
 NAME = "telltale-name.jpg"
@@ -23,12 +23,12 @@ TELLTALES = ("telltale", "dGVsbHRhbGU", "74656c6c74616c65")
 PROGRAM = """
 import asyncio, sys
 
-from service.__main__ import run, server
+from service.server import run, server
 from service.app import create_app
 from service.clock import SystemClock
 from service.settings import Settings
 from manet.recognizer import Recognizer
-from tests.service.fakes import WEIGHTS, FakeBackend
+from testing.fakes import WEIGHTS, FakeBackend
 from tests.service.test_faults import FailingDetector
 
 settings = Settings(
@@ -40,7 +40,7 @@ run(server(create_app(settings, Recognizer(WEIGHTS, backend, detector), SystemCl
 """
 
 
-def _picture(colour: tuple[int, int, int], format: str = "JPEG") -> bytes:
+def _image(colour: tuple[int, int, int], format: str = "JPEG") -> bytes:
     exif = Image.Exif()
     exif[0x010E] = exif[0x013B] = EXIF  # description and artist
     buffer = io.BytesIO()
@@ -50,11 +50,11 @@ def _picture(colour: tuple[int, int, int], format: str = "JPEG") -> bytes:
     return buffer.getvalue()
 
 
-GOOD, FACE_FAILS, SEARCH_FAILS = _picture((255, 0, 0)), _picture((200, 0, 0), "PNG"), _picture((150, 0, 0), "PNG")
+GOOD, FACE_FAILS, SEARCH_FAILS = _image((255, 0, 0)), _image((200, 0, 0), "PNG"), _image((150, 0, 0), "PNG")
 
 UPLOADS = {
     "answered": (GOOD, 200),
-    "no picture": (EXIF.encode() * 9, 415),
+    "no image": (EXIF.encode() * 9, 415),
     "broken": (GOOD[:-200], 422),
     "broken header": (GOOD[:300], 422),
     "too large": (GOOD + EXIF.encode() * 20_000, 413),

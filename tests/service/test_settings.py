@@ -7,11 +7,11 @@ from pydantic_settings import CliApp
 from service.settings import Settings
 
 
-def test_the_defaults_reach_nobody_else() -> None:
+def test_the_defaults_reach_no_one_else() -> None:
     settings = Settings()
 
     assert (settings.host, settings.port, settings.weights) == ("127.0.0.1", 8000, "ferplus")
-    assert settings.batch_window == 0
+    assert settings.batch_timeout == 0
 
 
 def test_a_flag_wins_over_a_variable_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

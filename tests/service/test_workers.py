@@ -1,4 +1,4 @@
-"""Workers: threads that outlive whatever is raised in them, and tell it to whoever waits."""
+"""Workers: threads that outlive whatever is raised in them, and tell it to the caller."""
 
 import asyncio
 import gc
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.workers import Workers
+from service.concurrency import Workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from manet.preprocess import Preprocessing
+from manet.vision.preprocess import Preprocessing
 from training.augment import Batch, Draws, augment
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from manet.model import MANet
+from manet.nn.model import MANet
 from training.convolution import TinyMapConv2d, speed_up_tiny_maps
 
 

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from manet.checkpoint import save_weights
 from manet.files import sha256_of
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
-from manet.weights import described_by, get
+from manet.nn.model import MANet
+from manet.weights.checkpoint import save_weights
+from manet.weights.registry import described_by, get
 from training import recipe as recipes
 from training.__main__ import app
 from training.measure import MeasureError

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data as pictures
 from typer.testing import CliRunner
 
-from manet.retinaface import RetinaFaceDetector
+from manet.vision.retinaface import RetinaFaceDetector
 from training.__main__ import app
 from training.datasets import load
 from training.datasets.expression_set import DatasetError
@@ -44,7 +44,7 @@ def test_caer_s(tmp_path: Path) -> None:
         listed = {Path(row["picture"]).name: row["reason"] for row in csv.DictReader(file)}
     assert listed == {
         "0002.png": "no face found",
-        "0003.png": "not a picture in one of the formats that are read: JPEG, PNG, WebP, BMP",
+        "0003.png": "unsupported image format; supported: JPEG, PNG, WebP, BMP",
     }
     found = load("caer_s", faces, "train")
     assert [path.name for path in found.paths] == ["0001.png"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from manet.weights import get
+from manet.weights.registry import get
 from training.published import published_run
 
 AUTHORS = ("caer_s", "affectnet7", "affectnet8", "raf_db", "sfew")

@@ -21,12 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torchvision.models import resnet18
 from typer.testing import CliRunner
 
-from manet.checkpoint import save_weights
 from manet.errors import CheckpointError, UnknownWeightsError
-from manet.header import Header
 from manet.labels import CLASS_ORDERS
-from manet.model import MANet
+from manet.nn.model import MANet
 from manet.stop import Stop
+from manet.weights.checkpoint import save_weights
+from manet.weights.header import Header
 from training import recipe as recipes
 from training.__main__ import app
 from training.datasets import ferplus
@@ -192,8 +192,8 @@ def test_of_equal_epochs_the_first_is_the_best(recipe: Recipe, tmp_path: Path, m
 def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
     folder, world = RunFolder(tmp_path), World(torch.device("cpu"))
     for name in ("checkpoint.pt", "log.csv", "best.safetensors"):
-        killed = "import os, sys; from pathlib import Path; from manet.files import write_whole\n"
-        killed += "write_whole(Path(sys.argv[1]), lambda part: (part.write_text('half'), os._exit(9)))"
+        killed = "import os, sys; from pathlib import Path; from manet.files import atomic_write\n"
+        killed += "atomic_write(Path(sys.argv[1]), lambda part: (part.write_text('half'), os._exit(9)))"
         done = subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
         assert done.returncode == 9
     (tmp_path / ".mine.txt").write_text("kept")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manet.model import BranchLogits
-from manet.weights import get, locate
+from manet.nn.model import BranchLogits
+from manet.weights.registry import get, locate
 from training import teacher
 from training.datasets import load
 from training.datasets.expression_set import DatasetError

@@ -11,10 +11,10 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from manet.errors import PictureError
+from manet.errors import ImageError
 from manet.labels import Expression
-from manet.pictures import PictureLimits, picture_bytes, read_picture
-from manet.preprocess import Pixels
+from manet.vision.images import ImageLimits, image_bytes, read_image
+from manet.vision.preprocess import Pixels
 from training.errors import TrainingError
 
 Split = Literal["train", "valid", "test"]
@@ -22,7 +22,7 @@ LabelKind = Literal["majority", "distribution", "all_votes"]
 Area = tuple[int, int, int, int]
 """Left, upper, right and lower edge of a face, in pixels of its picture."""
 
-LIMITS = PictureLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
+LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
 """The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
 
 
@@ -89,8 +89,8 @@ class ExpressionSet:
             return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
         path = self.paths[index]
         try:
-            return self._face(read_picture(picture_bytes(path, LIMITS), limits=LIMITS), index)
-        except (OSError, PictureError) as error:
+            return self._face(read_image(image_bytes(path, LIMITS), limits=LIMITS), index)
+        except (OSError, ImageError) as error:
             raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:

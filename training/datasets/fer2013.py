@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from manet.labels import CLASS_ORDERS, Expression
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 from training.datasets.expression_set import (
     DatasetError,
     ExpressionSet,

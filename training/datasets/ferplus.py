@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manet.labels import CLASS_ORDERS
-from manet.preprocess import Pixels
+from manet.vision.preprocess import Pixels
 from training.datasets import fer2013
 from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, demand
 from training.datasets.layout import need_root, rows

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from manet.files import write_whole
+from manet.files import atomic_write
 from manet.labels import Expression
 from training.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split
 
@@ -54,7 +54,7 @@ def save(splits: Mapping[Split, Kinds], out: Path) -> None:
         data = next(iter(kinds.values()))
         facts |= {"name": data.name, "classes": list(data.classes), "side": images[0].shape[0]}
     arrays["facts"] = np.array(json.dumps(facts))
-    write_whole(out, lambda part: _write(part, arrays))
+    atomic_write(out, lambda part: _write(part, arrays))
 
 
 def load(file: Path, name: str, split: Split, labels: LabelKind) -> ExpressionSet:

@@ -16,9 +16,9 @@ from manet.offline.attempt import MOST_BEGUN, Attempt
 from manet.offline.loading import Resources, network, settled
 from manet.offline.part import answer, find, place
 from manet.offline.plan import Files, Job, Plan, Rows, planned
-from manet.pictures import PictureLimits
 from manet.recognizer import Recognizer
-from tests.service.fakes import GREEN, NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint, recognizer
+from manet.vision.images import ImageLimits
+from testing.fakes import GREEN, NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint, recognizer
 
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0)))
 
@@ -29,7 +29,7 @@ def _job(*sources: Path, **choices: Any) -> Job:
         "sha256": None,
         "faces": "detect",
         "max_faces": 2,
-        "part_pictures": 3,
+        "part_images": 3,
         "column": "image",
         "name_column": None,
     }
@@ -42,7 +42,7 @@ def _parts(plan: Plan) -> list[Files | Rows]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven pictures, two tables of five and two rows, and what is none of them."""
+    """Seven images, two tables of five and two rows, and what is none of them."""
     folder = tmp_path / "in"
     for name in ("a/1.jpg", "a/2.PNG", "b/3.webp", "4.jpg", "5.jpg", "6.jpg", b"7\xff.jpg", ".8.jpg", "9.txt"):
         path = folder / os.fsdecode(name)
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_picture_is_in_one_part(folder: Path, tmp_path: Path) -> None:
+def test_every_image_is_in_one_part(folder: Path, tmp_path: Path) -> None:
     parts = _parts(planned(_job(folder), tmp_path / "out"))
 
     files = [path for part in parts if isinstance(part, Files) for path in part.paths]
@@ -76,7 +76,7 @@ def test_a_plan_stands_whatever_comes_into_the_folder_later(folder: Path, tmp_pa
 def test_more_parts_than_one_group_of_the_plan_holds(tmp_path: Path) -> None:
     for number in range(150):
         (tmp_path / f"{number:03}.jpg").touch()
-    plan = planned(_job(tmp_path, part_pictures=1), tmp_path / "out")
+    plan = planned(_job(tmp_path, part_images=1), tmp_path / "out")
 
     assert [part.paths[0].stem for part in _parts(plan) if isinstance(part, Files)] == [f"{n:03}" for n in range(150)]
 
@@ -115,7 +115,7 @@ def test_a_network_of_other_weights_is_refused(folder: Path) -> None:
 def test_what_cannot_be_planned_leaves_no_plan(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for job, words in (
-        (_job(tmp_path / "empty"), "no pictures"),
+        (_job(tmp_path / "empty"), "no images"),
         (_job(folder, column="photo"), "no column photo; it has image, id"),
     ):
         with pytest.raises(OfflineRunError, match=words):
@@ -127,16 +127,16 @@ def test_what_cannot_be_planned_leaves_no_plan(folder: Path, tmp_path: Path) -> 
 def _answered(part: Files | Rows, job: Job, out: Path) -> list[dict[str, Any]]:
     one: Recognizer = recognizer()
     attempt = Attempt(out / "notes", "run")
-    done = answer(0, find(part, job, one, PictureLimits(), attempt), one, out)
+    done = answer(0, find(part, job, one, ImageLimits(), attempt), one, out)
     rows: list[dict[str, Any]] = parquet.read_table(place(out, 0)).to_pylist()
-    assert done.pictures == len({row["file"] for row in rows})
+    assert done.images == len({row["file"] for row in rows})
     assert (done.unread, done.faces) == (sum(r["error"] is not None for r in rows), sum(bool(r["face"]) for r in rows))
     assert not (out / "notes").exists()
     return rows
 
 
-def test_a_row_for_every_face_and_for_every_picture_without_one(tmp_path: Path) -> None:
-    for name, data in {"two": TWO_FACES, "none": NO_FACE, "text": b"no picture", "empty": b""}.items():
+def test_a_row_for_every_face_and_for_every_image_without_one(tmp_path: Path) -> None:
+    for name, data in {"two": TWO_FACES, "none": NO_FACE, "text": b"no image", "empty": b""}.items():
         (tmp_path / name).write_bytes(data)
     names = ("two", "none", "text", "empty", "absent")
 
@@ -148,15 +148,15 @@ def test_a_row_for_every_face_and_for_every_picture_without_one(tmp_path: Path) 
     assert sum(left[f"probability_{name}"] for name in WEIGHTS.classes) == pytest.approx(1)
     assert (none["faces"], none["face"], none["error"], none["image_width"]) == (0, None, None, 64)
     assert [text["error"], empty["error"], absent["error"]] == [
-        "not a picture in one of the formats that are read: JPEG, PNG, WebP, BMP",
-        "the picture is empty: it has 0 bytes",
+        "unsupported image format; supported: JPEG, PNG, WebP, BMP",
+        "the image is empty: it has 0 bytes",
         "No such file or directory",
     ]
 
 
 @pytest.mark.parametrize("wrap", [lambda data: data, lambda data: {"bytes": data, "path": None}])
-def test_pictures_in_a_table_by_number_or_by_name(wrap: Callable[[bytes | None], object], tmp_path: Path) -> None:
-    path = tmp_path / "pictures.parquet"
+def test_images_in_a_table_by_number_or_by_name(wrap: Callable[[bytes | None], object], tmp_path: Path) -> None:
+    path = tmp_path / "images.parquet"
     images = [wrap(data) for data in (RED_FACE, NO_FACE, TWO_FACES, None, RED_FACE)]
     parquet.write_table(pyarrow.table({"image": images, "id": ["s3://b/0", "1", "2", "3", "4"]}), path)
     part = Rows(path, 0, 1, 1, 3)
@@ -168,11 +168,11 @@ def test_pictures_in_a_table_by_number_or_by_name(wrap: Callable[[bytes | None],
     assert [row["file"] for row in numbered] == [f"{path}#{row}" for row in (1, 2, 2, 3)]
     assert [row["file"] for row in named] == ["1", "2", "2", "3"]
     assert [row["file"] for row in first] == ["s3://b/0"]
-    assert [row["error"] for row in named] == [None, None, None, "the row holds no picture"]
+    assert [row["error"] for row in named] == [None, None, None, "the row holds no image"]
 
 
 def test_a_table_that_is_damaged_after_planning_costs_its_rows_and_no_others(tmp_path: Path) -> None:
-    path = tmp_path / "pictures.parquet"
+    path = tmp_path / "images.parquet"
     noise = [encode(Image.effect_noise((64, 64), 60)) for _ in range(40)]
     parquet.write_table(pyarrow.table({"image": noise}), path, compression="none")
     data = bytearray(path.read_bytes())
@@ -185,7 +185,7 @@ def test_a_table_that_is_damaged_after_planning_costs_its_rows_and_no_others(tmp
     assert {row["error"] for row in rows} == {"the Parquet file is damaged or gone"}
 
 
-def test_a_picture_that_ends_its_process_twice_is_left_out(tmp_path: Path) -> None:
+def test_an_image_that_ends_its_process_twice_is_left_out(tmp_path: Path) -> None:
     def attempt(run: str) -> list[int]:
         one = Attempt(tmp_path / "notes", run)
         read = []
@@ -212,11 +212,11 @@ def test_a_part_that_no_process_outlives_is_given_up(tmp_path: Path) -> None:
     Attempt(tmp_path / "notes", "b")
 
 
-def test_pictures_that_end_their_process_are_no_reason_to_give_up(tmp_path: Path) -> None:
-    pictures = range(MOST_BEGUN + 1)
-    for _ in range(2 * len(pictures) + 1):
+def test_images_that_end_their_process_are_no_reason_to_give_up(tmp_path: Path) -> None:
+    images = range(MOST_BEGUN + 1)
+    for _ in range(2 * len(images) + 1):
         one = Attempt(tmp_path / "notes", "a")
-        next((number for number in pictures if one.begins(number)), None)
+        next((number for number in images if one.begins(number)), None)
 
     last = Attempt(tmp_path / "notes", "a")
-    assert not any(last.begins(number) for number in pictures)
+    assert not any(last.begins(number) for number in images)

@@ -10,14 +10,14 @@ import av
 import numpy as np
 import pytest
 
-from manet.faces import Box, DetectedFace, Landmarks, Point
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
 from manet.tracking import FollowedFace
 from manet.video.annotated import AnnotatedClip, best_suffix
 from manet.video.clip import Clip, Frame, Moment
 from manet.video.pipeline import FrameAnswer
-from tests.manet.video.clips import packets, shown, wandering, write_clip
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from testing.clips import packets, shown, wandering, write_clip
 
 MOST = 10_000
 SHARES = MappingProxyType({Expression.HAPPINESS: 0.9, Expression.ANGER: 0.1})
@@ -37,7 +37,7 @@ def copy(source: Path, target: Path, *, most: int | None = None) -> Path:
                 break
             if isinstance(piece, Frame):
                 image = piece.pixels()
-                made.add(FrameAnswer(piece.moment, image.shape[1], image.shape[0], [face(4)], image))
+                made.add(FrameAnswer(image.shape[1], image.shape[0], [face(4)], piece.moment, image))
             else:
                 made.add(piece)
         made.close()
@@ -95,7 +95,7 @@ def test_faces_are_marked_and_the_rest_looks_as_before(tmp_path: Path) -> None:
         made = AnnotatedClip(tmp_path / "b.mp4", clip)
         for piece in clip.pieces():
             assert isinstance(piece, Frame)
-            made.add(FrameAnswer(piece.moment, 160, 120, [face(100)], piece.pixels()))
+            made.add(FrameAnswer(160, 120, [face(100)], piece.moment, piece.pixels()))
         made.close()
 
     for (_, seen), frame in zip(shown(tmp_path / "b.mp4"), frames, strict=True):
@@ -111,7 +111,7 @@ def test_odd_sides_and_a_frame_of_another_size(tmp_path: Path) -> None:
         made = AnnotatedClip(tmp_path / "b.mp4", clip)
         for tick, (height, width) in enumerate([(45, 61), (90, 122)]):
             image = np.full((height, width, 3), 200, np.uint8)
-            made.add(FrameAnswer(Moment(tick, tick * 100, tick / 10), width, height, [], image))
+            made.add(FrameAnswer(width, height, [], Moment(tick, tick * 100, tick / 10), image))
         made.close()
 
     [(_, first), (_, second)] = shown(tmp_path / "b.mp4")
@@ -120,7 +120,7 @@ def test_odd_sides_and_a_frame_of_another_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("codec", "name"), [("pcm_u8", "b.mp4"), ("libopus", "b.mov")])
-def test_sound_that_a_container_cannot_hold_is_encoded_anew(codec: str, name: str, tmp_path: Path) -> None:
+def test_sound_that_a_container_cannot_hold_is_encoded_again(codec: str, name: str, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", wandering(50), sounds=(codec, "aac"))
 
     copied = copy(path, tmp_path / name)
@@ -192,7 +192,7 @@ def test_a_disk_that_is_full_is_told_once_and_leaves_nothing_half_done(name: str
             made = AnnotatedClip(tmp_path / name, clip)
             closing.callback(made.close)
             for number in range(400):
-                made.add(FrameAnswer(Moment(number, number * 512, number / 25), 64, 48, [], np.roll(image, number)))
+                made.add(FrameAnswer(64, 48, [], Moment(number, number * 512, number / 25), np.roll(image, number)))
 
     with pytest.raises(OSError, match="File too large") as told:
         filled()

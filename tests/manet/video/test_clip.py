@@ -15,10 +15,10 @@ from av.stream import Disposition
 from PIL import Image
 
 from manet.errors import VideoError
-from manet.preprocess import Pixels
 from manet.video.clip import Clip, Frame, Sound
-from tests.manet.video.clips import BLACK, RED, wandering, write_clip
-from tests.service.fakes import paint
+from manet.vision.preprocess import Pixels
+from testing.clips import BLACK, RED, wandering, write_clip
+from testing.fakes import paint
 
 MOST = 10_000
 
@@ -147,11 +147,11 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
         container.mux(tone.encode(frame))
         container.mux(tone.encode())
 
-    with pytest.raises(VideoError, match="no moving pictures"):
+    with pytest.raises(VideoError, match="no videos"):
         Clip(path, max_pixels=MOST)
 
 
-def test_a_records_sleeve_is_no_moving_picture(tmp_path: Path) -> None:
+def test_a_records_sleeve_is_no_moving_image(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with av.open(path, "w") as container:
         tone = container.add_stream("aac", rate=48_000, layout="mono")
@@ -159,16 +159,16 @@ def test_a_records_sleeve_is_no_moving_picture(tmp_path: Path) -> None:
         sleeve.width, sleeve.height, sleeve.pix_fmt = 64, 48, "yuvj420p"
         sleeve.disposition = Disposition.attached_pic
         container.start_encoding()
-        picture = av.VideoFrame.from_image(paint(RED)).reformat(format="yuvj420p")
-        picture.pts, picture.time_base = 0, Fraction(1)
-        container.mux(sleeve.encode(picture))
+        image = av.VideoFrame.from_image(paint(RED)).reformat(format="yuvj420p")
+        image.pts, image.time_base = 0, Fraction(1)
+        container.mux(sleeve.encode(image))
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
         container.mux(tone.encode(frame))
         for stream in (sleeve, tone):
             container.mux(stream.encode())
 
-    with pytest.raises(VideoError, match="no moving pictures"):
+    with pytest.raises(VideoError, match="no videos"):
         Clip(path, max_pixels=MOST)
 
 

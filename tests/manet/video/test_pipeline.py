@@ -8,18 +8,18 @@ from pathlib import Path
 import av
 import pytest
 
-from manet.bulk.pipeline import Look
-from manet.pictures import PictureLimits
+from manet.batch.pipeline import Look
 from manet.recognizer import BATCH
 from manet.tracking import Tracker
 from manet.video.clip import Clip, Frame, Moment, Shape, Sound
 from manet.video.pipeline import FrameAnswer, answers
 from manet.video.records import frame_form
-from tests.manet.video.clips import wandering, write_clip
-from tests.service.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
+from manet.vision.images import ImageLimits
+from testing.clips import wandering, write_clip
+from testing.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
 
 UPRIGHT = Shape(Fraction(1), (1, 0, 0, 1))
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=PictureLimits())
+LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits())
 
 
 def _answered(path: Path, backend: FakeBackend) -> list[FrameAnswer | Sound]:
@@ -36,7 +36,9 @@ def test_faces_of_many_frames_share_batches_and_are_followed(tmp_path: Path) -> 
     assert sum(backend.batches) == 60
     assert backend.batches == [BATCH, 60 - BATCH]
     tracks = [
-        [(face.track, face.calm.expression) for face in one.faces] for one in found if isinstance(one, FrameAnswer)
+        [(face.track, face.smoothed_face.expression) for face in one.faces]
+        for one in found
+        if isinstance(one, FrameAnswer)
     ]
     assert tracks == [[(1, RED)]] * 20 + [[(1, RED), (2, BLUE)]] * 20
 

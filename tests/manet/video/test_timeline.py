@@ -15,7 +15,7 @@ from manet.video.timeline import Timeline
         ([2500, 2540, 500, 540, 580], [2000, 2040, 2080, 2120, 2160]),
         ([480, 520], [-20, 20]),
     ],
-    ids=["even and uneven", "none", "one missing", "rounding", "begun anew", "before the clip"],
+    ids=["even and uneven", "none", "one missing", "rounding", "begun again", "before the clip"],
 )
 def test_times_count_from_the_clips_beginning_and_only_grow(stamps: list[int | None], placed: list[int]) -> None:
     timeline = Timeline(start=500, step=40, second=1000)

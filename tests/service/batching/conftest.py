@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from manet.backends import Logits
-from manet.preprocess import Pixels
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
-from service.batching.recovery import Recovery
 from service.batching.scheduler import Scheduler
+from service.batching.supervisor import Recovery
 
 SIDE = 2
 BLANK = 0
@@ -50,7 +50,7 @@ class FakeClock:
         return min((due - self.time for due, _ in self._timers), default=math.inf)
 
     async def advance(self, seconds: float) -> None:
-        """Move the hands, and let whoever waited for that go on."""
+        """Move the hands, and let the caller for that go on."""
         self.time += seconds
         for due, timer in self._timers:
             if due <= self.time:
@@ -176,7 +176,7 @@ class Rig:
         self.engines = [FakeEngine(self.clock, self._loop)]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         self.observer = Ledger()
-        self.health = EngineHealth(interval=5.0, patience=30.0)
+        self.health = EngineHealth(interval=5.0, timeout=30.0)
         self.scheduler = Scheduler(
             self.engines[0],
             side=SIDE,
@@ -188,7 +188,7 @@ class Rig:
             rebuild=self._rebuild if rebuild else None,
             recovery=recovery,
         )
-        self._pictures: list[asyncio.Task[list[int]]] = []
+        self._images: list[asyncio.Task[list[int]]] = []
         self._stopped = False
 
     @property
@@ -209,9 +209,9 @@ class Rig:
         self.engine.forget()
 
     async def submit(self, *marks: int, within: float = math.inf) -> asyncio.Task[list[int]]:
-        """Hand in a picture with these faces; return the task that has their marks, once the scheduler has them."""
+        """Hand in an image with these faces; return the task that has their marks, once the scheduler has them."""
         task = asyncio.create_task(self._answer(marks, self.clock.now() + within))
-        self._pictures.append(task)
+        self._images.append(task)
         await breathe()
         return task
 
@@ -228,12 +228,12 @@ class Rig:
         await self.scheduler.stop()
 
     async def dismantle(self) -> None:
-        """Stop what still runs; no picture may be left without an answer."""
+        """Stop what still runs; no image may be left without an answer."""
         for engine in self.engines:
             engine.let_go()
         if not self._stopped:
             await self.stop()
-        await asyncio.gather(*self._pictures, return_exceptions=True)
+        await asyncio.gather(*self._images, return_exceptions=True)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ def test_an_engine_that_never_answered_is_not_alive_and_is_to_be_asked_at_once()
     assert not health.suspect
 
 
-def test_an_answer_is_believed_for_as_long_as_patience_lasts() -> None:
-    health = EngineHealth(patience=30.0)
+def test_an_answer_is_believed_for_as_long_as_the_timeout_lasts() -> None:
+    health = EngineHealth(timeout=30.0)
     health.succeeded(100.0)
 
     assert health.alive(100.0)
@@ -25,7 +25,7 @@ def test_an_answer_is_believed_for_as_long_as_patience_lasts() -> None:
 
 
 def test_a_failure_is_no_heartbeat() -> None:
-    health = EngineHealth(patience=30.0)
+    health = EngineHealth(timeout=30.0)
     health.succeeded(100.0)
     health.failed(125.0)
 
@@ -54,10 +54,10 @@ def test_an_answer_between_two_failures_clears_the_first() -> None:
     assert not health.suspect
 
 
-def test_a_condemned_engine_is_not_alive_until_it_answers() -> None:
+def test_an_unhealthy_engine_is_not_alive_until_it_answers() -> None:
     health = EngineHealth()
     health.succeeded(0.0)
-    health.condemn("it is on fire")
+    health.mark_unhealthy("it is on fire")
 
     assert health.broken
     assert health.reason == "it is on fire"

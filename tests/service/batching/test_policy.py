@@ -29,7 +29,7 @@ def test_a_window_counts_from_the_oldest_item() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 9])
-def test_a_full_batch_waits_for_nobody(size: int) -> None:
+def test_a_full_batch_waits_for_no_one(size: int) -> None:
     assert BatchPolicy(8, window=0.5).pause(size, oldest=10.0, now=10.0) <= 0
 
 

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from service.batching.errors import QueueFull
+from service.batching.errors import QueueFullError
 from service.batching.queue import BoundedQueue, Item
 
 
@@ -53,7 +53,7 @@ def test_a_group_that_does_not_fit_leaves_no_trace() -> None:
     items = _items(3)
     queue = _queue(items, capacity=4)
 
-    with pytest.raises(QueueFull, match="3 of 4 places are taken; 2 were asked for"):
+    with pytest.raises(QueueFullError, match="3 of 4 places are taken; 2 were requested"):
         queue.push(_items(2))
 
     assert queue.take(9, 0.0).ready == items
@@ -65,7 +65,7 @@ def test_the_last_place_can_be_taken() -> None:
     queue.push(_items(1))
 
     assert len(queue) == 4
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueFullError):
         queue.push(_items(1))
 
 
@@ -106,7 +106,7 @@ def test_expired_items_come_apart_and_do_not_count_against_the_limit() -> None:
     assert queue.clear() == fresh[2:]
 
 
-def test_nothing_is_taken_when_nothing_is_asked_for() -> None:
+def test_nothing_is_taken_when_nothing_is_requested() -> None:
     items = _items(2, deadline=1.0)
     queue = _queue(items)
 
@@ -142,7 +142,7 @@ class QueueAgainstAList(RuleBasedStateMachine):
                 self.model.append(here)
             here += group
         else:
-            with pytest.raises(QueueFull):
+            with pytest.raises(QueueFullError):
                 self.queue.push(group)
 
     @rule(limit=st.integers(0, 4))

@@ -9,9 +9,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from manet.backends import Logits
-from service.batching.errors import BatchingError, DeadlinePassed, EngineUnavailable, ItemFailed, QueueFull
-from service.batching.keeper import EngineKeeper
+from manet.backends.base import Logits
+from service.batching.errors import (
+    BatchingError,
+    DeadlinePassedError,
+    EngineUnavailableError,
+    ItemFailedError,
+    QueueFullError,
+)
+from service.batching.supervisor import EngineSupervisor
 from tests.service.batching.conftest import breathe
 
 pytestmark = pytest.mark.anyio
@@ -30,9 +36,9 @@ async def _fails(task: asyncio.Task[list[int]], error: type[Exception]) -> bool:
 
 
 async def test_an_idle_engine_takes_one_item_at_once(rig) -> None:
-    picture = await rig.submit(7)
+    image = await rig.submit(7)
 
-    assert await picture == [7]
+    assert await image == [7]
     assert rig.engine.batches == [[7]]
     assert rig.clock.time == 1000.0, "nothing waited for time to pass"
     assert rig.scheduler.idle
@@ -57,83 +63,83 @@ async def test_while_the_engine_works_the_next_batch_grows(rig) -> None:
 
 async def test_a_batch_has_at_most_the_largest_size_and_order_is_kept(rig) -> None:
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in range(1, 11)]
+    images = [await rig.submit(mark) for mark in range(1, 11)]
     rig.engine.let_go()
 
-    assert await asyncio.gather(*pictures) == [[mark] for mark in range(1, 11)]
+    assert await asyncio.gather(*images) == [[mark] for mark in range(1, 11)]
     assert rig.engine.batches == [[1], [2, 3, 4, 5], [6, 7, 8, 9], [10]]
 
 
 async def test_exactly_one_batch_is_prepared_ahead(make_rig) -> None:
     rig = await make_rig(max_batch_size=2, capacity=3)
     rig.engine.hold()
-    pictures = [await rig.submit(1)]
+    images = [await rig.submit(1)]
     await rig.engine.entered()
-    pictures += [await rig.submit(mark) for mark in (2, 3, 4, 5, 6)]  # two prepared, three in the queue
+    images += [await rig.submit(mark) for mark in (2, 3, 4, 5, 6)]  # two prepared, three in the queue
     assert rig.scheduler.depth == 5
 
-    assert await _fails(await rig.submit(7), QueueFull)
+    assert await _fails(await rig.submit(7), QueueFullError)
 
     assert rig.scheduler.depth == 5
     rig.engine.let_go()
-    assert await asyncio.gather(*pictures) == [[1], [2], [3], [4], [5], [6]]
+    assert await asyncio.gather(*images) == [[1], [2], [3], [4], [5], [6]]
 
 
 async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_rig) -> None:
     rig = await make_rig(max_batch_size=1, capacity=2)
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in (1, 2, 3, 4)]  # running, prepared, and two in the queue
+    images = [await rig.submit(mark) for mark in (1, 2, 3, 4)]  # running, prepared, and two in the queue
     assert await rig.engine.entered() == [1]
     rig.engine.release()
     assert await rig.engine.entered() == [2]
 
-    pictures.append(await rig.submit(5))  # in the place of the one that is prepared now
+    images.append(await rig.submit(5))  # in the place of the one that is prepared now
 
-    assert await _fails(await rig.submit(6), QueueFull)
+    assert await _fails(await rig.submit(6), QueueFullError)
     rig.engine.let_go()
-    assert await asyncio.gather(*pictures) == [[1], [2], [3], [4], [5]]
+    assert await asyncio.gather(*images) == [[1], [2], [3], [4], [5]]
 
 
 async def test_a_running_batch_is_not_touched_by_the_one_prepared_behind_it(rig) -> None:
     rig.engine.hold()
-    pictures = [await rig.submit(mark, mark + 1, mark + 2, mark + 3) for mark in (1, 11, 21)]
-    for _ in pictures:  # a buffer is used again while the other is in the engine
+    images = [await rig.submit(mark, mark + 1, mark + 2, mark + 3) for mark in (1, 11, 21)]
+    for _ in images:  # a buffer is used again while the other is in the engine
         await rig.engine.entered()
         rig.engine.release()
 
-    assert await asyncio.gather(*pictures) == [[1, 2, 3, 4], [11, 12, 13, 14], [21, 22, 23, 24]]
+    assert await asyncio.gather(*images) == [[1, 2, 3, 4], [11, 12, 13, 14], [21, 22, 23, 24]]
 
 
-async def test_a_picture_with_more_faces_than_a_batch_is_spread_and_answered_in_order(rig) -> None:
-    picture = await rig.submit(*range(1, 7))
+async def test_an_image_with_more_faces_than_a_batch_is_spread_and_answered_in_order(rig) -> None:
+    image = await rig.submit(*range(1, 7))
 
-    assert await picture == [1, 2, 3, 4, 5, 6]
+    assert await image == [1, 2, 3, 4, 5, 6]
     assert rig.engine.batches == [[1, 2, 3, 4], [5, 6]]
 
 
-async def test_pictures_share_batches_and_get_their_own_answers(rig) -> None:
+async def test_images_share_batches_and_get_their_own_answers(rig) -> None:
     rig.engine.hold()
-    pictures = [await rig.submit(*marks) for marks in ([1], [2, 3], [4, 5, 6])]
+    images = [await rig.submit(*marks) for marks in ([1], [2, 3], [4, 5, 6])]
     rig.engine.let_go()
 
-    assert await asyncio.gather(*pictures) == [[1], [2, 3], [4, 5, 6]]
+    assert await asyncio.gather(*images) == [[1], [2, 3], [4, 5, 6]]
     assert rig.engine.batches == [[1], [2, 3, 4, 5], [6]]
 
 
 async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig) -> None:
     rig = await make_rig(max_batch_size=1, capacity=2)
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in (1, 2, 3)]  # running, prepared, queued
+    images = [await rig.submit(mark) for mark in (1, 2, 3)]  # running, prepared, queued
 
-    assert await _fails(await rig.submit(4, 5), QueueFull)
+    assert await _fails(await rig.submit(4, 5), QueueFullError)
 
-    pictures.append(await rig.submit(6))
+    images.append(await rig.submit(6))
     rig.engine.let_go()
-    assert await asyncio.gather(*pictures) == [[1], [2], [3], [6]]
+    assert await asyncio.gather(*images) == [[1], [2], [3], [6]]
     assert rig.engine.batches == [[1], [2], [3], [6]]
 
 
-async def test_a_picture_without_faces_costs_nothing(rig) -> None:
+async def test_an_image_without_faces_costs_nothing(rig) -> None:
     assert await (await rig.submit()) == []
     assert rig.engine.batches == []
 
@@ -199,8 +205,8 @@ async def test_a_window_that_passed_while_the_engine_worked_is_not_waited_for_ag
 
 async def test_items_that_all_leave_during_the_window_start_no_batch(make_rig) -> None:
     rig = await make_rig(window=0.5)
-    picture = await rig.submit(1, 2)
-    picture.cancel()
+    image = await rig.submit(1, 2)
+    image.cancel()
     await rig.clock.advance(0.5)
 
     assert rig.scheduler.idle
@@ -223,14 +229,14 @@ async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig)
     rig.engine.let_go()
 
     assert await asyncio.gather(running, kept, last) == [[1], [4, 5], [7]]
-    assert await _fails(prepared, DeadlinePassed)
-    assert await _fails(queued, DeadlinePassed)
+    assert await _fails(prepared, DeadlinePassedError)
+    assert await _fails(queued, DeadlinePassedError)
     assert {mark for batch in rig.engine.batches for mark in batch} == {1, 4, 5, 7}
     assert len(rig.engine.batches) == 2, "the places of the expired were not filled from the queue"
 
 
 async def test_an_item_that_is_late_already_is_refused_at_once(rig) -> None:
-    assert await _fails(await rig.submit(1, within=0.0), DeadlinePassed)
+    assert await _fails(await rig.submit(1, within=0.0), DeadlinePassedError)
 
     assert rig.engine.batches == []
     assert rig.scheduler.idle
@@ -238,12 +244,12 @@ async def test_an_item_that_is_late_already_is_refused_at_once(rig) -> None:
 
 async def test_an_item_in_the_engine_at_its_deadline_is_still_answered(rig) -> None:
     rig.engine.hold()
-    picture = await rig.submit(1, within=1.0)
+    image = await rig.submit(1, within=1.0)
     await rig.engine.entered()
     await rig.clock.advance(5.0)
     rig.engine.let_go()
 
-    assert await picture == [1]
+    assert await image == [1]
 
 
 async def test_the_expected_wait_is_known_from_the_start_and_follows_what_batches_take(make_rig) -> None:
@@ -266,7 +272,7 @@ async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_r
     await rig.start()
     rig.engine.poison = {1}
     rig.engine.seconds = lambda size: 60.0
-    await _fails(await rig.submit(1), ItemFailed)
+    await _fails(await rig.submit(1), ItemFailedError)
 
     assert rig.scheduler.expected_wait() == 1.0
 
@@ -295,7 +301,7 @@ async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_q
 # -- cancellation
 
 
-async def test_a_cancelled_picture_leaves_the_queue_and_the_prepared_batch(rig) -> None:
+async def test_a_cancelled_image_leaves_the_queue_and_the_prepared_batch(rig) -> None:
     rig.engine.hold()
     running = await rig.submit(1)
     await rig.engine.entered()
@@ -311,7 +317,7 @@ async def test_a_cancelled_picture_leaves_the_queue_and_the_prepared_batch(rig) 
     assert rig.engine.batches == [[1], [7]]
 
 
-async def test_the_places_of_a_cancelled_picture_are_filled_from_the_queue(rig) -> None:
+async def test_the_places_of_a_cancelled_image_are_filled_from_the_queue(rig) -> None:
     rig.engine.hold()
     running = await rig.submit(1)
     await rig.engine.entered()
@@ -326,43 +332,43 @@ async def test_the_places_of_a_cancelled_picture_are_filled_from_the_queue(rig) 
     assert [sorted(batch) for batch in rig.engine.batches] == [[1], [4, 5, 6, 7]]
 
 
-async def test_the_places_of_a_cancelled_picture_can_be_taken_at_once(make_rig) -> None:
+async def test_the_places_of_a_cancelled_image_can_be_taken_at_once(make_rig) -> None:
     rig = await make_rig(max_batch_size=2, capacity=2)
     rig.engine.hold()
-    pictures = [await rig.submit(1)]
+    images = [await rig.submit(1)]
     await rig.engine.entered()
     leaver = await rig.submit(2, 3)
-    pictures.append(await rig.submit(4, 5))
-    assert await _fails(await rig.submit(6, 7), QueueFull)
+    images.append(await rig.submit(4, 5))
+    assert await _fails(await rig.submit(6, 7), QueueFullError)
     leaver.cancel()
     await _fails(leaver, asyncio.CancelledError)
 
-    pictures.append(await rig.submit(6, 7))
+    images.append(await rig.submit(6, 7))
 
     rig.engine.let_go()
-    assert await asyncio.gather(*pictures) == [[1], [4, 5], [6, 7]]
+    assert await asyncio.gather(*images) == [[1], [4, 5], [6, 7]]
 
 
-async def test_cancelling_in_a_running_batch_hurts_nobody_else(rig) -> None:
+async def test_cancelling_in_a_running_batch_hurts_no_one_else(rig) -> None:
     # ray-project/ray issue 41057: a cancelled future broke the loop that set the results.
     rig.engine.hold()
     opener = await rig.submit(1)
-    pictures = [await rig.submit(mark) for mark in (2, 3, 4)]
+    images = [await rig.submit(mark) for mark in (2, 3, 4)]
     await rig.engine.entered()
     rig.engine.release()
     assert await rig.engine.entered() == [2, 3, 4]
-    for leaver in pictures[:2]:
+    for leaver in images[:2]:
         leaver.cancel()
         await _fails(leaver, asyncio.CancelledError)
 
     rig.engine.let_go()
 
-    assert await asyncio.gather(opener, pictures[2]) == [[1], [4]]
+    assert await asyncio.gather(opener, images[2]) == [[1], [4]]
     assert await (await rig.submit(5)) == [5]
     assert rig.scheduler.alive
 
 
-async def test_cancelling_in_a_batch_that_then_fails_hurts_nobody_else(rig) -> None:
+async def test_cancelling_in_a_batch_that_then_fails_hurts_no_one_else(rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {2}
     opener = await rig.submit(1)
@@ -375,16 +381,16 @@ async def test_cancelling_in_a_batch_that_then_fails_hurts_nobody_else(rig) -> N
     rig.engine.let_go()
 
     assert await asyncio.gather(opener, innocent) == [[1], [4]]
-    assert await _fails(poisoned, ItemFailed)
+    assert await _fails(poisoned, ItemFailedError)
     assert rig.scheduler.alive
 
 
-async def test_every_picture_of_a_running_batch_can_be_cancelled(rig) -> None:
+async def test_every_image_of_a_running_batch_can_be_cancelled(rig) -> None:
     rig.engine.hold()
-    pictures = [await rig.submit(1)]
+    images = [await rig.submit(1)]
     await rig.engine.entered()
-    pictures[0].cancel()
-    await _fails(pictures[0], asyncio.CancelledError)
+    images[0].cancel()
+    await _fails(images[0], asyncio.CancelledError)
     rig.engine.let_go()
 
     assert await (await rig.submit(2)) == [2]
@@ -397,14 +403,14 @@ async def test_every_picture_of_a_running_batch_can_be_cancelled(rig) -> None:
 async def test_a_poisoned_item_fails_alone(rig, poisoned: int) -> None:
     rig.engine.hold()
     rig.engine.poison = {poisoned}
-    pictures = {mark: await rig.submit(mark) for mark in range(1, 6)}
+    images = {mark: await rig.submit(mark) for mark in range(1, 6)}
     rig.engine.let_go()
 
-    for mark, picture in pictures.items():
+    for mark, image in images.items():
         if mark == poisoned:
-            assert await _fails(picture, ItemFailed)
+            assert await _fails(image, ItemFailedError)
         else:
-            assert await picture == [mark]
+            assert await image == [mark]
     assert rig.scheduler.alive
     assert not rig.health.suspect
 
@@ -412,31 +418,31 @@ async def test_a_poisoned_item_fails_alone(rig, poisoned: int) -> None:
 async def test_a_batch_that_fails_is_tried_again_in_halves(rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {5}
-    pictures = [await rig.submit(mark) for mark in (1, 2, 3, 4, 5)]
+    images = [await rig.submit(mark) for mark in (1, 2, 3, 4, 5)]
     rig.engine.let_go()
-    await asyncio.wait(pictures)
+    await asyncio.wait(images)
 
     # After the second failure in succession a blank batch clears the engine.
     assert rig.engine.batches == [[1], [2, 3, 4, 5], [2, 3], [4, 5], [4], [5]]
 
 
-async def test_a_failure_takes_the_rest_of_its_picture_out_of_the_queue(rig) -> None:
+async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {2}
-    picture = await rig.submit(1, 2, 3, 4, 5, 6)
+    image = await rig.submit(1, 2, 3, 4, 5, 6)
     other = await rig.submit(7)
     rig.engine.let_go()
 
-    assert await _fails(picture, ItemFailed)
+    assert await _fails(image, ItemFailedError)
     assert await other == [7]
     assert not {5, 6} & {mark for batch in rig.engine.batches[2:] for mark in batch}
     assert rig.scheduler.depth == 0
 
 
-async def test_any_number_of_poisoned_items_does_not_condemn_an_engine_that_answers(rig) -> None:
+async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_that_answers(rig) -> None:
     rig.engine.poison = set(range(1, 9))
     for mark in range(1, 9):
-        assert await _fails(await rig.submit(mark), ItemFailed)
+        assert await _fails(await rig.submit(mark), ItemFailedError)
         assert rig.scheduler.alive
 
     assert rig.engine.batches[:4] == [[1], [2], BLANK, [3]], "two failures in succession call for a blank batch"
@@ -446,8 +452,8 @@ async def test_any_number_of_poisoned_items_does_not_condemn_an_engine_that_answ
 @pytest.mark.parametrize("error", [ValueError("bad"), StopIteration(), TimeoutError()])
 async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig, error: Exception) -> None:
     rig.engine.error = error
-    picture = await rig.submit(1)
-    assert await _fails(picture, ItemFailed)
+    image = await rig.submit(1)
+    assert await _fails(image, ItemFailedError)
 
     rig.engine.error = None
     assert await (await rig.submit(2)) == [2]
@@ -457,23 +463,25 @@ async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed
     infer = rig.engine.infer
     monkeypatch.setattr(rig.engine, "infer", lambda images: infer(images)[:-1])
 
-    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert await _fails(await rig.submit(1), EngineUnavailableError)
     assert not rig.scheduler.alive
 
 
 # -- an engine that fails
 
 
-async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_engine_that_fails_on_a_blank_batch_is_marked_unhealthy(
+    make_rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.hold()
-    pictures = [await rig.submit(1, 2, 3, 4), await rig.submit(5, 6, 7, 8), await rig.submit(9)]
+    images = [await rig.submit(1, 2, 3, 4), await rig.submit(5, 6, 7, 8), await rig.submit(9)]
     rig.engine.dead = True
     rig.engine.let_go()
 
-    for picture in pictures:
-        assert await _fails(picture, EngineUnavailable)
-    assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "nobody else was tried on an engine that is broken"
+    for image in images:
+        assert await _fails(image, EngineUnavailableError)
+    assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "no one else was tried on an engine that is broken"
     assert len(rig.observer.waits) == 4, "what waited was not refused at once, but went on towards the engine"
     assert rig.health.broken
     assert not rig.scheduler.alive
@@ -482,13 +490,13 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_condemned(make_rig, capl
     assert critical[0].startswith("the network fails on every batch; not ready")
 
 
-async def test_a_condemned_engine_takes_nothing(make_rig) -> None:
+async def test_an_unhealthy_engine_takes_nothing(make_rig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
-    await _fails(await rig.submit(1, 2), EngineUnavailable)
+    await _fails(await rig.submit(1, 2), EngineUnavailableError)
     rig.engine.forget()
 
-    assert await _fails(await rig.submit(3), EngineUnavailable)
+    assert await _fails(await rig.submit(3), EngineUnavailableError)
     assert rig.scheduler.depth == 0
     assert rig.engine.batches == []
     assert len(rig.observer.waits) == 2, "it was taken in, and refused only on its way to the engine"
@@ -507,8 +515,8 @@ async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict
     assert rig.scheduler.depth == 1
     rig.engine.let_go()
 
-    assert await _fails(accused, EngineUnavailable)
-    assert await _fails(bystander, EngineUnavailable)
+    assert await _fails(accused, EngineUnavailableError)
+    assert await _fails(bystander, EngineUnavailableError)
     assert [3] not in rig.engine.batches
 
 
@@ -528,13 +536,13 @@ async def test_an_idle_engine_that_fails_is_found_out_before_anybody_asks(make_r
 
 
 async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig) -> None:
-    for _ in range(12):  # a minute, twice the patience
+    for _ in range(12):  # a minute, twice the timeout
         await rig.clock.advance(5.0)
         assert await rig.engine.entered() == BLANK
         await _settled(lambda: rig.scheduler.idle)
         assert rig.scheduler.alive
 
-    assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are nobody's work"
+    assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are no one's work"
 
 
 async def test_a_batch_is_a_heartbeat_too(rig) -> None:
@@ -548,9 +556,9 @@ async def test_a_batch_is_a_heartbeat_too(rig) -> None:
     assert await rig.engine.entered() == BLANK
 
 
-async def test_an_engine_that_hangs_is_not_alive_once_patience_is_over(rig) -> None:
+async def test_an_engine_that_hangs_is_not_alive_after_the_timeout(rig) -> None:
     rig.engine.hold()
-    picture = await rig.submit(1)
+    image = await rig.submit(1)
     await rig.engine.entered()
     await rig.clock.advance(30.0)
     assert rig.scheduler.alive
@@ -560,18 +568,18 @@ async def test_an_engine_that_hangs_is_not_alive_once_patience_is_over(rig) -> N
 
     rig.engine.let_go()
 
-    assert await picture == [1]
+    assert await image == [1]
     assert rig.scheduler.alive, "it answered after all"
 
 
 async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig) -> None:
     rig = await make_rig(max_batch_size=2, capacity=3)
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in range(1, 21)]
+    images = [await rig.submit(mark) for mark in range(1, 21)]
 
     assert rig.scheduler.depth == 2 + 3
-    assert [picture.done() for picture in pictures] == [False] * 6 + [True] * 14
-    assert all([await _fails(picture, QueueFull) for picture in pictures[6:]])
+    assert [image.done() for image in images] == [False] * 6 + [True] * 14
+    assert all([await _fails(image, QueueFullError) for image in images[6:]])
 
 
 # -- what the observer is told
@@ -622,7 +630,7 @@ async def test_an_engine_for_single_items_is_warmed_up_once(make_rig) -> None:
 async def test_nothing_is_taken_before_the_start(make_rig) -> None:
     rig = await make_rig(started=False)
 
-    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert await _fails(await rig.submit(1), EngineUnavailableError)
     assert rig.scheduler.depth == 0
 
 
@@ -638,35 +646,35 @@ async def test_an_engine_that_fails_at_the_start_begins_nothing(make_rig, monkey
         await rig.scheduler.start()
 
     assert not rig.scheduler.alive
-    assert await _fails(await rig.submit(1), EngineUnavailable)
+    assert await _fails(await rig.submit(1), EngineUnavailableError)
 
 
 async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stopped(rig) -> None:
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in range(1, 8)]
+    images = [await rig.submit(mark) for mark in range(1, 8)]
     assert not rig.scheduler.idle
     rig.engine.let_go()
     await _settled(lambda: rig.scheduler.idle)
 
     await rig.stop()
 
-    assert await asyncio.gather(*pictures) == [[mark] for mark in range(1, 8)]
+    assert await asyncio.gather(*images) == [[mark] for mark in range(1, 8)]
     assert rig.engine.closed == 1
-    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert await _fails(await rig.submit(9), EngineUnavailableError)
     assert not rig.scheduler.alive
 
 
 async def test_stopping_refuses_what_waits_and_what_runs(make_rig) -> None:
     rig = await make_rig(max_batch_size=2)
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in range(1, 6)]  # one running, two prepared, two in the queue
+    images = [await rig.submit(mark) for mark in range(1, 6)]  # one running, two prepared, two in the queue
     await rig.engine.entered()
     stopping = asyncio.create_task(rig.stop())
 
-    for picture in pictures:
-        assert await _fails(picture, EngineUnavailable)
+    for image in images:
+        assert await _fails(image, EngineUnavailableError)
     assert not stopping.done(), "the engine is still at work and cannot be closed"
-    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert await _fails(await rig.submit(9), EngineUnavailableError)
     rig.engine.let_go()
     await stopping
 
@@ -677,17 +685,17 @@ async def test_stopping_refuses_what_waits_and_what_runs(make_rig) -> None:
 
 async def test_stopping_does_not_wait_for_an_engine_that_hangs(rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.engine.hold()
-    picture = await rig.submit(1)
+    image = await rig.submit(1)
     await rig.engine.entered()
 
     stopping = asyncio.create_task(rig.stop())
     await breathe()
     for _half in range(2):
         assert not stopping.done()
-        await rig.clock.advance(EngineKeeper.CLOSING / 2)
+        await rig.clock.advance(EngineSupervisor.CLOSING / 2)
     await stopping
 
-    assert await _fails(picture, EngineUnavailable)
+    assert await _fails(image, EngineUnavailableError)
     assert rig.engine.closed == 0
     assert "did not return" in caplog.text
 
@@ -718,7 +726,7 @@ async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig) -> No
 
 
 @pytest.mark.parametrize("call", ["waited", "completed"])
-async def test_the_death_of_its_own_task_is_noticed_and_leaves_nobody_waiting(
+async def test_the_death_of_its_own_task_is_noticed_and_leaves_no_one_waiting(
     make_rig, monkeypatch, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     rig = await make_rig(max_batch_size=2)
@@ -727,19 +735,19 @@ async def test_the_death_of_its_own_task_is_noticed_and_leaves_nobody_waiting(
         raise SystemError("a bug")
 
     rig.engine.hold()
-    pictures = [await rig.submit(mark) for mark in range(1, 6)]
+    images = [await rig.submit(mark) for mark in range(1, 6)]
     await rig.engine.entered()
     monkeypatch.setattr(rig.observer, call, fail)
     rig.engine.let_go()
 
-    results = await asyncio.gather(*pictures, return_exceptions=True)
+    results = await asyncio.gather(*images, return_exceptions=True)
 
     assert all(isinstance(result, BatchingError) or result == [1] for result in results), results
-    assert isinstance(results[-1], EngineUnavailable)
+    assert isinstance(results[-1], EngineUnavailableError)
     assert not rig.scheduler.alive
     assert rig.scheduler.dead
     assert rig.scheduler.depth == 0
-    assert await _fails(await rig.submit(9), EngineUnavailable)
+    assert await _fails(await rig.submit(9), EngineUnavailableError)
     assert "the scheduler died" in caplog.text
 
 

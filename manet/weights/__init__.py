@@ -1,0 +1,1 @@
+"""Trained parameters: what is known of them, where their files lie, how they are read and written."""

@@ -1,0 +1,287 @@
+"""Checkpoints: the network's parameters on disk.
+
+This project's own are safetensors files with a header (``manet.weights.header``), which hold numbers and nothing
+that could run. The authors' are pickles, which could; they are read with PyTorch's restricted unpickler, and nothing
+else.
+"""
+
+import math
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from manet.errors import CheckpointError
+from manet.files import atomic_write, recorded_sha256, sha256_of, verify_sha256
+from manet.nn.model import MANet
+from manet.nn.wiring import Wiring
+from manet.weights.header import Header, Storage, read_header
+from manet.weights.int8_storage import SCALE, is_quantised, pack, unpack
+
+MOST_NAMED = 5
+"""Keys of a dict that are named where it is not what was expected."""
+
+HEADS = ("fc_1", "fc_2")
+"""The two linear layers whose size is the class count."""
+
+
+def save_weights(source: MANet | Mapping[str, Tensor], path: Path, header: Header) -> str:
+    """Write parameters as a safetensors file, and return the file's SHA-256.
+
+    A reader of ``path`` sees the old file or the new one, never half of it.
+
+    Args:
+        source: a network, or its state dict with all its keys.
+        path: where the file is to be.
+        header: what the file says of itself; its ``storage`` decides between float32 and int8.
+
+    Raises:
+        CheckpointError: if a key, a shape, a type, the class count or the wiring is not what the header promises, or
+            a value is not finite.
+        OSError: if the file cannot be written.
+    """
+    state = source.state_dict() if isinstance(source, MANet) else source
+    if isinstance(source, MANet) and source.wiring != header.wiring:
+        raise CheckpointError(f"{path}: expected wiring {header.wiring}, found {source.wiring}")
+    _check(state, _layout(len(header.classes)), path)
+    stored = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    if header.storage == "int8":
+        stored = pack(stored)
+    atomic_write(path, lambda part: save_file(stored, part, metadata=header.as_metadata()))
+    return sha256_of(path)
+
+
+def load_model(path: Path, *, num_classes: int, wiring: Wiring, sha256: str | None = None) -> MANet:
+    """Return the network with the parameters of a safetensors file, in eval mode, on the CPU, in float32.
+
+    Args:
+        path: a file in either storage; one without a header is taken as float32.
+        num_classes: how many classes its heads must have.
+        wiring: the wiring it must have been trained with; a file without a header has it on the caller's word.
+        sha256: what the file must have; None takes the checksum written down beside it. A file with neither is read
+            on the caller's word.
+
+    Raises:
+        ChecksumError: if the file's SHA-256 is another.
+        CheckpointError: if the file cannot be read, or a key, a shape, a type, the class count or the wiring is not
+            the expected one, or a value is not finite.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a file, found none")
+    expected_sha256 = recorded_sha256(path) if sha256 is None else sha256
+    if expected_sha256 is not None:
+        verify_sha256(path, expected_sha256)
+    header = read_header(path)
+    if header is not None and header.wiring != wiring:
+        raise CheckpointError(f"{path}: expected wiring {wiring}, found {header.wiring}")
+    storage: Storage = "float32" if header is None else header.storage
+    stored = _read_tensors(path)
+    _check(stored, _layout(num_classes, storage), path)
+    return _model(unpack(stored) if storage == "int8" else stored, num_classes, wiring)
+
+
+def read_authors_checkpoint(
+    path: Path, *, num_classes: int, fresh_heads: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Return the state dict out of one of the authors' checkpoints, under this network's keys.
+
+    Nothing in the file is run: PyTorch's restricted unpickler refuses whatever is not on its list, and the few
+    foreign names that these files carry are on it as an inert stand-in.
+
+    Args:
+        path: a pickle that holds a dict with a ``state_dict``, or a state dict alone, whose keys may begin with
+            ``module.`` or ``_orig_mod.``.
+        num_classes: how many classes the heads are to have.
+        fresh_heads: None keeps the file's heads, which must then have ``num_classes``; a CPU generator replaces
+            them, whatever their size, by new ones drawn from it. That is how a network that was trained to tell
+            12,666 identities apart becomes the start of one that tells expressions apart.
+
+    Raises:
+        CheckpointError: if the file cannot be read or was refused, or a key, a shape, a type or the class count is
+            not the expected one, or a value is not finite.
+    """
+    content = unpickle(path)
+    state = _state_in(content)
+    if state is None:
+        found = _listed(list(content)) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path}: expected a dict with 'state_dict', or of tensors, found {found}")
+    state = _without_prefixes(state, path)
+    if fresh_heads is not None:
+        state |= new_heads(num_classes, fresh_heads)
+    _check(state, _layout(num_classes), path)
+    return {key: tensor.detach() for key, tensor in state.items()}
+
+
+def _state_in(content: object) -> Mapping[Any, Any] | None:
+    """Return the state dict that a pickle holds: under ``state_dict``, or as all that it holds; None where none is."""
+    if not isinstance(content, dict):
+        return None
+    if "state_dict" in content:
+        state = content["state_dict"]
+        return state if isinstance(state, dict) else None
+    return content if content and all(isinstance(value, Tensor) for value in content.values()) else None
+
+
+def _listed(keys: Sequence[object]) -> str:
+    """Return the first keys of a dict and how many more there are; a checkpoint may have hundreds."""
+    first = ", ".join(map(repr, keys[:MOST_NAMED])) or "an empty one"
+    return first if len(keys) <= MOST_NAMED else f"{first} and {len(keys) - MOST_NAMED} more"
+
+
+class _Entry(NamedTuple):
+    """What one tensor of a checkpoint must be."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def _blank(num_classes: int, wiring: Wiring) -> MANet:
+    """Return the network without memory behind its parameters; making it draws no random numbers."""
+    with torch.device("meta"):
+        return MANet(num_classes, wiring=wiring)
+
+
+def _model(state: Mapping[str, Tensor], num_classes: int, wiring: Wiring) -> MANet:
+    model = _blank(num_classes, wiring)
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def _layout(num_classes: int, storage: Storage = "float32") -> dict[str, _Entry]:
+    layout: dict[str, _Entry] = {}
+    # Both wirings have the same keys and shapes.
+    for key, tensor in _blank(num_classes, "bidirectional").state_dict().items():
+        shape = tuple(tensor.shape)
+        if storage == "int8" and is_quantised(tensor):
+            layout[key] = _Entry(shape, torch.int8)
+            layout[key + SCALE] = _Entry(shape[:1], torch.float32)
+        else:
+            layout[key] = _Entry(shape, tensor.dtype)
+    return layout
+
+
+def _check(state: Mapping[str, object], layout: Mapping[str, _Entry], path: Path) -> None:
+    """Raise a CheckpointError about the first thing in which the state is not as laid out."""
+    for complaint, keys in (
+        ("missing", [key for key in layout if key not in state]),
+        ("unexpected", [key for key in state if key not in layout]),
+    ):
+        if keys:
+            others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise CheckpointError(
+                f"{path}: {complaint} key {keys[0]!r}{others}; expected {len(layout)} keys, found {len(state)}"
+            )
+    # The heads first: where the class count is wrong, all that can be said about it is in them.
+    for key in sorted(layout, key=lambda key: not key.startswith(HEADS)):
+        _check_entry(key, state[key], layout[key], path)
+
+
+def _check_entry(key: str, tensor: object, expected: _Entry, path: Path) -> None:
+    if not isinstance(tensor, Tensor):
+        raise CheckpointError(f"{path}: {key}: expected a tensor, found {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise CheckpointError(f"{path}: {key}: expected numbers one after another, found a sparse or an empty tensor")
+    shape = tuple(tensor.shape)
+    if key.startswith(HEADS) and shape[1:] == expected.shape[1:] and shape[:1] != expected.shape[:1]:
+        raise CheckpointError(f"{path}: {key}: expected {expected.shape[0]} classes, found {shape[0]}")
+    if shape != expected.shape:
+        raise CheckpointError(f"{path}: {key}: expected shape {expected.shape}, found {shape}")
+    if tensor.dtype != expected.dtype:
+        raise CheckpointError(f"{path}: {key}: expected {expected.dtype}, found {tensor.dtype}")
+    # Minimum and maximum carry any NaN or infinity along, and need no second tensor of the same size.
+    if tensor.is_floating_point() and not all(math.isfinite(bound) for bound in tensor.aminmax()):
+        raise CheckpointError(f"{path}: {key}: expected finite values, found NaN or infinity")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: expected a safetensors file, found something else ({error})") from error
+
+
+class _Inert:
+    """Stands in for foreign objects of a pickle: takes whatever it is given and keeps none of it."""
+
+    def __init__(self, *_arguments: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+_FOREIGN = (
+    # The authors' training script pickled its curve, an object of its own that holds NumPy arrays.
+    "__main__.RecorderMeter",
+    "numpy.ndarray",
+    "numpy.dtype",
+    # NumPy 2 renamed the module that rebuilds arrays and scalars.
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+)
+"""Names that the authors' pickles use beyond PyTorch's own. None of them is imported: all mean ``_Inert``."""
+
+
+def unpickle(path: Path) -> Any:
+    """Return what a PyTorch pickle holds; nothing in it is run (see ``read_authors_checkpoint``).
+
+    Raises:
+        CheckpointError: if there is no such file, it is no pickle, or PyTorch's restricted unpickler refuses it.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a file, found none")
+    if _is_html(path):
+        raise CheckpointError(
+            f"{path}: expected a PyTorch checkpoint, found an HTML page, as download services send one in place of a "
+            "large file; download it with a browser"
+        )
+    try:
+        with torch.serialization.safe_globals([(_Inert, name) for name in _FOREIGN]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: {_refusal(error)}") from error
+    # A file that is no pickle, or a broken one, can fail in any way at all.
+    except Exception as error:
+        raise CheckpointError(f"{path}: expected a PyTorch checkpoint, found something else") from error
+
+
+def _is_html(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return head.startswith((b"<!doctype html", b"<html"))
+
+
+def _refusal(error: pickle.UnpicklingError) -> str:
+    """Return one line for PyTorch's paragraphs, which also advise to switch the protection off."""
+    name = re.search(r"GLOBAL (\S+)", str(error))
+    if name is None:
+        return "expected a PyTorch checkpoint, found a pickle that was refused"
+    return f"refused: expected tensors, found {name[1]}, which a checkpoint has no need of; nothing was run"
+
+
+def _without_prefixes(state: Mapping[Any, Any], path: Path) -> dict[str, Any]:
+    """Return the state under the names it had before DataParallel and torch.compile wrapped the network."""
+    bare: dict[str, Any] = {}
+    for key, value in state.items():
+        name = re.sub(r"^(module\.|_orig_mod\.)+", "", str(key))
+        if name in bare:
+            raise CheckpointError(f"{path}: expected {name!r} once, found it under several prefixes")
+        bare[name] = value
+    return bare
+
+
+def new_heads(num_classes: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return new heads, drawn as PyTorch draws a linear layer: uniformly within 1 / sqrt(inputs)."""
+    layout = _layout(num_classes)
+    bound = layout["fc_1.weight"].shape[1] ** -0.5
+    return {
+        key: nn.init.uniform_(torch.empty(entry.shape), -bound, bound, generator=generator)
+        for key, entry in layout.items()
+        if key.startswith(HEADS)
+    }

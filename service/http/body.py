@@ -1,0 +1,77 @@
+"""Body: what a request carries, read whole into memory, bounded in size and time, and unpacked on the way."""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.requests import Request
+
+from service.admission import Upload
+from service.errors import PayloadTooLargeError, UploadTimedOutError
+from service.http.compression import PLAIN, Unpacker, coding_of
+
+
+def largest_size(request: Request, limit: int) -> int:
+    """Return the most bytes that a request's body can have: its stated length, or the limit where it states none.
+
+    Raises:
+        PayloadTooLargeError: if it states more than the limit.
+    """
+    stated = request.headers.get("content-length", "")
+    if not stated.isdigit():
+        return limit
+    if int(stated) > limit:
+        raise PayloadTooLargeError(f"the body has {int(stated)} bytes; at most {limit} are read")
+    return int(stated)
+
+
+async def receive(request: Request, take: Callable[[bytes], None], seconds: float) -> None:
+    """Hand a request's body to ``take``, piece by piece as it arrives.
+
+    Raises:
+        ClientDisconnect: if the client hung up.
+        UploadTimedOutError: if it did not arrive in so many seconds.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                take(chunk)
+    except TimeoutError:
+        raise UploadTimedOutError(f"the body did not arrive within {seconds:g} seconds") from None
+
+
+def size_in_memory(request: Request, limit: int) -> int:
+    """Return the most bytes that a request's body can take: its length where it states one and is not compressed.
+
+    Raises:
+        PayloadTooLargeError: if it states more than the limit.
+        UnsupportedEncodingError: if it is compressed in a way that is not read.
+    """
+    stated = largest_size(request, limit)
+    return stated if coding_of(request.headers.get("content-encoding", "")) == PLAIN else limit
+
+
+async def read_body(request: Request, upload: Upload, *, limit: int, seconds: float) -> bytearray:
+    """Return a request's body, unpacked.
+
+    Args:
+        request: whose body no one has read yet.
+        upload: what counts its bytes, unpacked.
+        limit: the most bytes, unpacked; more are refused while they are still being sent.
+        seconds: in which all of it must have arrived.
+
+    Raises:
+        UnsupportedEncodingError: if it is compressed in a way that is not read.
+        ClientDisconnect: if the client hung up.
+        PayloadTooLargeError: if it is larger than the limit.
+        OverloadedError: if there is no room for it in memory.
+        MalformedRequestError: if it is not compressed as it says.
+        UploadTimedOutError: if it did not arrive in time.
+    """
+    unpacker = Unpacker(coding_of(request.headers.get("content-encoding", "")), limit)
+
+    def take(chunk: bytes) -> None:
+        unpacker.add(chunk)
+        upload.add(len(unpacker.content) - upload.size)
+
+    await receive(request, take, seconds)
+    return unpacker.finish()

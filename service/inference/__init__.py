@@ -1,0 +1,1 @@
+"""From an image's bytes to faces and expressions, within the service."""

@@ -1,0 +1,67 @@
+"""Engine: the recognizer that the settings name, and its network as the scheduler's engine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from manet.backends.base import Backend, Logits
+from manet.recognizer import Recognizer
+from manet.vision.preprocess import Pixels
+from service.settings import Settings
+
+
+class NetworkEngine:
+    """A backend whose answers are checked, so that a batch which comes back wrong is a batch that failed.
+
+    Args:
+        backend: the network.
+        classes: how many logits a face gets.
+    """
+
+    def __init__(self, backend: Backend, classes: int) -> None:
+        self._backend = backend
+        self._classes = classes
+
+    def warmup(self, batch_sizes: Sequence[int]) -> None:
+        """Run one blank batch of each size."""
+        self._backend.warmup(batch_sizes)
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the logits, (N, classes), of a batch, (N, S, S, 3).
+
+        Raises:
+            ValueError: if the backend answers with another shape, or with a number that is not finite.
+        """
+        logits = self._backend.infer(images)
+        expected = (len(images), self._classes)
+        if logits.shape != expected:
+            raise ValueError(f"the backend answered with logits of shape {logits.shape} instead of {expected}")
+        if not np.isfinite(logits).all():
+            raise ValueError("the backend answered with logits that are not finite")
+        return logits
+
+    def close(self) -> None:
+        """Let go of the network."""
+        self._backend.close()
+
+
+def load_recognizer(settings: Settings) -> Recognizer:
+    """Return the network and the detector, loaded.
+
+    Args:
+        settings: name the weights, the engine and where it runs, and for how many threads.
+
+    Raises:
+        ManetError: if the weights are unknown, not installed or not what they should be.
+        ValueError: if the engine, precision or device requested is not to be had.
+        OSError: if a file cannot be read, or the export not be kept.
+    """
+    return Recognizer.from_weights(
+        settings.weights,
+        backend=settings.backend,
+        precision=settings.precision,
+        device=settings.device,
+        store=settings.weights_dir,
+        cache=settings.cache_dir,
+        threads=settings.threads,
+    )

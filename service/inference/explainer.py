@@ -1,0 +1,157 @@
+"""Explanations: images explained one after the other, in a thread of their own, beside the engine that serves.
+
+PyTorch and the network's second copy are loaded when the first image comes, not before.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manet.explain.result import Explanation
+from manet.labels import Expression
+from manet.recognizer import FaceMode, ImageFaces, Recognizer
+from manet.vision.images import ImageLimits, read_image
+from service.admission import Ticket
+from service.clock import Clock
+from service.errors import (
+    RETRY_SECONDS,
+    DeadlineExceededError,
+    ExplanationsUnavailableError,
+    InvalidParameterError,
+    OverloadedError,
+)
+
+if TYPE_CHECKING:
+    from manet.explain.attribution import Explainer
+
+NEEDED = ("torch", "captum")
+"""The packages without which nothing is explained."""
+
+
+Explained = ImageFaces[Explanation]
+"""An image whose faces are explained."""
+
+
+class Place:
+    """An image's place among those that are explained or wait for it; ``left`` once no one waits for it any more."""
+
+    def __init__(self) -> None:
+        self.left = False
+
+
+class Explanations:
+    """Explains images that were admitted.
+
+    Args:
+        recognizer: finds the faces; its weights are explained.
+        limits: the largest image to decode.
+        most: images that are explained or wait for it, at once.
+        clock: the time.
+        store: folder of weights that the user imported; None means the default one.
+    """
+
+    def __init__(
+        self, recognizer: Recognizer, *, limits: ImageLimits, most: int, clock: Clock, store: Path | None
+    ) -> None:
+        self._recognizer = recognizer
+        self._limits = limits
+        self._most = most
+        self._clock = clock
+        self._store = store
+        self._places: set[Place] = set()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._explainer: Explainer | None = None  # only the worker touches it
+
+    @contextmanager
+    def place(self, expression: Expression | None) -> Iterator[Place]:
+        """Hold an image's place while inside.
+
+        Args:
+            expression: the one that is to be explained, if not the answered one.
+
+        Raises:
+            ExplanationsUnavailableError: if what they need is not installed.
+            InvalidParameterError: if the weights do not know the expression.
+            OverloadedError: if all places are taken.
+        """
+        missing = [name for name in NEEDED if find_spec(name) is None]
+        if missing:
+            raise ExplanationsUnavailableError(f"this server has no {' and no '.join(missing)}; see its operator")
+        classes = self._recognizer.weights.classes
+        if expression is not None and expression not in classes:
+            raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
+        if len(self._places) >= self._most:
+            raise OverloadedError("as many images as allowed wait to be explained", retry_after=RETRY_SECONDS)
+        place = Place()
+        self._places.add(place)
+        try:
+            yield place
+        finally:
+            place.left = True
+            self._places.discard(place)
+
+    async def explain(
+        self,
+        data: bytes,
+        ticket: Ticket,
+        place: Place,
+        *,
+        faces: FaceMode,
+        max_faces: int,
+        expression: Expression | None,
+    ) -> Explained:
+        """Return an image's faces, explained.
+
+        A caller that is cancelled gives up its turn; the worker, if it has begun, ends after the face that it is at.
+
+        Raises:
+            ImageError: if the bytes give no image.
+            DeadlineExceededError: if the deadline passes before the last face is begun.
+        """
+        ticket.leave()  # its faces never stand in the queue of the engine that serves
+        work = self._explaining(data, ticket, place, faces=faces, max_faces=max_faces, expression=expression)
+        return await asyncio.wrap_future(self._worker.submit(work))
+
+    def close(self) -> None:
+        """Let the worker end after the face that it is at; images that wait are given up."""
+        for place in self._places:
+            place.left = True
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _explaining(
+        self,
+        data: bytes,
+        ticket: Ticket,
+        place: Place,
+        *,
+        faces: FaceMode,
+        max_faces: int,
+        expression: Expression | None,
+    ) -> Callable[[], Explained]:
+        def in_time() -> None:
+            if place.left or self._clock.now() >= ticket.deadline:
+                raise DeadlineExceededError("the deadline passed before all faces were explained")
+
+        def explain() -> Explained:
+            in_time()
+            image = read_image(data, limits=self._limits)
+            height, width = image.shape[:2]
+            explained = []
+            for face in self._recognizer.find(image, faces=faces, max_faces=max_faces):
+                explainer = self._loaded()
+                in_time()
+                explained.append(explainer.explain(face, expression))
+            return ImageFaces(width, height, explained)
+
+        return explain
+
+    def _loaded(self) -> "Explainer":
+        if self._explainer is None:
+            from manet.explain.attribution import Explainer  # noqa: PLC0415 - PyTorch, not before it is needed
+
+            self._explainer = Explainer.load(self._recognizer, self._store)
+        return self._explainer

@@ -1,0 +1,1 @@
+"""The OpenAPI document: what the routes share in it, and its examples."""

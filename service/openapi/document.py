@@ -1,0 +1,137 @@
+"""The OpenAPI document: what the routes share in it, and what FastAPI cannot say."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.openapi.examples import answers
+
+Responses = dict[int | str, dict[str, Any]]
+"""Responses by status, as FastAPI takes them."""
+
+MOST_FIELDS = 8
+"""In a form: the one that is requested, and others that browsers and libraries add."""
+
+MEDIA_TYPE = "application/problem+json"
+"""Of every error (RFC 9457)."""
+
+REQUEST_ID = {
+    "X-Request-ID": {
+        "description": "The id that the request came with, or a new one; quote it when you report a fault.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    }
+}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which the same request may succeed.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+SERVER_TIMING = {
+    "Server-Timing": {
+        "description": "Milliseconds spent on decoding and detection (`find`), in the queue (`queue`) and in the "
+        "network (`infer`).",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "find;dur=14.2, queue;dur=0.3, infer;dur=21.7",
+    }
+}
+STAGES = {
+    "Server-Timing": {
+        "description": "Milliseconds spent in the queue (`queue`) and in the network (`infer`).",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "queue;dur=0.3, infer;dur=21.7",
+    }
+}
+
+TAGS = [
+    {"name": "predict", "description": "Images in, faces and their apparent expressions out."},
+    {"name": "explain", "description": "What the network went by in a face."},
+    {
+        "name": "v2",
+        "description": "The Open Inference Protocol: face crops as tensors in, logits and probabilities out.",
+    },
+    {"name": "model", "description": "What is loaded, how well it was measured to do, and what it is for."},
+    {"name": "health", "description": "For what restarts the process and sends it traffic."},
+    {"name": "metrics", "description": "For Prometheus."},
+]
+
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the service has any."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, otherwise sent."},
+}
+
+
+def succeeded(description: str, headers: Mapping[str, Any] = MappingProxyType({})) -> Responses:
+    """Return the success of an operation as the contract shows it.
+
+    Args:
+        description: one sentence.
+        headers: what it carries besides the id of the request.
+    """
+    return {200: {"description": description, "headers": {**REQUEST_ID, **headers}}}
+
+
+def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
+    """Return a multipart body as the contract shows it; the handlers read it themselves, after it was admitted.
+
+    Args:
+        field: the name of the form field.
+        schema: what it holds.
+        curl: a command line that sends it.
+    """
+    body = {"type": "object", "required": [field], "properties": {field: schema}, "maxProperties": MOST_FIELDS}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": body}}},
+        "x-codeSamples": [{"lang": "Shell", "source": curl}],
+    }
+
+
+def install(app: FastAPI, *, needs_key: Callable[[str], bool]) -> None:
+    """Finish an application's document where FastAPI cannot.
+
+    FastAPI drops every null that it finds in an example, and with it what the answer's schema requires; and it gives
+    the schema of an error the media type of the operation's success.
+
+    Args:
+        app: whose document it is.
+        needs_key: whether requests to a path need an API key.
+    """
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        made = app.openapi_schema is not None
+        document = plain()
+        if not made:
+            _finish(document)
+            _describe_keys(document, needs_key)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way of extending it
+
+
+def _describe_keys(document: dict[str, Any], needs_key: Callable[[str], bool]) -> None:
+    """Show how a key is sent, and where one is needed."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    guarded = [methods for path, methods in document["paths"].items() if needs_key(path)]
+    for operation in (operation for methods in guarded for operation in methods.values()):
+        operation["security"] = [{name: []} for name in _SCHEMES]
+
+
+def _finish(document: dict[str, Any]) -> None:
+    shown = answers()
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        errors = {status: r for status, r in operation["responses"].items() if int(status) >= HTTPStatus.BAD_REQUEST}
+        for content in (error["content"] for error in errors.values()):
+            [success] = content.keys() - {MEDIA_TYPE}
+            content[MEDIA_TYPE] |= content.pop(success)
+        for name, answer in shown.get(operation["operationId"], {}).items():
+            content = operation["responses"]["200"]["content"]["application/json"]
+            content.setdefault("examples", {})[name] = {"value": answer.model_dump(mode="json", exclude_unset=True)}

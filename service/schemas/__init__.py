@@ -1,0 +1,1 @@
+"""The JSON objects that clients send and receive."""

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: process starters, HTTP clients, drawn faces, fakes, small networks."""

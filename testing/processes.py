@@ -1,0 +1,84 @@
+"""The service as a process around fakes."""
+
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+
+PROGRAM = """
+import sys
+from threading import Thread
+
+from service.server import server
+from service.app import create_app
+from service.clock import SystemClock
+from service.settings import Settings
+from testing.fakes import FakeBackend, recognizer
+
+backend = FakeBackend()
+if sys.argv[1] == "held":
+    backend.gate.clear()
+    Thread(target=lambda: sys.stdin.readline() and backend.gate.set(), daemon=True).start()
+settings = Settings(port=0, shutdown_timeout=10, max_batch_size=1, max_upload_bytes=1_000_000)
+server(create_app(settings, recognizer(backend), SystemClock()), settings).run()
+"""
+
+
+@dataclass
+class Service:
+    """A running process and its address."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def metric(self, name: str) -> float:
+        text = httpx.get(f"{self.address}/metrics").text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        assert found, f"there is no metric {name}"
+        return float(found[1])
+
+    def wait_for(self, name: str, value: float) -> None:
+        end = time.monotonic() + 20
+        while (found := self.metric(name)) != value:
+            assert time.monotonic() < end, f"{name} is {found}, not {value}"
+            time.sleep(0.01)
+
+    def let_go(self) -> None:
+        """Let the network, which was held, answer from here on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+
+@contextlib.contextmanager
+def serving(*, held: bool) -> Iterator[Service]:
+    """Run the service around fakes.
+
+    Args:
+        held: whether the network keeps its first batch until it is let go, however slow the machine is.
+    """
+    command = [sys.executable, "-c", PROGRAM, "held" if held else "free"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stderr=pipe, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+                    yield Service(process, int(found[1]))
+                    break
+            else:
+                raise AssertionError("the service did not start")
+        finally:
+            process.kill()

@@ -1,0 +1,258 @@
+"""The OpenVINO engine: its network in the cache, its parts and their sizes, what it leaves alone in the process."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from manet.backends.factory import load_backend
+from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, padded
+from manet.backends.openvino.exports import exported
+from manet.backends.openvino.runtime import core
+from manet.errors import CheckpointError
+from manet.weights.registry import INT8_SUFFIX, get, locate, resolve
+from testing.weights import noise, save_own
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_own(tmp_path_factory.mktemp("run") / "mine.safetensors")
+
+
+def test_a_calibration_fits_one_network_only(own_file: Path, tmp_path: Path) -> None:
+    weights = get("ferplus")
+    assert weights.int8 is not None
+    shutil.copy(locate(weights).with_name(weights.int8.file), own_file.with_suffix(INT8_SUFFIX))
+
+    with pytest.raises(CheckpointError, match="another network"):  # this one has a mean and a deviation
+        load_backend(resolve(str(own_file)), backend="openvino", precision="int8", cache=tmp_path)
+    own_file.with_suffix(INT8_SUFFIX).write_bytes(b"no calibration")
+    with pytest.raises(CheckpointError, match="is no calibration"):
+        load_backend(resolve(str(own_file)), backend="openvino", precision="int8", cache=tmp_path)
+    own_file.with_suffix(INT8_SUFFIX).unlink()
+
+
+def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
+    cache, weights = tmp_path / "cache", resolve(str(own_file))
+    wanted = load_backend(weights, backend="openvino", precision="float32", cache=cache).infer(noise(2))
+    [folder] = cache.glob("[!.]*")
+    program = f"""
+import sys
+from pathlib import Path
+from manet.backends.factory import load_backend
+from manet.weights.registry import resolve
+engine = load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32", cache=Path({str(cache)!r}))
+engine.warmup([2])
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]  # the network came out of the cache
+
+    numbers = folder / "network.bin"
+    numbers.write_bytes(numbers.read_bytes()[:-1000])
+    mended = load_backend(weights, backend="openvino", precision="float32", cache=cache)
+
+    np.testing.assert_array_equal(mended.infer(noise(2)), wanted)
+    assert list(cache.glob("[!.]*")) == [folder]
+
+
+def test_openvino_tells_no_one_that_it_is_used(own_file: Path, tmp_path: Path) -> None:
+    program = f"""
+import multiprocessing.process
+import socket
+import sys
+
+tried = []
+sys.addaudithook(lambda event, args: event in {{"socket.connect", "socket.getaddrinfo"}} and tried.append(event))
+multiprocessing.process.BaseProcess.start = lambda process: tried.append("process")
+
+from manet.backends.factory import load_backend
+from manet.weights.registry import resolve
+
+load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32").infer
+print(tried, sys.modules["openvino_telemetry"])
+"""
+    home = {"HOME": str(tmp_path / "home"), "MANET_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | home
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[] None\n"
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_signal_is_handled_after_engines_have_come_and_gone(own_file: Path) -> None:
+    program = f"""
+import os
+import signal
+
+from manet.backends.factory import load_backend
+from manet.weights.registry import resolve
+
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+engines = [load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32") for _ in range(2)]
+while engines:
+    engines.pop(0).close()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+class _Watched:
+    """A request that notes the sizes it is started with, and may be made to fail."""
+
+    def __init__(self, request: Request, met: list[int]) -> None:
+        self.broken = False
+        self.running = 0
+        self._request = request
+        self._met = met
+
+    @property
+    def logits(self) -> np.ndarray:
+        return self._request.logits
+
+    def start(self, images: np.ndarray) -> None:
+        self._met.append(padded(len(images)))
+        self.running += 1
+        self._request.start(images)
+
+    def wait(self) -> None:
+        self._request.wait()
+        self.running -= 1
+        if self.broken:
+            raise RuntimeError("this part failed")
+
+
+def _apart(path: Path, threads: int) -> OpenVINOBackend:
+    """Return an engine whose threads have images of their own, as they do in int8."""
+    graph = core().read_model(exported(resolve(str(path)), None, None, int8=False))
+    network = compiled(graph, side=48, precision="float32", threads=threads, apart=True)
+    return OpenVINOBackend(network, side=48, precision="float32", reason="requested")
+
+
+def _watched(engine: Any, met: list[int]) -> list[_Watched]:
+    """Put watched requests in the place of an engine's own, and return them, the shared one first."""
+    network = engine._network
+    apart = [_Watched(request, met) for request in network.apart]
+    shared = apart[0] if len(apart) == 1 else _Watched(network.shared, met)
+    engine._network = Network(shared, apart)  # type: ignore[arg-type]
+    return [shared, *apart]
+
+
+@pytest.mark.parametrize(
+    ("threads", "met_by_70", "met_by_7", "met_by_1", "warmed"),
+    [
+        (1, [32, 32, 6], [8], [1], {1, 2, 3, 4, 6, 8, 12, 16}),
+        (2, [32, 32, 3, 3], [4, 3], [1], {1, 2, 3, 4, 6, 8}),
+        (3, [24, 24, 24], [3, 2, 2], [1], {1, 2, 3, 4, 6}),
+    ],
+)
+def test_openvino_gives_each_thread_its_part_in_one_of_few_sizes(
+    own_file: Path, *, threads: int, met_by_70: list[int], met_by_7: list[int], met_by_1: list[int], warmed: set[int]
+) -> None:
+    engine = _apart(own_file, threads)
+    met: list[int] = []
+    _watched(engine, met)
+    images = noise(70)
+
+    whole = engine.infer(images)
+    assert met == met_by_70
+    met.clear()
+    sevens = np.concatenate([engine.infer(images[start : start + 7]) for start in range(0, 70, 7)])
+    assert met == met_by_7 * 10
+    met.clear()
+    ones = np.concatenate([engine.infer(images[place : place + 1]) for place in range(5)])
+    assert met == met_by_1 * 5
+    met.clear()
+    engine.warmup([1, 13])
+
+    assert whole.shape == (70, 8)
+    np.testing.assert_allclose(sevens, whole, atol=1e-4 * np.abs(whole).max())
+    np.testing.assert_allclose(ones, whole[:5], atol=1e-4 * np.abs(whole).max())
+    assert set(met) == warmed
+
+
+def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
+    engine = _apart(own_file, 2)
+    wanted = engine.infer(noise(6))
+    requests = _watched(engine, [])
+
+    for broken in requests[1:]:
+        broken.broken = True
+        with pytest.raises(RuntimeError, match="this part failed"):
+            engine.infer(noise(6))
+        assert [request.running for request in requests] == [0, 0, 0]
+        broken.broken = False
+
+    np.testing.assert_array_equal(engine.infer(noise(6)), wanted)
+
+
+def test_threads_have_images_of_their_own_in_int8_only(own_file: Path) -> None:
+    whole = load_backend(resolve(str(own_file)), backend="openvino", precision="float32", threads=3)
+    rounded = load_backend(get("ferplus"), backend="openvino", precision="int8", threads=3)
+
+    assert len(_watched(whole, [])) == 1 + 1
+    assert len(_watched(rounded, [])) == 1 + 3
+
+
+def test_a_part_runs_in_the_next_size() -> None:
+    assert [padded(count) for count in (1, 5, 9, 17, 32)] == [1, 6, 12, 24, 32]
+
+
+class _Noting:
+    """A request that answers blanks, and notes for which compiled network it stands and in which size it would run."""
+
+    def __init__(self, network: str, met: set[tuple[str, int]]) -> None:
+        self._network = network
+        self._met = met
+        self.logits = np.zeros((0, 8), np.float32)
+
+    def start(self, images: np.ndarray) -> None:
+        self._met.add((self._network, padded(len(images))))
+        self.logits = np.zeros((len(images), 8), np.float32)
+
+    def wait(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 6, 8, 16, 32])
+def test_after_a_warm_up_no_batch_meets_a_new_size(lanes: int) -> None:
+    met: set[tuple[str, int]] = set()
+    shared = _Noting("shared", met)
+    apart = [shared] if lanes == 1 else [_Noting("apart", met) for _ in range(lanes)]
+    engine = OpenVINOBackend(
+        Network(shared, apart),  # type: ignore[arg-type]
+        side=48,
+        precision="int8",
+        reason="requested",
+    )
+    engine.warmup([1, 32])
+    warmed = set(met)
+
+    for count in range(1, 33):
+        assert engine.infer(noise(count)).shape == (count, 8)
+
+    assert met == warmed
+
+
+def test_more_threads_than_the_largest_size_answer_every_batch(own_file: Path) -> None:
+    graph = core().read_model(exported(resolve(str(own_file)), None, None, int8=False))
+    network = compiled(graph, side=48, precision="float32", threads=40, apart=True)
+
+    assert network.infer(noise(36)).shape == (36, 8)
+
+
+def test_a_closed_engine_is_not_warmed_up(own_file: Path) -> None:
+    engine = load_backend(resolve(str(own_file)), backend="openvino", precision="float32")
+    engine.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.warmup([1])

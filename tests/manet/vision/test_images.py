@@ -1,0 +1,262 @@
+"""Images: every format and mode that is read, and every limit and fault that is not."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
+from manet.vision.images import ImageLimits, count_scans, read_crop, read_image
+from manet.vision.preprocess import Preprocessing, network_input
+
+LIMITS = ImageLimits()
+PORTRAIT = Image.fromarray(skimage.data.astronaut()).resize((96, 80))
+PIXELS = np.asarray(PORTRAIT)
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int) -> bytes:
+    """Return a PNG of a few bytes that claims any size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(
+    ("format", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 98})]
+)
+def test_the_four_formats(format: str, options: dict[str, object]) -> None:
+    found = read_image(encode(PORTRAIT, format, **options), limits=LIMITS)
+
+    assert (found.dtype, found.shape) == (np.uint8, (80, 96, 3))
+    assert np.abs(found.astype(int) - PIXELS).mean() < (4 if format == "JPEG" else 0.01)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
+    undone = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = PORTRAIT.transpose(undone[orientation]) if orientation in undone else PORTRAIT
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    found = read_image(encode(stored, "PNG", exif=exif), limits=LIMITS)
+
+    assert np.array_equal(found, PIXELS)
+
+
+SPECS = [
+    Preprocessing(input_size=32, colour="grey", detail_size=20),
+    Preprocessing(input_size=40, colour="rgb"),
+    Preprocessing(input_size=224, colour="grey"),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_a_crop_is_the_network_input_of_the_image(format: str, mode: str, spec: Preprocessing) -> None:
+    drawable = {"PNG": ("RGB", "L", "RGBA", "P"), "WEBP": ("RGB", "RGBA"), "JPEG": ("RGB", "L", "CMYK")}
+    if mode not in drawable[format]:
+        mode = "RGB"
+    image = Image.fromarray(skimage.data.astronaut()).resize((301, 452)).convert(mode)
+    data = encode(image, format)
+
+    crop = read_crop(data, spec, limits=LIMITS)
+
+    wanted = network_input(read_image(data, limits=LIMITS), spec)
+    assert (crop.width, crop.height) == (301, 452)
+    assert (crop.pixels.dtype, crop.pixels.shape) == (np.uint8, wanted.shape)
+    far = np.abs(crop.pixels.astype(int) - wanted)
+    assert far.mean() <= (0.2 if format == "JPEG" else 0)  # the suit's orange is clipped in RGB
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(301, 452), (201, 202), (30, 70)])
+def test_a_crop_of_every_orientation_is_upright(size: tuple[int, int], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(skimage.data.astronaut()).resize(size), "JPEG", quality=95, exif=exif)
+    image = read_image(data, limits=LIMITS)
+
+    crop = read_crop(data, SPECS[0], limits=LIMITS)
+
+    assert (crop.height, crop.width) == image.shape[:2]
+    assert np.abs(crop.pixels.astype(int) - network_input(image, SPECS[0])).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"a text", encode(PORTRAIT, "JPEG")[:900], encode(PORTRAIT)[:900], png(9000, 9000)]
+)
+def test_what_gives_no_image_gives_no_crop(data: bytes) -> None:
+    with pytest.raises(ImageError) as wanted:
+        read_image(data, limits=LIMITS)
+    with pytest.raises(ImageError) as found:
+        read_crop(data, SPECS[0], limits=LIMITS)
+
+    assert (type(found.value), str(found.value)) == (type(wanted.value), str(wanted.value))
+
+
+def test_an_orientation_that_makes_no_sense_is_no_orientation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+
+    assert np.array_equal(read_image(encode(PORTRAIT, exif=exif), limits=LIMITS), PIXELS)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    image = PORTRAIT.convert(mode)
+
+    found = read_image(encode(image), limits=LIMITS)
+
+    assert np.array_equal(found, np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_becomes_rgb() -> None:
+    found = read_image(encode(PORTRAIT.convert("CMYK"), "JPEG", quality=98), limits=LIMITS)
+
+    assert np.abs(found.astype(int) - PIXELS).mean() < 3
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_cut_off() -> None:
+    ramp = np.linspace(0, 65535, 256, dtype=np.uint16)[None, :].repeat(4, axis=0)
+
+    found = read_image(encode(Image.fromarray(ramp)), limits=LIMITS)
+
+    assert np.abs(found[0, :, 0].astype(int) - np.arange(256)).max() <= 1
+    assert (found[..., 0] == found[..., 1]).all()
+
+
+def test_what_is_transparent_is_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([10, 20, 30])
+
+    assert (read_image(encode(clear), limits=LIMITS) == 255).all()
+    assert np.abs(read_image(encode(half), limits=LIMITS).astype(int) - 127).max() <= 1
+    assert (read_image(encode(palette, transparency=0), limits=LIMITS) == 255).all()
+
+
+def test_the_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+
+    for format in ("WEBP", "PNG"):
+        found = read_image(
+            encode(frames[0], format, save_all=True, append_images=frames[1:], lossless=True), limits=LIMITS
+        )
+        assert found[8, 8].tolist() == [255, 0, 0]
+
+
+def test_too_many_bytes() -> None:
+    with pytest.raises(ImageTooLargeError, match="at most 100 are read"):
+        read_image(bytes(101), limits=ImageLimits(max_bytes=100))
+
+
+@pytest.mark.parametrize("size", [(30_000, 30_000), (8000, 8000), (65_000, 65_000)])
+def test_too_many_pixels_are_seen_in_the_header_and_never_unpacked(size: tuple[int, int]) -> None:
+    data = png(*size)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageTooLargeError, match="pixels"):
+            read_image(data, limits=LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_as_many_pixels_as_allowed() -> None:
+    data = encode(Image.new("RGB", (40, 50)))
+
+    assert read_image(data, limits=ImageLimits(max_pixels=2000)).shape == (50, 40, 3)
+    with pytest.raises(ImageTooLargeError, match="40 x 50 = 2000 pixels; at most 1999"):
+        read_image(data, limits=ImageLimits(max_pixels=1999))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
+def test_extreme_shapes(size: tuple[int, int]) -> None:
+    assert read_image(encode(Image.new("RGB", size)), limits=LIMITS).shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("tenths", range(10))
+def test_a_truncated_image_is_broken(format: str, tenths: int) -> None:
+    data = encode(PORTRAIT, format)
+
+    with pytest.raises((ImageCorruptError, ImageFormatError)):
+        read_image(data[: len(data) * tenths // 10], limits=LIMITS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello, this is text",
+        b"%PDF-1.7\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00",
+        encode(PORTRAIT, "GIF"),
+        encode(PORTRAIT, "TIFF"),
+    ],
+    ids=["text", "pdf", "svg", "heic", "gif", "tiff"],
+)
+def test_other_formats_are_named_unsupported_whatever_their_files_are_called(data: bytes) -> None:
+    with pytest.raises(ImageFormatError, match="JPEG, PNG, WebP, BMP"):
+        read_image(data, limits=LIMITS)
+
+
+def test_an_empty_file_is_broken() -> None:
+    with pytest.raises(ImageCorruptError, match="0 bytes"):
+        read_image(b"", limits=LIMITS)
+
+
+def test_scans_are_counted_and_bounded() -> None:
+    baseline, progressive = encode(PORTRAIT, "JPEG"), encode(PORTRAIT, "JPEG", progressive=True)
+    assert count_scans(baseline) == 1
+    scans = count_scans(progressive)
+    assert 5 < scans < 15
+    assert read_image(progressive, limits=LIMITS).shape == (80, 96, 3)
+
+    # The last scan again and again: valid, tiny, and a pass over all pixels each time.
+    end = progressive.rindex(b"\xff\xda")
+    many = progressive[:end] + progressive[end:-2] * 200 + b"\xff\xd9"
+    assert count_scans(many) == scans + 199
+    with pytest.raises(ImageTooLargeError, match="scans"):
+        read_image(many, limits=LIMITS)
+
+
+SEEDS = [encode(PORTRAIT, format) for format in ("JPEG", "PNG", "WEBP", "BMP")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8))
+def test_damaged_bytes_give_an_image_or_an_image_error(data: bytes, changes: list[tuple[float, int]]) -> None:
+    damaged = bytearray(data)
+    for place, value in changes:
+        damaged[int(place * len(damaged))] = value
+    try:
+        found = read_image(bytes(damaged), limits=ImageLimits(max_pixels=1_000_000))
+    except ImageError:
+        return
+    assert found.dtype == np.uint8
+    assert found.shape[2] == 3

@@ -1,0 +1,158 @@
+"""The shipped detector, on a portrait that may be shown, on images without a face, and on strange ones."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from manet.errors import ChecksumError
+from manet.vision.faces import DetectedFace
+from manet.vision.images import ImageLimits, read_image
+from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import NETWORK_FILE, RetinaFaceDetector
+
+PHOTOS = Path(__file__).parents[4] / "shared/data/photos"
+
+
+@pytest.fixture(scope="module")
+def detector() -> RetinaFaceDetector:
+    return RetinaFaceDetector()
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Pixels:
+    image: Pixels = skimage.data.astronaut()
+    return image
+
+
+def _overlap(face: DetectedFace, left: float, top: float, right: float, bottom: float) -> float:
+    """Return intersection over union of a face's box with a rectangle."""
+    box = face.box
+    across = min(box.x + box.width, right) - max(box.x, left)
+    down = min(box.y + box.height, bottom) - max(box.y, top)
+    shared = max(0.0, across) * max(0.0, down)
+    return shared / (box.width * box.height + (right - left) * (bottom - top) - shared)
+
+
+def test_a_portrait_has_one_face_where_it_is(detector: RetinaFaceDetector, portrait: Pixels) -> None:
+    [face] = detector.detect(portrait)
+
+    assert _overlap(face, 178, 57, 273, 177) > 0.9
+    assert 0.9 < face.confidence <= 1
+    points = face.landmarks
+    assert points.left_eye.x < points.nose.x < points.right_eye.x
+    assert points.left_mouth.x < points.right_mouth.x
+    assert max(points.left_eye.y, points.right_eye.y) < points.nose.y < min(points.left_mouth.y, points.right_mouth.y)
+
+
+@pytest.mark.parametrize("scale", [0.15, 0.5, 2, 5])
+def test_it_is_found_at_any_size(detector: RetinaFaceDetector, portrait: Pixels, scale: float) -> None:
+    image = Image.fromarray(portrait)
+    scaled = np.asarray(image.resize((round(512 * scale), round(512 * scale)), Image.Resampling.LANCZOS))
+
+    [face] = detector.detect(scaled)
+
+    assert _overlap(face, *(edge * scale for edge in (178, 57, 273, 177))) > 0.75
+
+
+@pytest.mark.parametrize("side", [48, 64, 224, 1200])
+def test_a_crop_that_the_face_fills_is_seen_whole(detector: RetinaFaceDetector, portrait: Pixels, side: int) -> None:
+    crop = Image.fromarray(portrait[50:185, 160:295]).resize((side, side), Image.Resampling.BICUBIC)
+
+    [face] = detector.detect(np.asarray(crop))
+
+    assert min(face.box.width, face.box.height) > side / 2
+
+
+def test_several_faces_come_the_largest_first(detector: RetinaFaceDetector, portrait: Pixels) -> None:
+    crop = Image.fromarray(portrait[20:220, 130:330])
+    canvas = Image.new("RGB", (900, 400), "white")
+    for x, side in ((20, 100), (200, 380), (620, 200)):
+        canvas.paste(crop.resize((side, side)), (x, 10))
+
+    faces = detector.detect(np.asarray(canvas))
+
+    assert len(faces) == 3
+    widths = [face.box.width for face in faces]
+    assert widths == sorted(widths, reverse=True)
+    assert 200 < faces[0].box.x < 580
+
+
+def test_boxes_stay_inside_the_image(detector: RetinaFaceDetector, portrait: Pixels) -> None:
+    [face] = detector.detect(np.ascontiguousarray(portrait[:140, 190:300]))
+
+    assert face.box.x >= 0
+    assert face.box.y >= 0
+    assert face.box.x + face.box.width <= 110 + 1e-3
+    assert face.box.y + face.box.height <= 140 + 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 20_000, 3), (20_000, 1, 3), (2, 3000, 3), (400, 600, 3), (31, 33, 3)])
+def test_where_there_is_no_face_none_is_found(detector: RetinaFaceDetector, shape: tuple[int, int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    assert detector.detect(noise) == []
+    assert detector.detect(np.full(shape, 128, np.uint8)) == []
+
+
+def test_images_without_people_have_no_face(detector: RetinaFaceDetector) -> None:
+    coffee, coins = skimage.data.coffee(), skimage.data.coins()
+
+    assert detector.detect(coffee) == []
+    assert detector.detect(np.stack([coins] * 3, axis=-1)) == []
+
+
+def test_threads_share_a_detector(detector: RetinaFaceDetector, portrait: Pixels) -> None:
+    images = [np.ascontiguousarray(portrait[:, shift:]) for shift in range(0, 80, 10)]
+    alone = [detector.detect(image) for image in images]
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(detector.detect, images))
+
+    assert together == alone
+    assert all(len(faces) == 1 for faces in alone)
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_what_is_no_image_is_an_error(detector: RetinaFaceDetector, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="an image is uint8"):
+        detector.detect(image)
+
+
+def test_another_network_file_is_refused(tmp_path: Path) -> None:
+    changed = bytearray(NETWORK_FILE.read_bytes())
+    changed[1000] ^= 1
+    (tmp_path / "network.onnx").write_bytes(changed)
+
+    with pytest.raises(ChecksumError, match=r"network\.onnx"):
+        RetinaFaceDetector(network=tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("wrong", [{"sides": ()}, {"sides": (16,)}, {"threads": 0}])
+def test_settings_out_of_range_are_an_error(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RetinaFaceDetector(**wrong)
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the four photographs are not beside this checkout")
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("neutral.jpeg", 1, 1), ("happy-baby.jpeg", 1, 1), ("angry.jpg", 1, 1), ("group.jpeg", 4, 5)],
+)
+def test_photographs_have_the_faces_that_people_see(
+    detector: RetinaFaceDetector, name: str, least: int, most: int
+) -> None:
+    faces = detector.detect(read_image((PHOTOS / name).read_bytes(), limits=ImageLimits()))
+
+    assert least <= len(faces) <= most
+    if name == "group.jpeg":
+        # The four whole faces, by the middle of each; the fifth is cut by the upper edge.
+        for x, y in ((231, 328), (1019, 378), (685, 146), (372, 90)):
+            assert any(
+                face.box.x < x < face.box.x + face.box.width and face.box.y < y < face.box.y + face.box.height
+                for face in faces
+            )
+        assert all(face.box.y < 1 for face in faces[4:])
