@@ -135,12 +135,12 @@ def test_what_was_requested_is_taken_or_refused() -> None:
     assert chosen(bare) == ("torch", "float32", "cpu")
     assert chosen(server, precision="bf16") == ("torch", "bf16", "cuda")
     assert choose(server).reason == "torch: there is a CUDA device; float16: the device has it"
-    for asked in ({"device": "cuda"}, {"engine": "openvino", "device": "cuda"}):
+    for asked in ({"device": "cuda"}, {"backend": "openvino", "device": "cuda"}):
         with pytest.raises(ValueError, match="cuda"):
             chosen(here, **asked)
     with pytest.raises(ValueError, match="pip install openvino"):
         chosen(bare, backend="openvino")
-    for asked in ({"precision": "float16"}, {"engine": "torch", "precision": "int8", "int8": "close"}):
+    for asked in ({"precision": "float16"}, {"backend": "torch", "precision": "int8", "int8": "close"}):
         with pytest.raises(ValueError, match="does not run in"):
             chosen(here, **asked)
 
