@@ -70,9 +70,12 @@ def authors_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep exported networks out of the user's cache, for this process and those that it starts."""
+    """Keep exported networks, and what tools keep, out of the user's caches, for this process and those it starts."""
+    cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))  # else a folder for temporary files has it
+        patch.setenv("npm_config_cache", str(cache / "npm"))  # else ~/.npm
         yield
 
 

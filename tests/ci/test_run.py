@@ -76,7 +76,7 @@ def test_it_says_first_whether_it_runs_as_on_a_new_machine_and_leaves_nothing(
 ) -> None:
     before = _works()
     with tempfile.NamedTemporaryFile(dir="/tmp") as old:
-        status, told = checkout.run(f"test ! -e {old.name} && find $$HOME /dev/shm -type f")
+        status, told = checkout.run(f"test ! -e {old.name} && find $$HOME /dev/shm -mindepth 1")
 
     assert status == 0
     assert len(told) == 1
