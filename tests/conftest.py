@@ -23,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "XDG_CACHE_HOME": "cache",
         "XDG_CONFIG_HOME": "config",
         "TORCHINDUCTOR_CACHE_DIR": "inductor",  # else below the folder for temporary files
+        "PET_LOG_DIR": "torchrun",  # likewise
         "npm_config_cache": "npm",  # else ~/.npm
     }.items():
         patch.setenv(name, str(Path(folder.name) / kept))
