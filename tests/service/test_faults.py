@@ -89,7 +89,8 @@ async def test_a_lost_network_refuses_with_a_reason_and_is_built_anew(
 ) -> None:
     backend = FakeBackend()
     monkeypatch.setattr("service.batching.keeper.EngineKeeper.CLOSING", 0.3)
-    async with running(rebuilding(backend, engine_patience=0.3)) as client:
+    # Short only where it is waited for: a network that was not asked for so long is not trusted either.
+    async with running(rebuilding(backend, engine_patience=1 if fault == "hangs" else 30)) as client:
         if fault == "hangs":
             backend.gate.clear()
         elif fault == "ran out of memory":
