@@ -2,11 +2,32 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep exported networks, and what tools keep, out of the user's folders, for this process and those it starts.
+
+    Before tests are collected: Matplotlib, for one, looks for its folders when it is imported.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="manet-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    for name, kept in {
+        "XDG_CACHE_HOME": "cache",
+        "XDG_CONFIG_HOME": "config",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",  # else below the folder for temporary files
+        "PET_LOG_DIR": "torchrun",  # likewise
+        "npm_config_cache": "npm",  # else ~/.npm
+    }.items():
+        patch.setenv(name, str(Path(folder.name) / kept))
+
 
 # Runs as __main__, as the authors' script did, so that its pickles name __main__.RecorderMeter. Every tensor is one
 # number stretched to its shape: entry k of the state dict is full of k, and the files stay small.
@@ -66,14 +87,6 @@ def authors_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", _WRITE_CHECKPOINTS, str(folder)], check=True, cwd=root)
     return MappingProxyType({path.stem: path for path in folder.glob("*.pth")})
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep exported networks out of the user's cache, for this process and those that it starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture

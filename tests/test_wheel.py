@@ -80,7 +80,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(home, symlinks=True)
     python = home / "bin/python"
     pip = (sys.executable, "-m", "pip", "--python", python)
-    _run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, folder=home)
+    # Pip asks rustc for its version, and a rustc of rustup's writes its settings into HOME.
+    _run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, folder=home, HOME=str(home))
     [packages] = home.glob("lib/python3*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     (packages / "sitecustomize.py").write_text(OFFLINE)

@@ -7,18 +7,23 @@ the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from sta
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image
 
 from manet.errors import ChecksumError
 from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 from manet.vision.preprocess import Pixels
+
+# ONNX Runtime would report its use to its makers, over the network and from the moment of its import, and keep an
+# identifier of the machine in the user's cache for that.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 NETWORK_FILE = Path(__file__).parents[1] / "weights" / "assets" / "retinaface.onnx"
 NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"

@@ -31,11 +31,16 @@ def ray_cluster() -> Iterator[str]:
     import ray  # noqa: PLC0415
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-    # Ray's sockets lie in this folder, and a socket's path has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    # Ray's sockets lie in this folder, and a socket's path has at most 107 bytes. It is made Ray's default: whatever
+    # ``temp_dir`` says, the cluster's address is written into the default folder, and nobody else makes that.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
         cluster = Cluster()
         try:
-            cluster.add_node(**_NODE, temp_dir=folder)
+            cluster.add_node(**_NODE)
             cluster.add_node(**_NODE)
             ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
             yield cluster.address

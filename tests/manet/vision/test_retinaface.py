@@ -1,5 +1,8 @@
 """The shipped detector, on a portrait that may be shown, on images without a face, and on strange ones."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -156,3 +159,17 @@ def test_photographs_have_the_faces_that_people_see(
                 for face in faces
             )
         assert all(face.box.y < 1 for face in faces[4:])
+
+
+def test_the_runtime_tells_no_one_that_it_is_used_and_keeps_nothing(tmp_path: Path) -> None:
+    places = ("HOME", "XDG_CACHE_HOME", "TMPDIR")
+    for place in places:
+        (tmp_path / place).mkdir()
+    unset = ("CI", "ORT_DISABLE_TELEMETRY")  # with either it would be silent without us
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {place: str(tmp_path / place) for place in places}
+    program = "from manet.vision.retinaface import RetinaFaceDetector; RetinaFaceDetector()"
+
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+    assert [path for path in tmp_path.rglob("*") if path.name not in places] == []
