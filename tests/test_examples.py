@@ -1,5 +1,7 @@
 """The examples run as their readers would run them."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -9,8 +11,13 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+from typer.testing import CliRunner
 
+from manet.labels import CLASS_ORDERS
+from manet.weights.registry import described_by
 from tests.test_readme import serving
+from tests.training.conftest import draw_ferplus
+from training.__main__ import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -81,3 +88,29 @@ def test_a_program_fine_tunes_on_its_own_faces(tmp_path: Path) -> None:
     answers = [line for line in told.splitlines() if line.startswith(("happiness/", "sadness/"))]
     assert len(answers) == 4
     assert all(re.search(r": (happiness|sadness) \d+%$", line) for line in answers)
+
+
+def test_training_for_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) -> None:
+    votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
+    names = [("Training", f"t{i}.png") for i in range(12)] + [("PublicTest", f"v{i}.png") for i in range(6)]
+    ferplus_tree = draw_ferplus(tmp_path / "data", [(*name, votes[k % 3]) for k, name in enumerate(names)])
+    packed, out = tmp_path / "ferplus.npz", tmp_path / "parts"
+    pack = ["pack-data", "ferplus", "--data", str(ferplus_tree), "--out", str(packed)]
+    assert CliRunner().invoke(app, pack).exit_code == 0
+    fields = ["epochs=400", f"epoch_sizes={[32] * 400}", "input_size=32", "batch_size=6", "precision='float32'"]
+    fields.append("schedule.cycles=[{epochs=400, peak=0.05, warmup=0.2}]")
+    changes = [word for field in fields for word in ("--set", field)]
+
+    subprocess.run(
+        ["bash", EXAMPLES / "train_in_minutes.sh", packed, "20", out, *changes],
+        cwd=EXAMPLES.parent,
+        env={**os.environ, "PYTHON": sys.executable},
+        check=True,
+    )
+
+    parts = sorted(out.glob("weights.*"))
+    assert all(part.stat().st_size <= 16e6 for part in parts)
+    whole = tmp_path / "joined.safetensors"
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert described_by(whole).classes == CLASS_ORDERS["ferplus"]
+    assert json.loads((out / "recipe.json").read_text())["epochs"] < 400
