@@ -111,8 +111,13 @@ def read_image(data: bytes, *, limits: ImageLimits) -> Pixels:
         ImageCorruptError: empty, truncated or corrupt.
     """
     with _opened(data, limits) as image:
-        image.load()
-        return np.asarray(_to_rgb(_upright(image)))
+        return as_meant(image)
+
+
+def as_meant(image: Image.Image) -> Pixels:
+    """Return an image of Pillow's as ``read_image`` does: upright, RGB, uint8 (height, width, 3)."""
+    image.load()
+    return np.asarray(_to_rgb(_upright(image)))
 
 
 @dataclass(frozen=True, slots=True)

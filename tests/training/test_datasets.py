@@ -399,6 +399,18 @@ def test_images_are_read_as_the_service_reads_them(tmp_path: Path) -> None:
     assert (transparent[:, 10:] == 0).all()
 
 
+def test_a_tiff_is_read_and_a_broken_one_named(tmp_path: Path) -> None:
+    _draw(tmp_path / "train/happy/a.tif")
+    found = load("folders", tmp_path, "train")
+    [path] = found.paths
+
+    with Image.open(path) as image:
+        assert np.array_equal(found.read(0), np.asarray(image.convert("RGB")))
+    path.write_bytes((whole := path.read_bytes())[: len(whole) * 3 // 4])
+    with pytest.raises(DatasetError, match=r"a\.tif cannot be read"):
+        found.read(0)
+
+
 def test_a_png_broken_in_any_way_is_named(tmp_path: Path) -> None:
     _draw(tmp_path / "train/happy/a.png", size=(64, 64))
     found = load("folders", tmp_path, "train")

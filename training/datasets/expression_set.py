@@ -1,6 +1,7 @@
 """ExpressionSet: labelled pictures on disk, each with a share for every class."""
 
 import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -10,10 +11,11 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from manet.errors import ImageError
 from manet.labels import Expression
-from manet.vision.images import ImageLimits, image_bytes, read_image
+from manet.vision.images import ImageLimits, as_meant, image_bytes, read_image
 from manet.vision.preprocess import Pixels
 from training.errors import TrainingError
 
@@ -25,6 +27,8 @@ Area = tuple[int, int, int, int]
 LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
 """The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
 
+TIFF = (b"II*\x00", b"MM\x00*")
+"""What TIFF files begin with: AffectNet holds some, and the service reads none."""
 
 NOT_UTF8 = "is no text in UTF-8; if it is in UTF-16, save it again as UTF-8"
 
@@ -83,14 +87,18 @@ class ExpressionSet:
         """Return an image of one face as the service sees it: upright, RGB, (height, width, 3).
 
         Raises:
-            DatasetError: if the file is missing or no image that the service reads, or the face's area lies outside it.
+            DatasetError: if the file is missing or no image, or the face's area lies outside it.
         """
         if self.pixels is not None:
             return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
         path = self.paths[index]
         try:
-            return self._face(read_image(image_bytes(path, LIMITS), limits=LIMITS), index)
-        except (OSError, ImageError) as error:
+            data = image_bytes(path, LIMITS)
+            if data.startswith(TIFF):
+                with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+                    return self._face(as_meant(image), index)
+            return self._face(read_image(data, limits=LIMITS), index)
+        except (OSError, ImageError, Image.DecompressionBombError) as error:
             raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:
