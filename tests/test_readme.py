@@ -209,7 +209,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
         line = f"exec {command} --threads 1".replace(".venv/bin/", f"{HERE}/")
         with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            assert "200 training and 6 valid pictures" in process.stdout.readline()
+            assert "200 training and 6 valid images" in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
             assert "stopped and saved" in process.stdout.read()
             assert process.wait(timeout=60) == 0

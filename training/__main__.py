@@ -22,7 +22,7 @@ from manet.weights.registry import INT8_SUFFIX, locate, resolve
 from training.confusion import draw_confusion
 from training.datasets import Name, load, packed, without_broken
 from training.datasets.expression_set import LabelKind, Split
-from training.distributed import available_threads, joined
+from training.distributed import available_threads, default_readers, joined
 from training.errors import TrainingError
 from training.int8 import calibrate_weights
 from training.measure import measure, need_same_classes
@@ -36,9 +36,6 @@ from training.time_limit import costs, fitted
 
 DATA = "MANET_DATA_DIR"
 """Environment variable that names the folder of data sets."""
-
-READERS = 8
-"""Processes that read and augment pictures for a GPU."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -58,8 +55,8 @@ def fit(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="a field of the recipe to set otherwise, such as epochs=2")
     ] = None,
-    duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
-    skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of images to leave out")] = None,
+    skip_broken: Annotated[bool, typer.Option(help="leave out images that cannot be read")] = False,
     dry_run: Annotated[bool, typer.Option(help="check everything, say what it will take, and train nothing")] = False,
     teachers: Annotated[
         list[Path] | None, typer.Option("--teacher", help="weights whose answers become a part of the targets")
@@ -72,7 +69,9 @@ def fit(
     ] = None,
     save_every: Annotated[float, typer.Option(help="seconds between two checkpoints", min=0)] = 300.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the network", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="processes that read pictures; by default none on a CPU")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="processes that read images; by default none on a CPU, else one a core")
+    ] = None,
 ) -> None:
     """Train a recipe, or continue a stopped run with --resume; start it with torchrun to train on many devices."""
     began = time.monotonic()
@@ -94,7 +93,7 @@ def fit(
         else:
             raise typer.BadParameter("give a RECIPE with --data and --out, or --resume")
         torch.set_num_threads(threads or available_threads(os.environ))
-        readers = workers if workers is not None else (READERS if world.device.type == "cuda" else 0)
+        readers = default_readers(world.device, os.environ) if workers is None else workers
         say = _note if world.first else _nothing
         trainer, checked = order.trainer(world, say=say, workers=readers)
         if time_limit is not None and resume is None:
@@ -115,7 +114,7 @@ def fit(
         stop = Stop()
         with stop.on_signals():  # from before the first word, so that whoever reads it may ask for the end
             console.print(
-                f"{len(trainer.train)} training and {len(trainer.valid)} {trainer.valid.split} pictures; "
+                f"{len(trainer.train)} training and {len(trainer.valid)} {trainer.valid.split} images; "
                 f"{trainer.steps_per_epoch} steps an epoch; at step {trainer.steps_done} of {trainer.total_steps}"
             )
             until = None if time_limit is None else began + time_limit
@@ -131,9 +130,9 @@ def evaluate_weights(
     data: Annotated[Path, typer.Option(help="folder that holds the data set", envvar=DATA)],
     weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
     split: Annotated[Split, typer.Option(help="which part of the data set")] = "valid",
-    duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
-    only: Annotated[Path | None, typer.Option(help="list of pictures to keep, such as the occluded ones")] = None,
-    skip_broken: Annotated[bool, typer.Option(help="leave out pictures that cannot be read")] = False,
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of images to leave out")] = None,
+    only: Annotated[Path | None, typer.Option(help="list of images to keep, such as the occluded ones")] = None,
+    skip_broken: Annotated[bool, typer.Option(help="leave out images that cannot be read")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="file for the result")] = None,
     confusion: Annotated[Path | None, typer.Option(help="file for the confusion matrix as PNG")] = None,
     backend: Annotated[BackendName, typer.Option(help="what runs the network")] = "auto",
@@ -143,24 +142,24 @@ def evaluate_weights(
 ) -> None:
     """Measure weights on a data set, prepared exactly as the service prepares its faces."""
     chosen = resolve(weights)
-    pictures = load(dataset, data, split, duplicates=duplicates, skip_missing=skip_broken)
-    need_same_classes(pictures, chosen)
+    images = load(dataset, data, split, duplicates=duplicates, skip_missing=skip_broken)
+    need_same_classes(images, chosen)
     if only is not None:
-        pictures = pictures.named(only)
-    if pictures.remark is not None:
-        _note(f"note: {pictures.remark}")
-    pictures, complaints = without_broken(pictures, skip=skip_broken)
+        images = images.named(only)
+    if images.remark is not None:
+        _note(f"note: {images.remark}")
+    images, complaints = without_broken(images, skip=skip_broken)
     for complaint in complaints:
         _note(f"left out: {complaint}")
     engine = load_backend(chosen, backend=backend, precision=precision, device=device, threads=threads)
-    found = measure(pictures, chosen, engine)
+    found = measure(images, chosen, engine)
     result = {**found, "commit": commit(), "machine": machine()}
     if out is not None:
         atomic_write(out, lambda part: part.write_text(json.dumps(result, indent=2) + "\n"))
     if confusion is not None:
-        draw_confusion(np.array(found["confusion"]), pictures.classes, confusion)
+        draw_confusion(np.array(found["confusion"]), images.classes, confusion)
     Console(soft_wrap=True).print(
-        f"{chosen.id} on {dataset} {split}, {found['n']} pictures: accuracy {found['accuracy']:.2f} %, "
+        f"{chosen.id} on {dataset} {split}, {found['n']} images: accuracy {found['accuracy']:.2f} %, "
         f"macro recall {found['macro_recall']:.2f} %, expected calibration error {found['calibration_error']:.2f} % "
         f"({found['calibration_error_uncalibrated']:.2f} % before its temperature)"
     )
@@ -168,18 +167,18 @@ def evaluate_weights(
 
 @app.command()
 def calibrate(
-    dataset: Annotated[Name, typer.Option(help="the data set; its training pictures are looked at")],
+    dataset: Annotated[Name, typer.Option(help="the data set; its training images are looked at")],
     data: Annotated[Path, typer.Option(help="folder that holds the data set", envvar=DATA)],
     weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
-    duplicates: Annotated[Path | None, typer.Option(help="CSV of pictures to leave out")] = None,
-    pictures: Annotated[int, typer.Option(help="how many pictures to measure with", min=1)] = 300,
-    seed: Annotated[int, typer.Option(help="chooses the pictures")] = 0,
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of images to leave out")] = None,
+    images: Annotated[int, typer.Option(help="how many images to measure with", min=1)] = 300,
+    seed: Annotated[int, typer.Option(help="chooses the images")] = 0,
     out: Annotated[Path | None, typer.Option(help="the file to write; by default beside the weights")] = None,
 ) -> None:
     """Measure what int8 arithmetic must know of weights, so that they can be served in it."""
     chosen = resolve(weights)
     target = out or locate(chosen).with_suffix(INT8_SUFFIX)
-    digest = calibrate_weights(chosen, load(dataset, data, "train", duplicates=duplicates), pictures, seed, target)
+    digest = calibrate_weights(chosen, load(dataset, data, "train", duplicates=duplicates), images, seed, target)
     Console(soft_wrap=True).print(f"{target}: {target.stat().st_size / 1e3:.0f} kB, SHA-256 {digest}")
 
 
@@ -202,7 +201,7 @@ def prepare_faces(
             processes=processes or available_threads({}),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    console.print(f"{found.faces} faces in {out}; {len(found.missing)} pictures without, listed in {out / NOT_FOUND}")
+    console.print(f"{found.faces} faces in {out}; {len(found.missing)} images without, listed in {out / NOT_FOUND}")
 
 
 @app.command("pack-data")
@@ -226,7 +225,7 @@ def write_report(
     appendix: Annotated[list[Path] | None, typer.Option(help="a Markdown file to append")] = None,
     readme: Annotated[Path | None, typer.Option(help="README whose table of benchmarks to write again")] = None,
 ) -> None:
-    """Write one Markdown and one JSON on runs, beside the authors' figures, with their logs and pictures."""
+    """Write one Markdown and one JSON on runs, beside the authors' figures, with their logs and images."""
     made = report([RunFolder(run) for run in runs], evaluation or (), appendix or (), out)
     if readme is not None:
         rewrite_table(readme, out.parent)

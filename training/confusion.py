@@ -1,4 +1,4 @@
-"""Confusion: which classes are taken for which, as a picture."""
+"""Confusion: which classes are taken for which, as an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,5 +25,5 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], pat
     names = [str(name) for name in classes]
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(names, counts, strict=True)])
-    axis.set(xlabel="answer", ylabel="label (pictures)", title="percent of each label's pictures")
+    axis.set(xlabel="answer", ylabel="label (images)", title="percent of each label's images")
     figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Curve: a run's losses and accuracies over its epochs, as a picture."""
+"""Curve: a run's losses and accuracies over its epochs, as an image."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ class World:
         return self.rank == 0
 
     def share(self, batch: Sequence[Item]) -> list[Item]:
-        """Return this process's part of a batch; the parts differ by one picture at most."""
+        """Return this process's part of a batch; the parts differ by one image at most."""
         return list(batch[self.rank :: self.size])
 
     def total(self, *numbers: float) -> tuple[float, ...]:
@@ -115,6 +115,16 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
 def available_threads(environment: Mapping[str, str]) -> int:
     """Return how many CPU threads each process on this machine may use without getting in the others' way."""
     return max(1, available_cpus() // int(environment.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def default_readers(device: torch.device, environment: Mapping[str, str]) -> int:
+    """Return how many processes read images for this one: the cores that its own thread leaves, none on a CPU.
+
+    Args:
+        device: where the network runs; on a CPU readers would take its cores.
+        environment: as for ``joined``; processes on one machine share the cores out.
+    """
+    return max(1, available_threads(environment) - 1) if device.type != "cpu" else 0
 
 
 class _Sum(torch.autograd.Function):

@@ -23,7 +23,7 @@ class Evaluation:
     """What came out, with all rates in percent.
 
     Attributes:
-        n: pictures counted.
+        n: images counted.
         accuracy: share answered with their label.
         macro_recall: mean of the per-class recalls over the classes that occur.
         per_class: class name to its recall and count.
@@ -51,7 +51,7 @@ class Evaluation:
 
 
 def score(data: ExpressionSet, logits: npt.NDArray[np.float32]) -> Evaluation:
-    """Return the evaluation of fused logits (N, classes), one row for each of the set's pictures, in order."""
+    """Return the evaluation of fused logits (N, classes), one row for each of the set's images, in order."""
     labels, classes = data.labels, len(data.classes)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)

@@ -1,4 +1,4 @@
-"""Int8: weights made ready for int8 arithmetic, with pictures of the set that they were trained on."""
+"""Int8: weights made ready for int8 arithmetic, with images of the set that they were trained on."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from manet.weights.entry import Weights
 from training.datasets.expression_set import ExpressionSet
 
 
-def calibrate_weights(weights: Weights, data: ExpressionSet, pictures: int, seed: int, out: Path) -> str:
+def calibrate_weights(weights: Weights, data: ExpressionSet, images: int, seed: int, out: Path) -> str:
     """Write the int8 calibration of some weights, and return the file's SHA-256.
 
     Args:
         weights: as they are installed here.
-        data: pictures of the kind that will be seen; never those that the loss is measured on.
-        pictures: how many of them are looked at, drawn without replacement; all where there are fewer.
+        data: images of the kind that will be seen; never those that the loss is measured on.
+        images: how many of them are looked at, drawn without replacement; all where there are fewer.
         seed: chooses them.
         out: the file to write.
 
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
     """
-    chosen = np.random.default_rng(seed).permutation(len(data))[:pictures].tolist()
+    chosen = np.random.default_rng(seed).permutation(len(data))[:images].tolist()
     inputs = [network_input(data.read(place), weights.preprocessing) for place in chosen]  # (S, S, 3) each
     calibration = calibrate(converted(weights, None), inputs)
     atomic_write(out, calibration.save)

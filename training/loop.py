@@ -43,7 +43,7 @@ class EpochResult:
     Attributes:
         epoch: counted from 0.
         learning_rate: of its last step.
-        train_loss: mean over its training pictures, in nats.
+        train_loss: mean over its training images, in nats.
         train_accuracy: of the network on them as they were learned from, in percent.
         found: the evaluation of the weights after it, on the split that judges.
         seconds: spent on its steps.
@@ -93,15 +93,15 @@ class Trainer:
 
     Args:
         recipe: what to do.
-        train: the pictures to learn from.
-        valid: the pictures that judge each epoch.
+        train: the images to learn from.
+        valid: the images that judge each epoch.
         world: where the network runs, and beside which others.
         start: parameters to begin from, under all the network's keys; None draws them from the recipe's seed.
         clock: seconds, monotonic.
         workers: processes that read images; 0 reads them between steps.
 
     Raises:
-        DatasetError: if there are fewer training pictures than a batch holds.
+        DatasetError: if there are fewer training images than a batch holds.
         RecipeError: if it trains in bf16 on a CPU at one of ``WRONG_IN_BF16``.
     """
 
@@ -120,10 +120,10 @@ class Trainer:
         self.world, self.device, self.clock, self._workers = world, world.device, clock, workers
         self.steps_per_epoch = recipe.steps_per_epoch(len(train))
         if not self.steps_per_epoch:
-            raise DatasetError(f"{len(train)} training pictures do not fill one batch of {recipe.batch_size}")
+            raise DatasetError(f"{len(train)} training images do not fill one batch of {recipe.batch_size}")
         smallest = recipe.batch_size if recipe.last_batch == "drop" else len(train) % recipe.batch_size
         if LEAST_BATCH <= smallest < world.size:
-            raise DatasetError(f"a step of {smallest} pictures leaves some of {world.size} processes without any")
+            raise DatasetError(f"a step of {smallest} images leaves some of {world.size} processes without any")
         sizes = {recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs)}
         if self.device.type == "cpu" and recipe.precision == "bf16" and not sizes.isdisjoint(WRONG_IN_BF16):
             raise RecipeError(

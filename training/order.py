@@ -49,9 +49,9 @@ class Order:
         recipe: the recipe, changes included.
         changes: the fields that were set otherwise.
         data: the folder that holds the data set, absolute.
-        duplicates: a CSV of pictures to leave out, absolute, or None.
+        duplicates: a CSV of images to leave out, absolute, or None.
         init: weights to begin from, or None.
-        skip_broken: whether pictures that cannot be read are left out.
+        skip_broken: whether images that cannot be read are left out.
         teachers: files of weights whose answers become the recipe's ``teacher_share`` of the targets, absolute.
         checked: what was found of each split when the run began, or None before that.
     """
@@ -161,7 +161,7 @@ class Order:
         Args:
             world: where it runs.
             say: takes a line on whatever a person should know about the data or the start.
-            workers: processes that read pictures.
+            workers: processes that read images.
 
         Raises:
             DatasetError: if the data are not what their owners ship, or not those that the run began with.
@@ -175,9 +175,9 @@ class Order:
             ),
             "judged": load(recipe.dataset, source, recipe.judged_on, skip_missing=self.skip_broken),
         }
-        for pictures in listed.values():
-            if pictures.remark is not None:
-                say(f"note: {pictures.remark}")
+        for images in listed.values():
+            if images.remark is not None:
+                say(f"note: {images.remark}")
         if self.checked is None and recipe.init and not self.init:
             say(
                 f"note: this recipe begins from what the recipe {recipe.init} ends with, and this run from random "
@@ -194,25 +194,23 @@ class Order:
         self, listed: Mapping[Role, ExpressionSet], world: World, say: Callable[[str], object]
     ) -> Mapping[Role, Checked]:
         complaints = world.from_first(
-            lambda: {role: broken(pictures, processes=available_cpus()) for role, pictures in listed.items()}
+            lambda: {role: broken(images, processes=available_cpus()) for role, images in listed.items()}
         )
         for found in complaints.values():
             demand_whole(found, skip=self.skip_broken)
             for complaint in found.values():
                 say(f"left out: {complaint}")
-        return {
-            role: Checked(len(pictures), pictures.sha256, tuple(complaints[role])) for role, pictures in listed.items()
-        }
+        return {role: Checked(len(images), images.sha256, tuple(complaints[role])) for role, images in listed.items()}
 
     def _compared(
         self, listed: Mapping[Role, ExpressionSet], checked: Mapping[Role, Checked]
     ) -> Mapping[Role, Checked]:
         """Return what was found when the run began, if the images are still those."""
-        for role, pictures in listed.items():
-            began, now = checked[role], Checked(len(pictures), pictures.sha256, checked[role].broken)
+        for role, images in listed.items():
+            began, now = checked[role], Checked(len(images), images.sha256, checked[role].broken)
             if now != began:
                 raise DatasetError(
-                    f"{self.data}: not the {pictures.split} data that the run began with: expected {began.listed} "
+                    f"{self.data}: not the {images.split} data that the run began with: expected {began.listed} "
                     f"images, SHA-256 of their names and labels {began.sha256}; found {now.listed}, {now.sha256}"
                 )
         return checked

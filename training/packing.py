@@ -24,10 +24,10 @@ class Packed:
 def pack_run(folder: RunFolder, out: Path, provenance: str) -> Packed:
     """Write the weights of a run's best epoch in int8 storage, with the temperature that suits that very file.
 
-    The temperature is fitted on the run's validation pictures, through the stored file and the engine that serves it.
+    The temperature is fitted on the run's validation images, through the stored file and the engine that serves it.
 
     Raises:
-        DatasetError: if the run's validation pictures are not where they were.
+        DatasetError: if the run's validation images are not where they were.
         CheckpointError: if the run has no usable weights.
     """
     recipe, source = folder.recipe(), Path(folder.facts()["data"])

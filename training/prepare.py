@@ -1,7 +1,7 @@
-"""Preparation: faces found, aligned and cut out of the pictures that a data set's owners ship.
+"""Preparation: faces found, aligned and cut out of the images that a data set's owners ship.
 
 What is written has the owners' folders and names, so that the same code reads it. A set of film frames or photographs
-is gone through once, in several processes; a picture that is there already is not done again.
+is gone through once, in several processes; an image that is there already is not done again.
 """
 
 import csv
@@ -36,15 +36,15 @@ SIDE = 256
 NOT_FOUND = "not_found.csv"
 
 Progress = Callable[[int, int], object]
-"""Takes how many pictures are done, and how many there are."""
+"""Takes how many images are done, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture on its way.
+    """One image on its way.
 
     Attributes:
-        source: the owners' picture.
+        source: the owners' image.
         target: where its face goes.
         area: where the owners say that the face is (left, upper, right, lower, px), or None where nobody says.
         label: the owners' number for its class, where the labels are not in folders' names.
@@ -61,8 +61,8 @@ class Outcome:
     """What became of a data set.
 
     Attributes:
-        faces: pictures that were written, now or by an earlier call.
-        missing: the others: a picture and what was wrong with it.
+        faces: images that were written, now or by an earlier call.
+        missing: the others: an image and what was wrong with it.
     """
 
     faces: int
@@ -70,7 +70,7 @@ class Outcome:
 
 
 def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress: Progress) -> Outcome:
-    """Write the faces of a data set to a new folder, and ``not_found.csv`` with the pictures that gave none.
+    """Write the faces of a data set to a new folder, and ``not_found.csv`` with the images that gave none.
 
     CAER-S: the largest face that the service's detector finds in the frame. AffectNet: the face that the detector finds
     within the owners' box, or their box where it finds none. Each is aligned to the place that faces have in FER+.
@@ -80,7 +80,7 @@ def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress
         data: the folder that holds it as its owners ship it.
         out: the folder to write to; what it holds from an earlier call is kept.
         processes: how many work at once.
-        progress: called after each picture.
+        progress: called after each image.
 
     Raises:
         DatasetError: if the data set is not as its owners ship it.
@@ -99,7 +99,7 @@ def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress
             progress(done, len(jobs))
     atomic_write(out / NOT_FOUND, partial(_write_missing, missing))
     found = len(jobs) - len(missing)
-    note = {"dataset": name, "side": SIDE, "pictures": len(jobs), "faces": found}
+    note = {"dataset": name, "side": SIDE, "images": len(jobs), "faces": found}
     atomic_write(out / folders.PREPARED, lambda part: part.write_text(json.dumps(note, indent=2) + "\n"))
     return Outcome(found, tuple(missing))
 
@@ -125,14 +125,14 @@ def _affectnet(data: Path, out: Path, name: affectnet.Name) -> Iterator[Job]:
 def _cut_out(job: Job) -> str | None:
     """Write one face; return what was wrong where there is none."""
     try:
-        picture = read_image(job.source.read_bytes(), limits=ImageLimits())
+        image = read_image(job.source.read_bytes(), limits=ImageLimits())
     except (ManetError, OSError) as error:
         return str(error)
-    face = _the_face(_detector().detect(picture), job.area)
+    face = _the_face(_detector().detect(image), job.area)
     if face is not None:
-        crop = align(picture, face.landmarks, _crop(), SIDE)
+        crop = align(image, face.landmarks, _crop(), SIDE)
     elif job.area is not None:
-        crop = _box(picture, job.area)
+        crop = _box(image, job.area)
     else:
         return "no face found"
     job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,9 +156,9 @@ def _the_face(faces: Sequence[DetectedFace], area: tuple[int, int, int, int] | N
     return None
 
 
-def _box(picture: Pixels, area: tuple[int, int, int, int]) -> Pixels:
+def _box(image: Pixels, area: tuple[int, int, int, int]) -> Pixels:
     left, upper, right, lower = area
-    part = picture[max(upper, 0) : max(lower, 1), max(left, 0) : max(right, 1)]
+    part = image[max(upper, 0) : max(lower, 1), max(left, 0) : max(right, 1)]
     return np.asarray(Image.fromarray(part).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
@@ -169,7 +169,7 @@ def _format(target: Path) -> str:
 def _write_missing(missing: Sequence[tuple[Path, str]], part: Path) -> None:
     with part.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("picture", "reason"))
+        writer.writerow(("image", "reason"))
         writer.writerows((str(path), reason) for path, reason in missing)
 
 

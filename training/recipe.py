@@ -24,7 +24,7 @@ Precision = Literal["float32", "bf16", "float16"]
 
 
 LEAST_BATCH = 2
-"""Pictures that BatchNorm needs for a variance."""
+"""Images that BatchNorm needs for a variance."""
 
 
 class _Frozen(BaseModel):
@@ -122,18 +122,18 @@ class Recipe(_Frozen):
         loss: ``weighted`` is the paper's lambda and 1 - lambda, ``sum`` the two branches' losses as they are.
         input_size: side of the network input, px.
         colour: as in ``manet.vision.preprocess.Preprocessing``; likewise ``detail_size``.
-        detail_size: side of the training pictures where they are smaller than the input.
-        epochs: passes over the training pictures.
-        epoch_sizes: input side of each epoch's training pictures, px, where a run begins on smaller ones; by
+        detail_size: side of the training images where they are smaller than the input.
+        epochs: passes over the training images.
+        epoch_sizes: input side of each epoch's training images, px, where a run begins on smaller ones; by
             default every epoch trains at ``input_size``.
-        batch_size: pictures a step, over all processes and all parts of an accumulated step.
-        last_batch: whether the pictures that are left over at an epoch's end make a smaller step or wait for another
+        batch_size: images a step, over all processes and all parts of an accumulated step.
+        last_batch: whether the images that are left over at an epoch's end make a smaller step or wait for another
             epoch's order.
         accumulate: parts that a step's batch is run in, one after another, where memory is short; BatchNorm's
             statistics are then those of each part.
         precision: number format of the forward and the backward pass; weights stay float32.
-        class_balance: how far an epoch's draws even out the classes: a picture is drawn in proportion to its class's
-            count to the power of minus this. 0 visits each picture once; 1 draws every class alike, with repetition.
+        class_balance: how far an epoch's draws even out the classes: an image is drawn in proportion to its class's
+            count to the power of minus this. 0 visits each image once; 1 draws every class alike, with repetition.
             The authors' use of such a sampler is inferred: their repository has none, their logs fit one.
         logit_adjustment: how far the loss is told the classes' shares: the logits are raised by this times the
             logarithm of each class's share of the targets (Menon et al., ICLR 2021); 0 tells nothing.
@@ -142,9 +142,9 @@ class Recipe(_Frozen):
         momentum: of SGD.
         nesterov: whether SGD looks ahead.
         weight_decay: of SGD, on every parameter, as the authors do.
-        augment: random changes to training pictures.
+        augment: random changes to training images.
         averaging: weight averaging, or None.
-        seed: of the first weights, the order of pictures and every random change.
+        seed: of the first weights, the order of images and every random change.
     """
 
     dataset: Name
@@ -188,9 +188,9 @@ class Recipe(_Frozen):
                 raise ValueError(f"the schedule's cycles last {epochs} epochs, the run {self.epochs}")
         return self
 
-    def steps_per_epoch(self, pictures: int) -> int:
-        """Return the steps of an epoch over so many training pictures."""
-        whole, rest = divmod(pictures, self.batch_size)
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the steps of an epoch over so many training images."""
+        whole, rest = divmod(images, self.batch_size)
         return whole + (self.last_batch == "keep" and rest >= LEAST_BATCH)
 
     def preprocessing(self, epoch: int | None = None) -> Preprocessing:

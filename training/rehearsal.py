@@ -50,15 +50,15 @@ def rehearse(trainer: Trainer, *, readers: int) -> Iterator[str]:
         readers: processes that read for it; 0 where it reads between steps.
     """
     recipe = trainer.recipe
-    yield f"data: {len(trainer.train)} training pictures ({trainer.train.protocol})"
-    yield f"data: {len(trainer.valid)} {trainer.valid.split} pictures judge each epoch ({trainer.valid.protocol})"
+    yield f"data: {len(trainer.train)} training images ({trainer.train.protocol})"
+    yield f"data: {len(trainer.valid)} {trainer.valid.split} images judge each epoch ({trainer.valid.protocol})"
     counts = np.bincount(trainer.train.labels, minlength=len(trainer.train.classes))
     if len(counts) <= MOST_NAMED:
         listed = ", ".join(f"{name} {count}" for name, count in zip(trainer.train.classes, counts, strict=True))
         yield f"classes: {listed}"
     else:
-        yield f"classes: {len(counts)}, with {counts.min()} to {counts.max()} pictures each"
-    yield f"steps: {trainer.steps_per_epoch} an epoch of {recipe.batch_size} pictures, {trainer.total_steps} in all"
+        yield f"classes: {len(counts)}, with {counts.min()} to {counts.max()} images each"
+    yield f"steps: {trainer.steps_per_epoch} an epoch of {recipe.batch_size} images, {trainer.total_steps} in all"
     sizes = [recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs)]
     waiting, training = 0.0, 0.0
     for size in sorted(set(sizes)):
@@ -68,7 +68,7 @@ def rehearse(trainer: Trainer, *, readers: int) -> Iterator[str]:
         waiting += pace.waited * trainer.steps_per_epoch * epochs
         yield (
             f"at {size} px: {pace.step:.2f} s a step, {pace.waited:.2f} s of it waiting for images, "
-            f"{recipe.batch_size / pace.step:.0f} pictures/s, {epochs} epochs"
+            f"{recipe.batch_size / pace.step:.0f} images/s, {epochs} epochs"
         )
     some = trainer.valid.first(max(recipe.batch_size, EVALUATED_AT_ONCE * READ_AHEAD * readers))
     began = trainer.clock()

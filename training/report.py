@@ -53,7 +53,7 @@ class ReportError(TrainingError):
 
 
 def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: Sequence[Path], out: Path) -> Path:
-    """Write ``report.md`` and ``report.json``, and beside them each run's recipe, log and pictures.
+    """Write ``report.md`` and ``report.json``, and beside them each run's recipe, log and images.
 
     Args:
         runs: finished or not, all on one data set.
@@ -125,7 +125,7 @@ def table(reports: Path) -> str:
             lines.append(f"| {title} | {paper} | - | {ten}, - | awaits the data; recipe and layout tested |")
         else:
             run = max(found["runs"], key=lambda run: run["best"])
-            split = f"{run['judged']['n']:,} {run['judged']['split']} pictures"
+            split = f"{run['judged']['n']:,} {run['judged']['split']} images"
             state = f"`{run['recipe']}`, {split}, [report](training/reports/{dataset}/report.md)"
             ours = f"{run['best']:.2f} @ {run['best_epoch']}"
             lines.append(f"| {title} | {paper} | {ours} | {ten}, {run['mean_of_last_ten']:.2f} | {state} |")
@@ -213,16 +213,16 @@ def _markdown(content: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield "Accuracies in percent; epochs count from 0; mean of ten is that of the last ten epochs."
     yield ""
-    yield "| run | best | last | mean of ten | macro recall of best | pictures | seed | hours |"
+    yield "| run | best | last | mean of ten | macro recall of best | images | seed | hours |"
     yield "|---|---|---|---|---|---|---|---|"
     if (authors := content["authors"]) is not None:
         figures = f"{authors['best']:.2f} @ {authors['best_epoch']} | {authors['last']:.2f}"
         yield f"| the authors' published log | {figures} | {authors['mean_of_last_ten']:.2f} | - | - | - | - |"
     for run in content["runs"]:
         figures = f"{run['best']:.2f} @ {run['best_epoch']} | {run['last']:.2f} | {run['mean_of_last_ten']:.2f}"
-        pictures = f"{run['judged']['n']:,} {run['judged']['split']}"
+        images = f"{run['judged']['n']:,} {run['judged']['split']}"
         recall = f"{run['macro_recall_of_best']:.2f}"
-        yield f"| `{run['name']}` | {figures} | {recall} | {pictures} | {run['seed']} | {run['hours']:.1f} |"
+        yield f"| `{run['name']}` | {figures} | {recall} | {images} | {run['seed']} | {run['hours']:.1f} |"
     for group in content["seeds"]:
         cells = (f"{group[key]['mean']:.2f} ± {group[key]['sd']:.2f}" for key in ("best", "last", "mean_of_last_ten"))
         listed = ", ".join(map(str, group["seeds"]))
@@ -241,8 +241,8 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
     changes = f" with {', '.join(run['changes'])}" if run.get("changes") else ""
     begun = f"begun from {run['init']}" if run.get("init") else "from random weights"
     yield f"- recipe `{run['recipe']}`{changes}, {begun}; {run['epochs']} of {run['epochs_asked']} epochs"
-    yield f"- trained on {run['train']['n']:,} pictures: {run['train']['protocol']}"
-    yield f"- judged on {run['judged']['n']:,} {run['judged']['split']} pictures: {run['judged']['protocol']}"
+    yield f"- trained on {run['train']['n']:,} images: {run['train']['protocol']}"
+    yield f"- judged on {run['judged']['n']:,} {run['judged']['split']} images: {run['judged']['protocol']}"
     processor = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
     on = [name.replace("_", " ") for name, is_set in (run.get("arithmetic") or {}).items() if is_set]
     yield f"- {run['processes']} process(es) on {run['device']}{''.join(f', {name}' for name in on)}; {processor}"
@@ -252,13 +252,13 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _confusion_of(found: Mapping[str, Any]) -> str:
-    """Return the name of the picture of an evaluation's confusion."""
+    """Return the name of the image of an evaluation's confusion."""
     return f"confusion_{found['weights']['id']}_{found['split']}.png"
 
 
 def _evaluation(found: Mapping[str, Any]) -> Iterable[str]:
     yield ""
-    yield f"## `{found['weights']['id']}` on {found['dataset']} {found['split']}, {found['n']:,} pictures"
+    yield f"## `{found['weights']['id']}` on {found['dataset']} {found['split']}, {found['n']:,} images"
     yield ""
     yield f"Protocol: {found['protocol']}. Engine: {found['backend']['name']}, {found['backend']['precision']}."
     yield f"Weights: SHA-256 `{found['weights']['sha256']}`. Commit `{found['commit']}`."
@@ -269,7 +269,7 @@ def _evaluation(found: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield f"![confusion]({_confusion_of(found)})"
     yield ""
-    yield "| expression | recall | pictures |"
+    yield "| expression | recall | images |"
     yield "|---|---|---|"
     for name, figures in found["per_class"].items():
         yield f"| {name} | {figures['recall']:.1f} | {figures['n']:,} |"

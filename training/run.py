@@ -2,7 +2,7 @@
 
 ``recipe.json``, ``run.json``     what was run, on what, with which versions
 ``checkpoint.pt``                 the whole state, replaced atomically
-``log.csv``, ``curve.png``        one row an epoch, and its picture
+``log.csv``, ``curve.png``        one row an epoch, and its image
 ``tensorboard/``                  the same for TensorBoard
 ``best.json``, ``confusion.png``  the best epoch's evaluation
 ``best.safetensors``              the weights of the epoch with the highest validation accuracy
@@ -47,7 +47,7 @@ MOST_SAID = 200
 """Characters of PyTorch's complaint about a checkpoint that are passed on; it may name every key of a network."""
 
 LIE_AS_IN_FERPLUS: frozenset[Name] = frozenset({"ferplus", "fer2013", "caer_s"})
-"""The sets whose faces lie in their pictures as FER+'s do: the same pictures, and those that ``prepare`` aligned."""
+"""The sets whose faces lie in their images as FER+'s do: the same images, and those that ``prepare`` aligned."""
 
 
 COLUMNS = (
@@ -319,7 +319,7 @@ def train(
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.4f}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} pictures/s"),
+        TextColumn("{task.fields[rate]:.0f} images/s"),
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console, disable=not (console.is_terminal and world.first))
@@ -344,7 +344,7 @@ def train(
                     saved = clock()
                     if not console.is_terminal:
                         console.print(
-                            f"step {trainer.steps_done}/{trainer.total_steps}  loss {loss:.4f}  {rate:.1f} pictures/s"
+                            f"step {trainer.steps_done}/{trainer.total_steps}  loss {loss:.4f}  {rate:.1f} images/s"
                         )
                 if asked:
                     return False

@@ -40,7 +40,7 @@ def draw() -> Callable[[Path, list[tuple[str, str, list[int]]]], Path]:
 
 @pytest.fixture
 def ferplus_tree(tmp_path: Path) -> Path:
-    """Twelve training and six validation pictures of neutral, happiness and anger."""
+    """Twelve training and six validation images of neutral, happiness and anger."""
     rows = []
     for usage, count in (("Training", 12), ("PublicTest", 6)):
         for i in range(count):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from training.arithmetic import arithmetic, set_arithmetic
+from training.distributed import default_readers
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +34,12 @@ def test_a_cpu_is_left_as_it_is() -> None:
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert not torch.backends.cudnn.benchmark
     assert arithmetic(torch.device("cpu")) is None
+
+
+def test_readers_are_as_many_as_the_cores_of_a_process_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.distributed.available_cpus", lambda: 16)
+
+    assert default_readers(torch.device("cuda"), {}) == 15
+    assert default_readers(torch.device("cuda"), {"LOCAL_WORLD_SIZE": "4"}) == 3
+    assert default_readers(torch.device("cuda"), {"LOCAL_WORLD_SIZE": "16"}) == 1
+    assert default_readers(torch.device("cpu"), {}) == 0

@@ -1,4 +1,4 @@
-"""A run's picture."""
+"""A run's image."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 @pytest.fixture
 def raf_db(tmp_path: Path) -> Path:
-    """Two training pictures and one test picture, in the owners' list and folder."""
+    """Two training images and one test image, in the owners' list and folder."""
     root = tmp_path / "RAF-DB"
     lines = ["train_00001.jpg 5", "train_00002.jpg 1", "test_0001.jpg 7"]
     for line in lines:
@@ -43,7 +43,7 @@ def test_raf_db_by_its_list(raf_db: Path) -> None:
     assert [found.classes[label] for label in found.labels] == ["sadness", "surprise"]
     assert found.classes == CLASS_ORDERS["raf_db"]
     assert found.remark is not None
-    assert found.remark.startswith("raf_db train has 12271 pictures, this copy 2: surprise 1 of 1290, fear 0 of 281")
+    assert found.remark.startswith("raf_db train has 12271 images, this copy 2: surprise 1 of 1290, fear 0 of 281")
     assert found.read(0).mean() == pytest.approx(200, abs=2)
     assert load("raf_db", raf_db, "test").labels.tolist() == [0]
 
@@ -125,11 +125,11 @@ def test_raf_db_says_what_is_wrong(raf_db: Path) -> None:
     with pytest.raises(DatasetError, match="no valid split; its owners ship train, test"):
         load("raf_db", raf_db, "valid")
     (raf_db / "basic/Image/aligned/train_00002_aligned.jpg").unlink()
-    with pytest.raises(DatasetError, match=r"lacks 1 of 2 pictures: train_00002_aligned\.jpg"):
+    with pytest.raises(DatasetError, match=r"lacks 1 of 2 images: train_00002_aligned\.jpg"):
         load("raf_db", raf_db, "train")
     listing = raf_db / "basic/EmoLabel/list_patition_label.txt"
     listing.write_text("train_00001.jpg 8\n")
-    with pytest.raises(DatasetError, match="line 1: expected a picture and a label 1 to 7"):
+    with pytest.raises(DatasetError, match="line 1: expected an image and a label 1 to 7"):
         load("raf_db", raf_db, "train")
     with pytest.raises(DatasetError, match="holds no RAF-DB: looked for basic/EmoLabel"):
         load("raf_db", raf_db / "basic/Image", "train")
@@ -170,15 +170,15 @@ def test_affectnet_by_its_csv_cuts_the_faces_out(affectnet_csv: Path) -> None:
     assert eight.read(0).shape == (12, 10, 3)
     assert eight.read(0).mean() > 230
     assert eight.remark is not None
-    assert "has 287651 pictures" in eight.remark
+    assert "has 287651 images" in eight.remark
     assert seven.remark is not None
-    assert "has 283901 pictures" in seven.remark
+    assert "has 283901 images" in seven.remark
 
 
-def test_affectnet_refuses_a_face_outside_its_picture(affectnet_csv: Path) -> None:
+def test_affectnet_refuses_a_face_outside_its_image(affectnet_csv: Path) -> None:
     _write(affectnet_csv / "training.csv", AFFECTNET_COLUMNS, [["1/0.jpg", 90, 6, 10, 12, "", 6, 0, 0]])
 
-    with pytest.raises(DatasetError, match="lies outside the picture"):
+    with pytest.raises(DatasetError, match="lies outside the image"):
         load("affectnet7", affectnet_csv, "train").read(0)
 
 
@@ -220,14 +220,14 @@ def test_affectnet_refuses_a_label_below_0_in_its_csv(affectnet_csv: Path) -> No
 def test_caer_s_awaits_its_faces(tmp_path: Path) -> None:
     _draw(tmp_path / "train/Happy/0001.png")
     _draw(tmp_path / "train/Sad/0001.png")
-    with pytest.raises(DatasetError, match="whole pictures, not faces"):
+    with pytest.raises(DatasetError, match="whole images, not faces"):
         load("caer_s", tmp_path, "train")
 
     (tmp_path / "prepared.json").write_text("{}")
     found = load("caer_s", tmp_path, "train")
 
     assert [found.classes[label] for label in found.labels] == ["happiness", "sadness"]
-    assert found.remark == "caer_s train has 48995 pictures, this copy 2"
+    assert found.remark == "caer_s train has 48995 images, this copy 2"
 
 
 def test_sfew(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_fer2013(tmp_path: Path) -> None:
     assert [found.classes[label] for label in found.labels] == ["happiness", "anger"]
     assert found.read(1).shape == (48, 48, 3)
     assert found.read(1).mean() == 40
-    assert found.remark == "fer2013 train has 28709 pictures, this copy 2"
+    assert found.remark == "fer2013 train has 28709 images, this copy 2"
 
 
 @pytest.mark.parametrize(("pixels", "complaint"), [("1 2", "found 2"), ("x " * 2304, "line 2"), ("300 " * 2304, "300")])
@@ -351,15 +351,15 @@ def test_ferplus_from_the_two_tables(tmp_path: Path) -> None:
         load("ferplus", tmp_path, "train")
 
 
-def test_broken_pictures_are_listed_and_skipped_only_on_demand(
+def test_broken_images_are_listed_and_skipped_only_on_demand(
     ferplus_tree: Path, draw: Callable[[Path, list[tuple[str, str, list[int]]]], Path]
 ) -> None:
     data = load("ferplus", ferplus_tree, "valid")
     whole = data.paths[2].read_bytes()
     data.paths[2].write_bytes(whole[: len(whole) // 2])
-    data.paths[4].write_text("no picture")
+    data.paths[4].write_text("no image")
 
-    with pytest.raises(DatasetError, match="2 pictures cannot be read") as refused:
+    with pytest.raises(DatasetError, match="2 images cannot be read") as refused:
         without_broken(data, skip=False)
     kept, lines = without_broken(data, skip=True)
 
@@ -367,7 +367,7 @@ def test_broken_pictures_are_listed_and_skipped_only_on_demand(
     assert data.paths[4].name in str(refused.value)
     assert len(lines) == 2
     assert kept.paths == (*data.paths[:2], data.paths[3], *data.paths[5:])
-    assert kept.protocol.endswith(", 2 broken pictures left out")
+    assert kept.protocol.endswith(", 2 broken images left out")
     assert np.array_equal(kept.targets, data.targets[[0, 1, 3, 5]])
     assert without_broken(kept, skip=False) == (kept, [])
 
@@ -427,7 +427,7 @@ def test_counts_are_compared_class_by_class() -> None:
 
     assert count_remark("set", "train", ["neutral", "neutral", "fear"], expected) is None
     assert count_remark("set", "train", ["neutral", "fear", "fear"], expected) == (
-        "set train has 3 pictures, this copy 3: neutral 1 of 2, fear 2 of 1"
+        "set train has 3 images, this copy 3: neutral 1 of 2, fear 2 of 1"
     )
 
 
@@ -438,7 +438,7 @@ def test_expressions_by_name() -> None:
         expression_named("bored")
 
 
-def test_a_list_of_occluded_pictures_keeps_those_alone(tmp_path: Path) -> None:
+def test_a_list_of_occluded_images_keeps_those_alone(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         _draw(tmp_path / f"test/happiness/test_{number:04}_aligned.png")
     listed = tmp_path / "occlusion.txt"
@@ -449,7 +449,7 @@ def test_a_list_of_occluded_pictures_keeps_those_alone(tmp_path: Path) -> None:
     assert [path.stem for path in found.paths] == ["test_0001_aligned", "test_0003_aligned"]
     assert found.protocol.endswith("only the 2 of 3 in occlusion.txt")
     listed.write_text("test_0009 4\n")
-    with pytest.raises(DatasetError, match="none of the 1 pictures"):
+    with pytest.raises(DatasetError, match="none of the 1 images"):
         load("folders", tmp_path, "test").named(listed)
     with pytest.raises(DatasetError, match="is missing"):
         load("folders", tmp_path, "test").named(tmp_path / "nowhere.txt")

@@ -33,9 +33,9 @@ recipe = recipe.model_copy(update={
     "schedule": Step(kind="step", rate=float(sys.argv[4]), every=20, gamma=1.0), "averaging": None})
 data = Path(sys.argv[1])
 with joined(os.environ) as world:
-    pictures = ferplus.load(data, "train", "distribution")
-    pictures = replace(pictures, targets=pictures.targets.astype(np.float64))
-    trainer = Trainer(recipe, pictures, pictures, world=world)
+    images = ferplus.load(data, "train", "distribution")
+    images = replace(images, targets=images.targets.astype(np.float64))
+    trainer = Trainer(recipe, images, images, world=world)
     trainer.model.register_forward_pre_hook(lambda module, arguments: (arguments[0].double(),))
     losses = []
     while len(losses) < int(sys.argv[5]):
@@ -109,7 +109,7 @@ def test_shares_of_a_batch_differ_by_one_at_most() -> None:
     batch = list(range(11))
     shares = [World(torch.device("cpu"), rank, 3).share(batch) for rank in range(3)]
 
-    assert sorted(picture for share in shares for picture in share) == batch
+    assert sorted(image for share in shares for image in share) == batch
     assert {len(share) for share in shares} == {3, 4}
 
 

@@ -33,7 +33,7 @@ def test_rates_and_confusion() -> None:
     assert found.cross_entropy == pytest.approx(50 * 2 / 6)
 
 
-def test_run_keeps_the_order_of_the_pictures(ferplus_tree: Path) -> None:
+def test_run_keeps_the_order_of_the_images(ferplus_tree: Path) -> None:
     data = ferplus.load(ferplus_tree, "valid", "majority")
 
     def brightness(images: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_run_keeps_the_order_of_the_pictures(ferplus_tree: Path) -> None:
     assert found[:, 0] == pytest.approx([data.read(i).mean() for i in range(len(data))], abs=1.5)
 
 
-def test_an_epoch_visits_each_picture_once_in_its_own_order() -> None:
+def test_an_epoch_visits_each_image_once_in_its_own_order() -> None:
     labels = np.arange(100) % 3
     first, second = epoch_order(labels, 1, 0), epoch_order(labels, 1, 1)
 

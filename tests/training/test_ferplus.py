@@ -1,4 +1,4 @@
-"""FER+ from its real layout: which pictures count, and what they are labelled."""
+"""FER+ from its real layout: which images count, and what they are labelled."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_duplicates_are_left_out_and_the_protocol_says_so(tmp_path: Path, draw: 
     [
         (lambda base: (base / "fer2013new.csv").unlink(), "holds no FER"),
         (lambda base: (base / "fer2013new.csv").write_text("a,b\n1,2\n"), "lacks the columns"),
-        (lambda base: (base / "FER2013Train" / "a.png").unlink(), "lacks 1 of 1 pictures: a.png"),
+        (lambda base: (base / "FER2013Train" / "a.png").unlink(), "lacks 1 of 1 images: a.png"),
     ],
 )
 def test_an_incomplete_tree_is_named(tmp_path: Path, draw: Draw, spoil: Callable[[Path], object], says: str) -> None:
@@ -71,9 +71,9 @@ def test_an_incomplete_tree_is_named(tmp_path: Path, draw: Draw, spoil: Callable
         ferplus.load(data, "train", "majority")
 
 
-def test_a_broken_picture_is_named(tmp_path: Path, draw: Draw) -> None:
+def test_a_broken_image_is_named(tmp_path: Path, draw: Draw) -> None:
     data = draw(tmp_path, [("Training", "a.png", CLEAR)])
-    (data / "ferplus/FER2013Train/a.png").write_bytes(b"no picture")
+    (data / "ferplus/FER2013Train/a.png").write_bytes(b"no image")
 
     with pytest.raises(DatasetError, match=r"a\.png cannot be read"):
         ferplus.load(data, "train", "majority").read(0)
@@ -82,7 +82,7 @@ def test_a_broken_picture_is_named(tmp_path: Path, draw: Draw) -> None:
 def test_a_duplicates_list_without_names_is_refused(tmp_path: Path, draw: Draw) -> None:
     data = draw(tmp_path, [("Training", "a.png", CLEAR)])
     listed = tmp_path / "duplicates.csv"
-    listed.write_text("picture\na.png\n")
+    listed.write_text("image\na.png\n")
 
     with pytest.raises(DatasetError, match="lacks the columns image"):
         load("ferplus", data, "train", duplicates=listed)
@@ -90,7 +90,7 @@ def test_a_duplicates_list_without_names_is_refused(tmp_path: Path, draw: Draw) 
 
 def test_a_copy_with_other_counts_is_remarked_on(ferplus_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ferplus.load(ferplus_tree, "train", "majority").remark == (
-        "FER+ train has 25060 pictures by this protocol, this copy has 12"
+        "FER+ train has 25060 images by this protocol, this copy has 12"
     )
     monkeypatch.setitem(ferplus.EXPECTED, "train", 12)
     assert ferplus.load(ferplus_tree, "train", "majority").remark is None

@@ -85,7 +85,7 @@ def test_a_resumed_run_uses_what_was_found_when_it_began(
 
 def test_missing_images_are_left_out_where_broken_ones_may_be(ferplus_tree: Path, tmp_path: Path) -> None:
     ferplus.load(ferplus_tree, "train").paths[3].unlink()
-    with pytest.raises(DatasetError, match="lacks 1 of 12 pictures: "):
+    with pytest.raises(DatasetError, match="lacks 1 of 12 images: "):
         _begin(RunFolder(tmp_path / "run"), ferplus_tree)
 
     checked = _begin(RunFolder(tmp_path / "run"), ferplus_tree, skip_broken=True)

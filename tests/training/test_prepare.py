@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from skimage import data as pictures
+from skimage import data as images
 from typer.testing import CliRunner
 
 from manet.vision.retinaface import RetinaFaceDetector
@@ -24,7 +24,7 @@ def _quiet(done: int, total: int) -> None:
 
 def _frame(path: Path, *, face: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame = pictures.astronaut() if face else np.full((200, 300, 3), 90, np.uint8)
+    frame = images.astronaut() if face else np.full((200, 300, 3), 90, np.uint8)
     Image.fromarray(frame).save(path)
 
 
@@ -33,15 +33,15 @@ def test_caer_s(tmp_path: Path) -> None:
     _frame(frames / "train/Happy/0001.png")
     _frame(frames / "train/Sad/0002.png", face=False)
     _frame(frames / "test/Anger/0001.png")
-    (frames / "train/Happy/0003.png").write_bytes(b"no picture")
+    (frames / "train/Happy/0003.png").write_bytes(b"no image")
 
     done = CliRunner().invoke(app, ["prepare", "caer_s", "--data", str(frames), "--out", str(faces)])
 
     assert done.exit_code == 0, done.output
     assert "2 faces" in done.output
-    assert "2 pictures without" in done.output
+    assert "2 images without" in done.output
     with (faces / "not_found.csv").open() as file:
-        listed = {Path(row["picture"]).name: row["reason"] for row in csv.DictReader(file)}
+        listed = {Path(row["image"]).name: row["reason"] for row in csv.DictReader(file)}
     assert listed == {
         "0002.png": "no face found",
         "0003.png": "unsupported image format; supported: JPEG, PNG, WebP, BMP",

@@ -74,7 +74,7 @@ def test_step_schedule_is_the_papers() -> None:
 
 SHIPPED = files("training").joinpath("recipes/raf_db.toml").read_text()
 
-# (data set, judged on, begins from, loss, rate, every, gamma, epochs, batch, balance, pictures, steps an epoch)
+# (data set, judged on, begins from, loss, rate, every, gamma, epochs, batch, balance, images, steps an epoch)
 AUTHORS = {
     "raf_db": ("raf_db", "test", "identity", "weighted", 0.01, 15, 0.1, 100, 128, 0, 12_271, 96),
     "affectnet7": ("affectnet7", "valid", "identity", "weighted", 0.01, 5, 0.1, 20, 256, 1, 283_901, 1109),
@@ -89,14 +89,14 @@ AUTHORS = {
 
 @pytest.mark.parametrize("name", AUTHORS)
 def test_the_authors_recipes(name: str) -> None:
-    dataset, judged, init, loss, rate, every, gamma, epochs, batch, balance, pictures, steps = AUTHORS[name]
+    dataset, judged, init, loss, rate, every, gamma, epochs, batch, balance, images, steps = AUTHORS[name]
 
     recipe = recipes.load(name)
 
     assert (recipe.dataset, recipe.judged_on, recipe.init, recipe.loss) == (dataset, judged, init, loss)
     assert recipe.schedule == Step(kind="step", rate=rate, every=every, gamma=gamma)
     assert (recipe.epochs, recipe.batch_size, recipe.class_balance) == (epochs, batch, balance)
-    assert recipe.steps_per_epoch(pictures) == steps
+    assert recipe.steps_per_epoch(images) == steps
     # What all of their runs share.
     assert (recipe.momentum, recipe.nesterov, recipe.weight_decay) == (0.9, False, 1e-4)
     assert (recipe.wiring, recipe.fusion_weight, recipe.labels) == ("unidirectional", 0.6, "majority")
@@ -138,7 +138,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     assert recipes.load(str(tmp_path / "own.toml")).epochs == 7
 
 
-def test_a_last_step_of_one_picture_is_not_taken() -> None:
+def test_a_last_step_of_one_image_is_not_taken() -> None:
     recipe = recipes.load("raf_db")
 
     assert [recipe.steps_per_epoch(n) for n in (128, 129, 130, 256)] == [1, 1, 2, 2]

@@ -20,10 +20,10 @@ def test_a_dry_run_speaks_of_counts_steps_memory_and_time(ferplus_tree: Path, tm
 
     assert done.exit_code == 0, done.output
     for words in (
-        "12 training pictures (all votes",
-        "6 valid pictures judge each epoch",
+        "12 training images (all votes",
+        "6 valid images judge each epoch",
         "neutral 4, happiness 4, surprise 0, sadness 0, anger 4",
-        "2 an epoch of 6 pictures, 6 in all",
+        "2 an epoch of 6 images, 6 in all",
         "at 32 px:",
         "2 epochs",
         "at 48 px:",

@@ -108,8 +108,8 @@ def test_sizes_that_a_cpu_convolves_wrongly_in_bf16_are_refused(recipe: Recipe, 
         _trainer(recipe.model_copy(update={"precision": "bf16"}), ferplus_tree)
 
 
-def test_fewer_pictures_than_a_batch_are_an_error(recipe: Recipe, ferplus_tree: Path) -> None:
-    with pytest.raises(DatasetError, match="12 training pictures do not fill one batch of 13"):
+def test_fewer_images_than_a_batch_are_an_error(recipe: Recipe, ferplus_tree: Path) -> None:
+    with pytest.raises(DatasetError, match="12 training images do not fill one batch of 13"):
         _trainer(recipe.model_copy(update={"batch_size": 13}), ferplus_tree)
 
 
@@ -237,7 +237,7 @@ def test_a_folder_with_a_run_is_not_overwritten(recipe: Recipe, tmp_path: Path) 
 
 
 def test_sigterm_saves_and_stops(ferplus_tree: Path, tmp_path: Path) -> None:
-    # Two pictures repeated make an epoch long enough to be interrupted.
+    # Two images repeated make an epoch long enough to be interrupted.
     rows = (ferplus_tree / "ferplus/fer2013new.csv").read_text().splitlines()
     training = [row for row in rows if row.startswith("Training")]
     (ferplus_tree / "ferplus/fer2013new.csv").write_text("\n".join([*rows, *training * 200]) + "\n")
@@ -380,8 +380,8 @@ def test_a_run_leaves_what_a_reader_wants_to_see(recipe: Recipe, ferplus_tree: P
     best = json.loads((folder.path / "best.json").read_text())
     assert best["accuracy"] == pytest.approx(max(row["valid_accuracy"] for row in folder.rows()), abs=1e-3)
     assert sum(map(sum, best["confusion"])) == 6
-    for picture in ("curve.png", "confusion.png"):
-        with Image.open(folder.path / picture) as drawn:
+    for image in ("curve.png", "confusion.png"):
+        with Image.open(folder.path / image) as drawn:
             assert drawn.width > 300
     events = EventAccumulator(str(folder.path / "tensorboard"))
     events.Reload()

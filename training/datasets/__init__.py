@@ -23,7 +23,7 @@ DECODED_AT_ONCE = 64
 """Images that a process decodes before it reports."""
 
 Load = Callable[[Path, Split, LabelKind], ExpressionSet]
-"""From the folder that holds a data set, split and kind of labels to the pictures."""
+"""From the folder that holds a data set, split and kind of labels to the images."""
 
 LOADERS: Mapping[Name, Load] = MappingProxyType(
     {
@@ -57,8 +57,8 @@ def load(
         name: which data set.
         data: the folder that holds it.
         split: which part.
-        labels: one class a picture, or the share of votes for each class where the set has votes.
-        duplicates: a CSV with a column ``image`` of pictures to leave out, or None to keep all.
+        labels: one class an image, or the share of votes for each class where the set has votes.
+        duplicates: a CSV with a column ``image`` of images to leave out, or None to keep all.
         skip_missing: whether listed images may be missing; ``broken`` then finds them.
 
     Raises:
@@ -77,13 +77,13 @@ def load(
 
 
 def without_broken(data: ExpressionSet, *, skip: bool) -> tuple[ExpressionSet, list[str]]:
-    """Return the pictures that can be read, and one line on each that cannot.
+    """Return the images that can be read, and one line on each that cannot.
 
-    Every picture is decoded once, in as many processes as there are cores.
+    Every image is decoded once, in as many processes as there are cores.
 
     Args:
         data: what to look through.
-        skip: whether a picture that cannot be read may be left out.
+        skip: whether an image that cannot be read may be left out.
 
     Raises:
         DatasetError: if there is one and ``skip`` does not allow it; the message lists them all.
@@ -119,12 +119,12 @@ def demand_whole(complaints: Mapping[int, str], *, skip: bool) -> None:
     """
     if complaints and not skip:
         listed = "\n".join(complaints.values())
-        raise DatasetError(f"{len(complaints)} pictures cannot be read; leave them out with --skip-broken\n{listed}")
+        raise DatasetError(f"{len(complaints)} images cannot be read; leave them out with --skip-broken\n{listed}")
 
 
 def less_broken(data: ExpressionSet, places: Collection[int]) -> ExpressionSet:
     """Return a set less its broken images, which its protocol then counts."""
-    return data.without(places, "broken pictures") if places else data
+    return data.without(places, "broken images") if places else data
 
 
 class _Complaints(Dataset[str | None]):

@@ -41,14 +41,14 @@ _COUNTS = MappingProxyType(
 EXPECTED = MappingProxyType(
     {split: dict(zip(OWNERS_NUMBERS, counts, strict=True)) for split, counts in _COUNTS.items()}
 )
-"""The owners' count of each class. The authors evaluated on one picture fewer than they ship."""
+"""The owners' count of each class. The authors evaluated on one image fewer than they ship."""
 
 Name = Literal["affectnet7", "affectnet8"]
 Item = tuple[Path, str, Area | None]
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority", *, name: Name) -> ExpressionSet:
-    """Return one split; every picture has one label, so ``labels`` changes nothing.
+    """Return one split; every image has one label, so ``labels`` changes nothing.
 
     Args:
         data: the folder that holds either layout.
@@ -57,7 +57,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority", *, name: Name
         name: which set of classes counts.
 
     Raises:
-        DatasetError: if the layout is neither of the two, a row makes no sense, or a picture is missing.
+        DatasetError: if the layout is neither of the two, a row makes no sense, or an image is missing.
     """
     if split not in EXPECTED:
         raise no_such_split(name, split, ("train", "valid"))

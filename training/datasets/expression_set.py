@@ -1,4 +1,4 @@
-"""ExpressionSet: labelled pictures on disk, each with a share for every class."""
+"""ExpressionSet: labelled images on disk, each with a share for every class."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from training.errors import TrainingError
 Split = Literal["train", "valid", "test"]
 LabelKind = Literal["majority", "distribution", "all_votes"]
 Area = tuple[int, int, int, int]
-"""Left, upper, right and lower edge of a face, in pixels of its picture."""
+"""Left, upper, right and lower edge of a face, in pixels of its image."""
 
 LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
 """The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
@@ -44,13 +44,13 @@ class ExpressionSet:
     Attributes:
         name: the data set's name in ``training.datasets.LOADERS``.
         split: which part of it.
-        protocol: one line that says which pictures count and how they were labelled.
+        protocol: one line that says which images count and how they were labelled.
         classes: the classes, in the order of ``targets``: expressions, or the people of an identity set.
-        paths: the pictures; where a table holds them, their names behind the table's own path.
+        paths: the images; where a table holds them, their names behind the table's own path.
         targets: (N, classes) float32, each row a distribution over the classes; one-hot for single labels.
         remark: how this copy differs from what the owners ship, or None where it does not.
-        areas: where the face lies in each picture, None where the picture is the face; for sets that ship photographs.
-        pixels: the pictures themselves, uint8 (N, height, width), grey, for sets that ship a table.
+        areas: where the face lies in each image, None where the image is the face; for sets that ship photographs.
+        pixels: the images themselves, uint8 (N, height, width), grey, for sets that ship a table.
     """
 
     name: str
@@ -68,7 +68,7 @@ class ExpressionSet:
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """The class with the largest share for each picture, (N,)."""
+        """The class with the largest share for each image, (N,)."""
         labels: npt.NDArray[np.int64] = self.targets.argmax(axis=1)
         return labels
 
@@ -99,32 +99,32 @@ class ExpressionSet:
                     return self._face(as_meant(image), index)
             return self._face(read_image(data, limits=LIMITS), index)
         except (OSError, ImageError, Image.DecompressionBombError) as error:
-            raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
+            raise DatasetError(f"{path} cannot be read as an image: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:
-        """Return the set less some of its pictures, with the reason in its protocol."""
+        """Return the set less some of its images, with the reason in its protocol."""
         keep = [index for index in range(len(self)) if index not in indices]
         return self._at(keep, f"{self.protocol}, {len(self) - len(keep)} {reason} left out")
 
     def named(self, listed: Path) -> Self:
-        """Return only the pictures that a list names, such as the occluded ones of Wang et al. (IEEE TIP 2020).
+        """Return only the images that a list names, such as the occluded ones of Wang et al. (IEEE TIP 2020).
 
         Args:
-            listed: a file with one picture a line, by its name with or without folder, suffix and RAF-DB's
+            listed: a file with one image a line, by its name with or without folder, suffix and RAF-DB's
                 ``_aligned``; what follows a blank or a comma is ignored.
 
         Raises:
-            DatasetError: if the file is missing, or none of its pictures is in the set.
+            DatasetError: if the file is missing, or none of its images is in the set.
         """
         lines = [line.replace(",", " ").split() for line in text_of(listed).splitlines()]
         stems = {_stem(Path(words[0])) for words in lines if words}
         keep = [index for index, path in enumerate(self.paths) if _stem(path) in stems]
         if not keep:
-            raise DatasetError(f"none of the {len(stems)} pictures in {listed} is in {self.name} {self.split}")
+            raise DatasetError(f"none of the {len(stems)} images in {listed} is in {self.name} {self.split}")
         return self._at(keep, f"{self.protocol}, only the {len(keep)} of {len(stems)} in {listed.name}")
 
     def first(self, count: int) -> Self:
-        """Return the first pictures alone."""
+        """Return the first images alone."""
         return self._at(list(range(min(count, len(self)))), f"{self.protocol}, the first {count}")
 
     def _at(self, keep: list[int], protocol: str) -> Self:
@@ -137,16 +137,16 @@ class ExpressionSet:
             pixels=None if self.pixels is None else self.pixels[keep],
         )
 
-    def _face(self, picture: Pixels, index: int) -> Pixels:
+    def _face(self, image: Pixels, index: int) -> Pixels:
         area = self.areas and self.areas[index]
         if not area:
-            return picture
+            return image
         left, upper, right, lower = area
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         inside = max(left, 0), max(upper, 0), min(right, width), min(lower, height)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the picture")
-        return picture[inside[1] : inside[3], inside[0] : inside[2]]
+            raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the image")
+        return image[inside[1] : inside[3], inside[0] : inside[2]]
 
 
 def _stem(path: Path) -> str:
@@ -154,7 +154,7 @@ def _stem(path: Path) -> str:
 
 
 def one_hot(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return targets (N, classes) for pictures of one class each, by the classes' names."""
+    """Return targets (N, classes) for images of one class each, by the classes' names."""
     place = {name: index for index, name in enumerate(classes)}
     targets = np.zeros((len(names), len(classes)), dtype=np.float32)
     targets[np.arange(len(names)), [place[name] for name in names]] = 1
@@ -169,8 +169,8 @@ def count_remark(
     Args:
         name: the data set.
         split: which part.
-        labels: each picture's class.
-        expected: the owners' count of each class, or of all pictures where theirs for the classes are not known.
+        labels: each image's class.
+        expected: the owners' count of each class, or of all images where theirs for the classes are not known.
     """
     found = Counter(labels)
     total = expected if isinstance(expected, int) else sum(expected.values())
@@ -178,7 +178,7 @@ def count_remark(
     if len(labels) == total and not differing:
         return None
     rows = ", ".join(f"{label} {have} of {want}" for label, want, have in differing)
-    return f"{name} {split} has {total} pictures, this copy {len(labels)}" + (f": {rows}" if rows else "")
+    return f"{name} {split} has {total} images, this copy {len(labels)}" + (f": {rows}" if rows else "")
 
 
 def demand(paths: Sequence[Path], where: Path) -> None:
@@ -205,7 +205,7 @@ def demand_all(data: ExpressionSet, where: Path) -> None:
 def _lacking(missing: Sequence[Path], paths: Sequence[Path], where: Path) -> DatasetError:
     first = [path.name for path in missing[:3]] + ["..."] * (len(missing) > 3)  # noqa: PLR2004
     listed = f": {', '.join(first)}" if first else ""
-    return DatasetError(f"{where} lacks {len(missing)} of {len(paths)} pictures{listed}")
+    return DatasetError(f"{where} lacks {len(missing)} of {len(paths)} images{listed}")
 
 
 def text_of(path: Path) -> str:

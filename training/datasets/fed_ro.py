@@ -1,7 +1,7 @@
 """FED-RO: 400 photographs of faces with real occlusions, to be tested on (Li et al., IEEE TIP 2019).
 
-Its owners ship no training pictures. The authors of MA-Net trained on AffectNet-7 and RAF-DB together (inferred from
-the 296,172 pictures in their log), so the training split is those two, read from the same folder.
+Its owners ship no training images. The authors of MA-Net trained on AffectNet-7 and RAF-DB together (inferred from
+the 296,172 images in their log), so the training split is those two, read from the same folder.
 """
 
 from pathlib import Path
@@ -24,12 +24,12 @@ TEST = FolderSet(
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return the 400 pictures, or the two data sets to train on.
+    """Return the 400 images, or the two data sets to train on.
 
     Args:
         data: a folder with ``FED-RO/`` (a folder for each expression), AffectNet and RAF-DB in it.
         split: ``train`` or ``test``.
-        labels: every picture has one label, so this changes nothing.
+        labels: every image has one label, so this changes nothing.
 
     Raises:
         DatasetError: as of the data sets it is made of.
@@ -46,7 +46,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     return ExpressionSet(
         "fed_ro",
         split,
-        "AffectNet-7 and RAF-DB training pictures",
+        "AffectNet-7 and RAF-DB training images",
         CLASSES,
         tuple(path for part in parts for path in part.paths),
         np.concatenate([part.targets for part in parts]),

@@ -1,4 +1,4 @@
-"""FER2013: grey pictures of 48 x 48 px in one CSV (Goodfellow et al., ICONIP 2013)."""
+"""FER2013: grey images of 48 x 48 px in one CSV (Goodfellow et al., ICONIP 2013)."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -39,7 +39,7 @@ OWNERS_NUMBERS = MappingProxyType(
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return one split; every picture has one label, so ``labels`` changes nothing.
+    """Return one split; every image has one label, so ``labels`` changes nothing.
 
     Raises:
         DatasetError: if there is neither ``fer2013.csv`` nor ``icml_face_data.csv``, or a row of it is not what it
@@ -48,14 +48,14 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     root, mark = need_root(data, "FER2013", TABLE, SAME_TABLE)
     table = root / mark
     names: list[Expression] = []
-    pictures: list[Pixels] = []
+    images: list[Pixels] = []
     paths: list[Path] = []
     for number, row in enumerate(rows(table, ("emotion", "pixels", "Usage")), start=2):
         if row["Usage"] == USAGES[split]:
             if row["emotion"] not in OWNERS_NUMBERS:
                 raise DatasetError(f"{table}, line {number}: expected an emotion 0 to 6, found {row['emotion']!r}")
             names.append(OWNERS_NUMBERS[row["emotion"]])
-            pictures.append(picture(row["pixels"], f"{table}, line {number}"))
+            images.append(image(row["pixels"], f"{table}, line {number}"))
             paths.append(table / f"{number:05}")
     if not paths:
         demand(paths, table)
@@ -67,7 +67,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         tuple(paths),
         one_hot(names, CLASSES),
         count_remark("fer2013", split, names, EXPECTED[split]),
-        pixels=np.stack(pictures),
+        pixels=np.stack(images),
     )
 
 
@@ -77,8 +77,8 @@ def table_in(root: Path) -> Path:
     return other if other.is_file() and not (root / TABLE).is_file() else root / TABLE
 
 
-def picture(text: str, where: str) -> Pixels:
-    """Return the picture of a row, uint8 (48, 48).
+def image(text: str, where: str) -> Pixels:
+    """Return the image of a row, uint8 (48, 48).
 
     Args:
         text: 2,304 numbers 0..255 with blanks between.

@@ -1,6 +1,6 @@
-"""FER+: the FER2013 pictures with ten votes each (Barsoum et al., ICMI 2016).
+"""FER+: the FER2013 images with ten votes each (Barsoum et al., ICMI 2016).
 
-Votes: ``fer2013new.csv`` with Usage, Image name and ten vote columns; rows without a name are not faces. Pictures, in
+Votes: ``fer2013new.csv`` with Usage, Image name and ten vote columns; rows without a name are not faces. Images, in
 the same folder: either ``FER2013{Train,Valid,Test}/`` with one file for each name, or ``fer2013.csv`` (or
 ``icml_face_data.csv``) as FER2013's owners ship it, which has the same rows in the same order.
 """
@@ -28,7 +28,7 @@ SPLITS = {
 }
 PROTOCOL = "majority of votes after dropping single votes"
 EXPECTED = {"train": 25060, "valid": 3199, "test": 3153}
-"""Pictures that the majority protocol counts, duplicates included."""
+"""Images that the majority protocol counts, duplicates included."""
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
@@ -39,30 +39,30 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     of the votes. ``all_votes`` labels so every image more than half of whose remaining votes name one of the eight.
 
     Args:
-        data: the folder that holds ``fer2013new.csv`` and the pictures, or the folder above it.
+        data: the folder that holds ``fer2013new.csv`` and the images, or the folder above it.
         split: which part.
         labels: see above.
 
     Raises:
-        DatasetError: if the folder, a CSV or a picture is missing, or a CSV is not what it should be.
+        DatasetError: if the folder, a CSV or an image is missing, or a CSV is not what it should be.
     """
     root, _ = need_root(data, "FER+", VOTES)
     usage, folder = SPLITS[split]
     table = fer2013.table_in(root)
-    pictured = not (root / folder).is_dir() and table.is_file()
+    in_table = not (root / folder).is_dir() and table.is_file()
     paths: list[Path] = []
     targets: list[npt.NDArray[np.float32]] = []
-    pictures: list[Pixels] = []
-    for name, votes, pixels in _joined(root, usage) if pictured else _named(root, usage):
+    images: list[Pixels] = []
+    for name, votes, pixels in _joined(root, usage) if in_table else _named(root, usage):
         target = _target(votes, labels)
         if target is not None:
-            paths.append((table if pictured else root / folder) / name)
+            paths.append((table if in_table else root / folder) / name)
             targets.append(target)
-            pictures.extend([fer2013.picture(pixels, f"{table}, {name}")] if pictured else [])
-    if not pictured or not paths:
+            images.extend([fer2013.image(pixels, f"{table}, {name}")] if in_table else [])
+    if not in_table or not paths:
         demand(paths, root / folder)
     by_majority = labels != "all_votes"
-    remark = f"FER+ {split} has {EXPECTED[split]} pictures by this protocol, this copy has {len(paths)}"
+    remark = f"FER+ {split} has {EXPECTED[split]} images by this protocol, this copy has {len(paths)}"
     return ExpressionSet(
         "ferplus",
         split,
@@ -71,7 +71,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         tuple(paths),
         np.stack(targets),
         remark=remark if by_majority and len(paths) != EXPECTED[split] else None,
-        pixels=np.stack(pictures) if pictured else None,
+        pixels=np.stack(images) if in_table else None,
     )
 
 
@@ -90,11 +90,11 @@ def _joined(root: Path, usage: str) -> Iterator[Row]:
     votes = rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS))
     table = fer2013.table_in(root)
     pixels = rows(table, ("Usage", "pixels"))
-    for number, (row, picture) in enumerate(zip_longest(votes, pixels), start=2):
-        if row is None or picture is None or row["Usage"] != picture["Usage"]:
+    for number, (row, image) in enumerate(zip_longest(votes, pixels), start=2):
+        if row is None or image is None or row["Usage"] != image["Usage"]:
             raise DatasetError(f"{root / VOTES} and {table} differ at line {number}; they must have the same rows")
         if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), picture["pixels"]
+            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), image["pixels"]
 
 
 def _votes(row: Mapping[str, str], where: str) -> npt.NDArray[np.float32]:

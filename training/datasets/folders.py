@@ -1,4 +1,4 @@
-"""Folders: data sets that are one folder of pictures for each class.
+"""Folders: data sets that are one folder of images for each class.
 
 CAER-S and SFEW 2.0 come like that from their owners; FED-RO and any set of a user's own are read so. Folders are named
 by the expression, as the noun or the adjective.
@@ -33,7 +33,7 @@ class FolderSet:
     Attributes:
         name: its name in ``training.datasets.LOADERS``.
         places: each split's folder, as its owners name it.
-        expected: pictures in each split, where the owners' count is known.
+        expected: images in each split, where the owners' count is known.
         protocol: one line on its labels.
         whole: whether the owners ship whole photographs or film frames, so that faces must be cut out first.
     """
@@ -45,24 +45,24 @@ class FolderSet:
     whole: bool = False
 
     def load(self, data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-        """Return one split; every picture has one label, so ``labels`` changes nothing.
+        """Return one split; every image has one label, so ``labels`` changes nothing.
 
         Raises:
             DatasetError: if the split does not exist, a folder names no expression or one that the set has not, a
-                picture is missing, or the pictures still await preparation.
+                image is missing, or the images still await preparation.
         """
         if split not in self.places:
             raise no_such_split(self.name, split, tuple(self.places))
         root, _ = need_root(data, self.name, self.places[split])
         if self.whole and not (root / PREPARED).is_file():
             raise DatasetError(
-                f"{root} holds whole pictures, not faces: first run manet-train prepare {self.name} "
+                f"{root} holds whole images, not faces: first run manet-train prepare {self.name} "
                 f"--data {root} --out DIR"
             )
         return self.read(root, split)
 
     def read(self, root: Path, split: Split) -> ExpressionSet:
-        """Return one split from under ``root``, whatever its pictures show."""
+        """Return one split from under ``root``, whatever its images show."""
         items = by_class(root / self.places[split])
         names = [name for _, name in items]
         classes = CLASS_ORDERS.get(self.name) or tuple(e for e in Expression if e in set(names))

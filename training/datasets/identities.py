@@ -14,19 +14,19 @@ from training.datasets.expression_set import (
     no_such_split,
     one_hot,
 )
-from training.datasets.layout import folders_in, pictures_in
+from training.datasets.layout import folders_in, images_in
 
 HELD_BACK = 20
-"""Of each person's pictures, in the order of their names, every twentieth judges and is not trained on."""
+"""Of each person's images, in the order of their names, every twentieth judges and is not trained on."""
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return the training pictures, or those held back from each person.
+    """Return the training images, or those held back from each person.
 
     Args:
         data: a folder that holds one folder for each person.
         split: ``train`` or ``valid``.
-        labels: every picture has one label, so this changes nothing.
+        labels: every image has one label, so this changes nothing.
 
     Raises:
         DatasetError: if there is no such folder, or fewer than two people in it.
@@ -42,12 +42,12 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     items = [
         (path, person)
         for person in people
-        for place, path in enumerate(pictures_in(data / person), start=1)
+        for place, path in enumerate(images_in(data / person), start=1)
         if (place % HELD_BACK == 0) == held_back
     ]
     paths = tuple(path for path, _ in items)
     demand(paths, data)
-    protocol = f"one of {len(people)} people, every {HELD_BACK}th picture of each held back"
+    protocol = f"one of {len(people)} people, every {HELD_BACK}th image of each held back"
     return ExpressionSet(
         "identities", split, protocol, tuple(people), paths, one_hot([person for _, person in items], people)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from manet.labels import expression_named
 from training.datasets.expression_set import NOT_UTF8, DatasetError
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 def root_with(data: Path, *marks: str) -> tuple[Path, str] | None:
@@ -67,7 +67,7 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_foreign(entry))
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """Return the images of one class or person, by suffix, in the order of their names; hidden files are none.
 
     Raises:
@@ -76,7 +76,7 @@ def pictures_in(folder: Path) -> list[Path]:
     inner = folders_in(folder)
     if inner:
         raise DatasetError(f"{folder} holds {len(inner)} folders, the first {inner[0].name}; its images must lie in it")
-    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES and not _is_foreign(entry))
+    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry))
 
 
 def _is_foreign(entry: Path) -> bool:
@@ -85,7 +85,7 @@ def _is_foreign(entry: Path) -> bool:
 
 
 def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tuple[Path, str]]:
-    """Return (picture, expression) for a folder that holds one folder for each class.
+    """Return (image, expression) for a folder that holds one folder for each class.
 
     Args:
         folder: as said.
@@ -102,5 +102,5 @@ def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tu
             expression = numbered[entry.name] if numbered else expression_named(entry.name)
         except (KeyError, ValueError):
             raise DatasetError(f"{entry} names no expression") from None
-        found.extend((path, expression) for path in pictures_in(entry))
+        found.extend((path, expression) for path in images_in(entry))
     return found

@@ -1,7 +1,7 @@
 """RAF-DB, basic expressions: photographs from the web, aligned by their owners (Li, Deng, Du, CVPR 2017).
 
 Layout: ``basic/EmoLabel/list_patition_label.txt`` (the owners' spelling) with lines such as ``train_00001.jpg 5``, and
-``basic/Image/aligned/train_00001_aligned.jpg``. The authors of MA-Net sorted the same pictures into ``train/0..6`` and
+``basic/Image/aligned/train_00001_aligned.jpg``. The authors of MA-Net sorted the same images into ``train/0..6`` and
 ``test/0..6``, numbered in their own order; other copies have ``train/1..7`` and ``test/1..7``, numbered as in the
 owners' list. All three are read.
 """
@@ -46,10 +46,10 @@ EXPECTED = MappingProxyType(
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return the training or the test pictures; every picture has one label, so ``labels`` changes nothing.
+    """Return the training or the test images; every image has one label, so ``labels`` changes nothing.
 
     Raises:
-        DatasetError: if the layout is none of the three, a line makes no sense, or a picture is missing.
+        DatasetError: if the layout is none of the three, a line makes no sense, or an image is missing.
     """
     if split not in EXPECTED:
         raise no_such_split("raf_db", split, ("train", "test"))
@@ -76,7 +76,7 @@ def _listed(root: Path, split: Split) -> list[tuple[Path, str]]:
         if not name:
             continue
         if label not in OWNERS_NUMBERS:
-            raise DatasetError(f"{root / LIST}, line {number}: expected a picture and a label 1 to 7, found {line!r}")
+            raise DatasetError(f"{root / LIST}, line {number}: expected an image and a label 1 to 7, found {line!r}")
         if name.startswith(f"{split}_"):
             stem = name.rpartition(".")[0]
             found.append((root / "basic/Image/aligned" / f"{stem}_aligned.jpg", OWNERS_NUMBERS[label]))
