@@ -196,7 +196,7 @@ def slow_work(served: Live, backend: FakeBackend) -> None:
     with served.connect() as client:
         client.sendall(UPLOAD + FORM)
         assert backend.entered.wait(20)
-        time.sleep(3 * SOON.seconds)
+        time.sleep(3 * SOON.head_timeout)
         backend.gate.set()
         assert answers(client)[0][0] == 200
 
@@ -206,7 +206,7 @@ def slow_body(served: Live, backend: FakeBackend) -> None:
         client.sendall(UPLOAD)
         for byte in range(0, len(FORM), 50):
             client.sendall(FORM[byte : byte + 50])
-            time.sleep(3 * SOON.seconds * 50 / len(FORM))
+            time.sleep(3 * SOON.head_timeout * 50 / len(FORM))
         assert answers(client)[0][0] == 200
 
 
@@ -215,7 +215,7 @@ def stream(served: Live, backend: FakeBackend) -> None:
         for _ in range(4):
             client.send(RED_FACE)
             assert json.loads(client.recv(timeout=20))["faces"]
-            time.sleep(SOON.seconds)
+            time.sleep(SOON.head_timeout)
 
 
 @pytest.mark.parametrize("use", [slow_work, slow_body, stream])
