@@ -45,16 +45,17 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self, data: ExpressionSet, spec: Preprocessing, *, crop_area: float | None = None, seed: int = 0
     ) -> None:
         self.data, self.spec = data, spec
-        self._crop_area, self._seed = crop_area, seed
+        self._crop = None if crop_area is None else v2.RandomResizedCrop(1, scale=(crop_area, 1))
+        self._seed = seed
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         image = self.data.read(draw.image)
-        if self._crop_area is not None:
+        if self._crop is not None:
             torch.default_generator.manual_seed(seed_of(self._seed, draw.epoch, draw.position))
-            image = _random_crop(image, self._crop_area)
+            image = _random_crop(image, self._crop)
         pixels = network_input(image, self.spec)  # (S, S, 3)
         channels = 1 if self.spec.colour == "grey" else 3
         tensor = torch.from_numpy(pixels[:, :, :channels].copy()).permute(2, 0, 1)  # (C, S, S)
@@ -63,13 +64,13 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     @property
     def repeatable(self) -> bool:
         """Whether an image gives the same input each time."""
-        return self._crop_area is None
+        return self._crop is None
 
 
-def _random_crop(image: Pixels, least_area: float) -> Pixels:
+def _random_crop(image: Pixels, crop: v2.RandomResizedCrop) -> Pixels:
     """Return a random part of an image (height, width, 3), before it loses detail by being resized."""
     shape = torch.empty((3, *image.shape[:2]), device="meta")
-    top, left, height, width = v2.RandomResizedCrop(1, scale=(least_area, 1)).make_params([shape]).values()
+    top, left, height, width = crop.make_params([shape]).values()
     return image[top : top + height, left : left + width]
 
 

@@ -82,7 +82,7 @@ def test_a_broken_image_is_named(tmp_path: Path, draw: Draw) -> None:
 def test_a_duplicates_list_without_names_is_refused(tmp_path: Path, draw: Draw) -> None:
     data = draw(tmp_path, [("Training", "a.png", CLEAR)])
     listed = tmp_path / "duplicates.csv"
-    listed.write_text("image\na.png\n")
+    listed.write_text("file\na.png\n")
 
     with pytest.raises(DatasetError, match="lacks the columns image"):
         load("ferplus", data, "train", duplicates=listed)
