@@ -14,7 +14,7 @@ from manet.nn.model import BranchLogits
 
 
 class GraphedNetwork(nn.Module):
-    """A network in training whose passes are CUDA graphs, captured anew when the shape of its input changes.
+    """A network in training whose passes are CUDA graphs, captured again when the shape of its input changes.
 
     Capturing runs the network a few times on the batch at hand, which its BatchNorm statistics see.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from manet.vision.preprocess import Preprocessing
 from training.calibration import cross_entropy
 from training.datasets.expression_set import ExpressionSet
-from training.transforms import Draw, Reader, Samples
+from training.transforms import Reader, Samples, in_order
 
 Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """From uint8 images (N, S, S, 3) to fused logits (N, classes); ``manet.backends.base.Backend.infer`` is one."""
@@ -86,12 +86,6 @@ def run(
     reader = Reader(Samples(data, spec), device=torch.device("cpu"), workers=workers, most_kept=0)
     batches = reader.read(in_order(len(data), batch_size))
     return np.concatenate([classify(_as_images(inputs)) for inputs, _ in batches])
-
-
-def in_order(count: int, batch_size: int) -> list[list[Draw]]:
-    """Return batches that visit every image once, in the set's order."""
-    whole = [Draw(image) for image in range(count)]
-    return [whole[at : at + batch_size] for at in range(0, count, batch_size)]
 
 
 def _as_images(inputs: Tensor) -> npt.NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from manet.nn.classifier import Normalise
-from manet.nn.model import BranchLogits, MANet, fuse
+from manet.nn.model import MANet, fuse
 from manet.vision.preprocess import Preprocessing
 from training import evaluate
 from training.augment import Batch, Draws, augment
@@ -22,7 +22,7 @@ from training.distributed import World
 from training.loss import adjusted, branch_loss
 from training.recipe import LEAST_BATCH, Precision, Recipe, RecipeError
 from training.schedule import learning_rate
-from training.transforms import Draw, Reader, Samples, epoch_order, seed_of
+from training.transforms import Draw, Reader, Samples, epoch_order, in_order, seed_of
 
 _DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
@@ -30,10 +30,7 @@ _DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
 
 WRONG_IN_BF16 = range(33, 41)
 """Input sizes, px, whose patches of 3 x 2 positions oneDNN convolves wrongly in bf16, with a stride of 2, on CPUs: it
-reads memory that nobody wrote (seen with PyTorch 2.14 on a processor with AMX)."""
-
-EVALUATION_BATCH = 256
-"""Images that are evaluated at once."""
+reads memory that no one wrote (seen with PyTorch 2.14 on a processor with AMX)."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,7 @@ class Trainer:
         reader = self._evaluated if images is self.valid else self._reader(images, spec)
         fused = [
             fuse(network(self._normalised(inputs)), self.recipe.fusion_weight).float().cpu()  # (N, classes)
-            for inputs, _ in reader.read(evaluate.in_order(len(images), EVALUATION_BATCH))
+            for inputs, _ in reader.read(in_order(len(images)))
         ]
         return evaluate.score(images, torch.cat(fused).numpy())
 
@@ -289,7 +286,7 @@ class Trainer:
 
     def _normalised(self, images: Tensor) -> Tensor:
         """Return inputs (N, C, S, S), 0..255, as the network takes them, float32 (N, 3, S, S)."""
-        normal: Tensor = self._normalise(images.to(self.device, non_blocking=True).expand(-1, 3, -1, -1))
+        normal: Tensor = self._normalise(images.to(self.device, non_blocking=True))
         return normal
 
     def _take_step(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -325,7 +322,7 @@ class Trainer:
         x = self._normalised(images)
         dtype = _DTYPES[recipe.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            logits = BranchLogits(*self._network(x))
+            logits = self._network(x)
             weight = recipe.fusion_weight if recipe.loss == "weighted" else None
             told = adjusted(logits, recipe.logit_adjustment * self._log_prior)
             loss = branch_loss(told, targets, weight) * (len(images) / step_size)

@@ -9,15 +9,13 @@ import numpy as np
 
 from training.loop import Trainer
 from training.memory import peak_memory
+from training.transforms import READ_AT_ONCE
 
 WARM, TIMED = 1, 2
 """Steps at each size before the clock counts, and while it does, where nothing is read ahead."""
 
 READ_AHEAD = 2
 """Batches that each reader process has ready before they are asked for (PyTorch's ``prefetch_factor``)."""
-
-EVALUATED_AT_ONCE = 128
-"""Images of a batch of the evaluation."""
 
 NOTICED = 0.1
 """Share of the steps' time spent waiting from which readers beside the network are what bounds it."""
@@ -70,7 +68,7 @@ def rehearse(trainer: Trainer, *, readers: int) -> Iterator[str]:
             f"at {size} px: {pace.step:.2f} s a step, {pace.waited:.2f} s of it waiting for images, "
             f"{recipe.batch_size / pace.step:.0f} images/s, {epochs} epochs"
         )
-    some = trainer.valid.first(max(recipe.batch_size, EVALUATED_AT_ONCE * READ_AHEAD * readers))
+    some = trainer.valid.first(max(recipe.batch_size, READ_AT_ONCE * READ_AHEAD * readers))
     began = trainer.clock()
     trainer.judge(some)
     evaluating = (trainer.clock() - began) / len(some) * len(trainer.valid) * recipe.epochs

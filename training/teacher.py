@@ -11,9 +11,8 @@ from manet.nn.model import fuse
 from manet.vision.preprocess import Preprocessing
 from manet.weights.checkpoint import load_model
 from manet.weights.registry import described_by
-from training import evaluate
 from training.datasets.expression_set import DatasetError, ExpressionSet
-from training.transforms import Reader, Samples
+from training.transforms import Reader, Samples, in_order
 
 SCALES = (0.8, 1.0, 1.2)
 """Input sizes at which a teacher is asked, as shares of its own."""
@@ -39,8 +38,8 @@ def answers(teachers: Sequence[Path], data: ExpressionSet, device: torch.device)
             spec = replace(weights.preprocessing, input_size=_multiple_of_8(weights.preprocessing, scale))
             reader = Reader(Samples(data, spec), device=device)
             found = []
-            for inputs, _ in reader.read(evaluate.in_order(len(data), 256)):
-                images = normalise(inputs.to(device).expand(-1, 3, -1, -1))
+            for inputs, _ in reader.read(in_order(len(data))):
+                images = normalise(inputs.to(device))
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                     both = (fuse(network(view), weights.fusion_weight) for view in (images, images.flip(3)))
                     found.append(sum(logits.float().softmax(dim=1) for logits in both).cpu() / 2)  # type: ignore[union-attr]

@@ -57,9 +57,13 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             torch.default_generator.manual_seed(seed_of(self._seed, draw.epoch, draw.position))
             image = _random_crop(image, self._crop)
         pixels = network_input(image, self.spec)  # (S, S, 3)
-        channels = 1 if self.spec.colour == "grey" else 3
-        tensor = torch.from_numpy(pixels[:, :, :channels].copy()).permute(2, 0, 1)  # (C, S, S)
+        tensor = torch.from_numpy(pixels[:, :, : self.channels].copy()).permute(2, 0, 1)  # (C, S, S)
         return tensor, torch.from_numpy(self.data.targets[draw.image])
+
+    @property
+    def channels(self) -> int:
+        """C of the inputs."""
+        return 1 if self.spec.colour == "grey" else 3
 
     @property
     def repeatable(self) -> bool:
@@ -88,7 +92,16 @@ class _Batches:
 
 
 MOST_KEPT = 2**30
-"""Bytes of inputs that are kept in memory; a larger set is read anew in each epoch."""
+"""Bytes of inputs that are kept in memory; a larger set is read again in each epoch."""
+
+READ_AT_ONCE = 256
+"""Images of a batch where no network says how many."""
+
+
+def in_order(count: int, batch_size: int = READ_AT_ONCE) -> list[list[Draw]]:
+    """Return batches that visit every image once, in the set's order."""
+    whole = [Draw(image) for image in range(count)]
+    return [whole[at : at + batch_size] for at in range(0, count, batch_size)]
 
 
 class Reader:
@@ -111,7 +124,7 @@ class Reader:
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
-        size = len(samples) * samples.spec.input_size**2 * (1 if samples.spec.colour == "grey" else 3)
+        size = len(samples) * samples.spec.input_size**2 * samples.channels
         self._keep = samples.repeatable and size <= most_kept
         self._kept: tuple[Tensor, Tensor] | None = None
 
@@ -122,8 +135,7 @@ class Reader:
             yield from self._loader
             return
         if self._kept is None:
-            whole = [Draw(image) for image in range(len(self._samples))]
-            self._batches.draws = [whole[at : at + 256] for at in range(0, len(whole), 256)]
+            self._batches.draws = in_order(len(self._samples))
             parts = list(self._loader)
             self._kept = (
                 torch.cat([inputs for inputs, _ in parts]).to(self._device),

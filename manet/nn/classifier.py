@@ -31,7 +31,11 @@ class Normalise(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 (N, 3, S, S) of images (N, 3, S, S), values 0..255, in any memory layout."""
+        """Return float32 (N, 3, S, S) of images with values 0..255, in any memory layout.
+
+        Args:
+            images: (N, 3, S, S), or (N, 1, S, S) where the channels are equal.
+        """
         return ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
