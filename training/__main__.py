@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -32,7 +31,6 @@ from training.prepare import NOT_FOUND, Preparable, prepare
 from training.rehearsal import rehearse
 from training.report import report, rewrite_table
 from training.run import RunFolder, commit, machine, train
-from training.time_limit import costs, fitted
 
 DATA = "MANET_DATA_DIR"
 """Environment variable that names the folder of data sets."""
@@ -95,19 +93,14 @@ def fit(
         torch.set_num_threads(threads or available_threads(os.environ))
         readers = default_readers(world.device, os.environ) if workers is None else workers
         say = _note if world.first else _nothing
-        trainer, checked = order.trainer(world, say=say, workers=readers)
-        if time_limit is not None and resume is None:
-            asked, found, limit = order.recipe, costs(trainer, readers=readers), time_limit
-            order = replace(order, recipe=world.from_first(lambda: fitted(asked, found, limit)), checked=checked)
-            say(f"note: {order.recipe.epochs} of {asked.epochs} epochs fit in {limit:.0f} s")
-            trainer, checked = order.trainer(world, say=_nothing, workers=readers)
+        trainer, checked = order.trainer(world, say=say, workers=readers, seconds=time_limit)
         if folder is None or dry_run:
             for line in rehearse(trainer, readers=readers):
                 console.print(line)
             return
         if world.first:
             if resume is None:
-                folder.create(order.recipe, order.facts(trainer, checked))
+                folder.create(trainer.recipe, order.facts(trainer, checked))
             else:
                 folder.note(data=order.data, duplicates=order.duplicates)
         folder.restore(trainer)

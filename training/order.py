@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +18,7 @@ from training.loop import Trainer
 from training.recipe import Recipe
 from training.run import RunFolder, commit, machine
 from training.teacher import taught
+from training.time_limit import costs, fitted
 
 Role = Literal["train", "judged"]
 """What a split is for; also the name of its facts in ``run.json``."""
@@ -151,7 +153,7 @@ class Order:
         }
 
     def trainer(
-        self, world: World, *, say: Callable[[str], object], workers: int
+        self, world: World, *, say: Callable[[str], object], workers: int, seconds: float | None = None
     ) -> tuple[Trainer, Mapping[Role, Checked]]:
         """Return the trainer at its first step, and what was found of its images.
 
@@ -162,6 +164,7 @@ class Order:
             world: where it runs.
             say: takes a line on whatever a person should know about the data or the start.
             workers: processes that read images.
+            seconds: that a run which begins here may take; its recipe is shortened to fit. None shortens nothing.
 
         Raises:
             DatasetError: if the data are not what their owners ship, or not those that the run began with.
@@ -188,7 +191,14 @@ class Order:
         train, judge = (less_broken(listed[role], checked[role].broken) for role in ROLES)
         if self.teachers:
             train = taught([Path(file) for file in self.teachers], train, recipe.teacher_share, world.device)
-        return Trainer(recipe, train, judge, world=world, start=begin, workers=workers), checked
+        make = partial(Trainer, train=train, valid=judge, world=world, start=begin, workers=workers)
+        trainer = make(recipe)
+        if seconds is not None and self.checked is None:
+            found = costs(trainer, readers=workers)
+            shorter = world.from_first(lambda: fitted(recipe, found, seconds))
+            say(f"note: {shorter.epochs} of {recipe.epochs} epochs fit in {seconds:.0f} s")
+            trainer = make(shorter)
+        return trainer, checked
 
     def _check(
         self, listed: Mapping[Role, ExpressionSet], world: World, say: Callable[[str], object]

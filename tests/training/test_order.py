@@ -31,7 +31,7 @@ def _ignore(line: str) -> None:
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an order decides about images needs no network: the trainer is what it was given."""
 
-    def trainer(recipe: object, train: ExpressionSet, valid: ExpressionSet, **more: Any) -> SimpleNamespace:
+    def trainer(recipe: object, *, train: ExpressionSet, valid: ExpressionSet, **more: Any) -> SimpleNamespace:
         return SimpleNamespace(recipe=recipe, train=train, valid=valid, device=more["world"].device, **more)
 
     monkeypatch.setattr(order, "Trainer", trainer)
@@ -201,3 +201,23 @@ def test_names_and_labels_have_one_sha256_wherever_they_lie(ferplus_tree: Path, 
     assert replace(data, paths=data.paths[::-1]).sha256 != data.sha256
     assert replace(data, targets=data.targets[::-1]).sha256 != data.sha256
     assert replace(data, classes=data.classes[::-1]).sha256 != data.sha256
+
+
+def test_a_time_limit_shortens_the_recipe_and_keeps_images_and_start(
+    ferplus_tree: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
+) -> None:
+    begins = {"conv1.weight": torch.zeros(1)}
+    monkeypatch.setattr(order, "start", lambda *_: begins)
+    monkeypatch.setattr(order, "costs", lambda trainer, readers: (trainer, readers))
+    monkeypatch.setattr(order, "fitted", lambda recipe, found, seconds: recipe.model_copy(update={"epochs": 3}))
+    said: list[str] = []
+    begun = replace(_new(ferplus_tree), init="ferplus")
+
+    trainer, _ = begun.trainer(ALONE, say=said.append, workers=0, seconds=400)
+
+    assert trainer.recipe.epochs == 3
+    assert trainer.start is begins
+    assert "note: 3 of 64 epochs fit in 400 s" in said
+    assert len(decoded) == 12 + 6
+    whole, _ = begun.trainer(ALONE, say=said.append, workers=0)
+    assert whole.recipe.epochs == 64
