@@ -61,40 +61,50 @@ MOST_DRAWS = 48
 """Numbers that all changes together draw for one image, at most."""
 
 
-class Draws:
-    """The random numbers of one step, for all its images, of which this process has some.
-
-    They travel to the device in one copy: each copy may wait for the device.
+def draw(seed: int, size: int, part: slice, *, mixup: float) -> Tensor:
+    """Return the random numbers of one step as one tensor, so that they travel to a device in one copy.
 
     Args:
         seed: of the step.
         size: images in the whole step.
         part: which of them this process has.
-        device: where the images are.
+        mixup: see ``training.recipe.Augmentation``.
+
+    Returns:
+        (MOST_DRAWS + 1, 1 + n) on the CPU: the first column belongs to the step, the others to this process's images;
+        the last row begins with the share of mixup.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand((MOST_DRAWS + 1, 1 + size), generator=generator, dtype=torch.float32)
+    a, b = torch._standard_gamma(torch.full((2,), mixup or 1.0), generator=generator).tolist()
+    drawn[-1, 0] = a / (a + b) if a + b > 0 else 0.5  # of two tiny numbers both can be zero
+    return torch.cat((drawn[:, :1], drawn[:, 1:][:, part]), dim=1)
+
+
+class Draws:
+    """The random numbers of one step, on the device of its images; nothing here waits for the device.
+
+    Args:
+        drawn: what ``draw`` returned.
     """
 
-    def __init__(self, seed: int, size: int, part: slice, device: torch.device) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
-        drawn = torch.rand((MOST_DRAWS, size), generator=self._generator, dtype=torch.float32)[:, part]
-        self._rows = iter(drawn.contiguous().to(device, non_blocking=True))
+    def __init__(self, drawn: Tensor) -> None:
+        self._rows = iter(drawn[:-1])
+        self.mixup_share = drawn[-1, 0]
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return a number for each image, (N,)."""
-        drawn: Tensor = next(self._rows)
-        return low + (high - low) * drawn
+        row: Tensor = next(self._rows)
+        return low + (high - low) * row[1:]
 
     def chance(self, probability: float) -> Tensor:
         """Return for each image whether it is its turn, bool (N, 1, 1, 1)."""
         return (self.uniform() < probability)[:, None, None, None]
 
-    def one(self, low: float, high: float) -> float:
-        """Return one number for the whole step."""
-        return low + (high - low) * torch.rand((), generator=self._generator).item()
-
-    def beta(self, alpha: float) -> float:
-        """Return one number of a symmetric beta distribution for the whole step."""
-        a, b = torch._standard_gamma(torch.full((2,), alpha), generator=self._generator).tolist()
-        return a / (a + b) if a + b > 0 else 0.5  # of two tiny numbers both can be zero
+    def one(self, low: float, high: float) -> Tensor:
+        """Return one number for the whole step, a scalar."""
+        row: Tensor = next(self._rows)
+        return low + (high - low) * row[0]
 
 
 def augment(batch: Batch, spec: Augmentation, draws: Draws) -> Batch:
@@ -117,7 +127,7 @@ def augment(batch: Batch, spec: Augmentation, draws: Draws) -> Batch:
     if spec.erase:
         images = _erased(images, spec.erase, draws)
     if spec.mixup:
-        share = draws.beta(spec.mixup)
+        share = draws.mixup_share
         images = share * images.float() + (1 - share) * images.float().flip(0)
         targets = share * targets + (1 - share) * targets.flip(0)
     if spec.cutmix:
@@ -147,11 +157,11 @@ def _reduced(images: Tensor, probability: float, draws: Draws) -> Tensor:
     return images
 
 
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Blur by a Gaussian whose deviation is given as a share of the side."""
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur by a Gaussian whose deviation, a scalar of at most ``BLUR[1]``, is given as a share of the side."""
     side, channels = images.shape[-1], images.shape[1]
     deviation = sigma * side
-    reach = max(1, math.ceil(2 * deviation))
+    reach = max(1, math.ceil(2 * BLUR[1] * side))
     x = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (x / deviation) ** 2)
     kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)

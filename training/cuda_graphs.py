@@ -1,53 +1,61 @@
-"""CUDA graphs for training: the network's forward and backward pass replayed without launching each kernel.
+"""CUDA graphs for training: a whole step replayed without launching each of its kernels.
 
-MA-Net runs about two thousand small kernels a step; on a GPU of this decade launching them takes several times as long
-as running them at inputs near 64 px.
+A step of MA-Net is a few thousand small kernels: augmentation, both passes, the optimiser. On a GPU of this decade
+launching them takes several times as long as running them at inputs near 64 px.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from manet.nn.model import BranchLogits
+WARM_STEPS = 3
+"""Steps that run as they are before one is captured: they make the optimiser's state and choose the algorithms."""
 
 
-class GraphedNetwork(nn.Module):
-    """A network in training whose passes are CUDA graphs, captured again when the shape of its input changes.
+class GraphedStep:
+    """A step of training that is captured once for each shape of its inputs and replayed from then on.
 
-    Capturing runs the network a few times on the batch at hand, which its BatchNorm statistics see.
+    The first steps of a shape, ``WARM_STEPS``, run without a graph. All of them count: none is run twice.
 
     Args:
-        model: the network, on a CUDA device; its parameters must stay where they are.
-        dtype: number format of the passes; float32 runs without autocast.
+        step: takes tensors on a CUDA device, returns one, and reads or changes nothing but tensors on that device. It
+            sets gradients to None before it computes them, so that they lie in the graph's own memory.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self._dtype = model, dtype
-        self._captured: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-        self._shape: torch.Size | None = None
+    def __init__(self, step: Callable[..., Tensor]) -> None:
+        self._step = step
+        self._shapes: list[tuple[torch.Size, torch.dtype]] = []
+        self._steps = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[Tensor, ...] = ()
+        self._output = torch.empty(0)
 
-    def forward(self, x: Tensor) -> BranchLogits:
-        """Return both branches' logits for images (N, 3, H, W)."""
-        if self._captured is None or self._shape != x.shape:
-            self._captured, self._shape = None, x.shape  # gives back the old graph's memory first
-            passes = _Passes(self.model, self._dtype)
-            with torch.autocast("cuda", enabled=False):  # the passes have their own
-                self._captured = cast(
-                    Callable[[Tensor], tuple[Tensor, Tensor]],
-                    torch.cuda.make_graphed_callables(passes, (x.detach().clone(),)),
-                )
-        return BranchLogits(*self._captured(x))
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Run a step and return what it returns."""
+        shapes = [(x.shape, x.dtype) for x in inputs]
+        if shapes != self._shapes:
+            self._shapes, self._steps = shapes, 0
+            self._graph, self._inputs, self._output = None, (), torch.empty(0)  # gives back the old graph's memory
+        if self._steps < WARM_STEPS:
+            self._steps += 1
+            return self._warm(inputs)
+        if self._graph is None:
+            self._inputs = tuple(x.clone() for x in inputs)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._output = self._step(*self._inputs)
+        else:
+            for kept, x in zip(self._inputs, inputs, strict=True):
+                kept.copy_(x)
+        self._graph.replay()
+        return self._output.clone()
 
-
-class _Passes(nn.Module):
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self._dtype = model, dtype
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        # A cast that autocast remembers would belong to one capture and be used in the next.
-        with torch.autocast("cuda", self._dtype, enabled=self._dtype != torch.float32, cache_enabled=False):
-            return tuple(self.model(x))
+    def _warm(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Run a step on a stream of its own, as capturing does."""
+        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            output = self._step(*inputs)
+        current.wait_stream(stream)
+        return output

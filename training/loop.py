@@ -14,9 +14,9 @@ from manet.nn.classifier import Normalise
 from manet.nn.model import MANet, fuse
 from manet.vision.preprocess import Preprocessing
 from training import evaluate
-from training.augment import Batch, Draws, augment
+from training.augment import Batch, Draws, augment, draw
 from training.convolution import speed_up_tiny_maps
-from training.cuda_graphs import GraphedNetwork
+from training.cuda_graphs import GraphedStep
 from training.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
 from training.loss import adjusted, branch_loss
@@ -136,15 +136,24 @@ class Trainer:
             speed_up_tiny_maps(self.model)
         self.average = self._average()
         self._network = world.wrap(self.model)
-        # Graphs hold one shape of input, and no other process's gradients.
-        if self.device.type == "cuda" and world.size == recipe.accumulate == 1 and recipe.last_batch == "drop":
-            self._network = GraphedNetwork(self.model, _DTYPES[recipe.precision])
+        # A graph holds one shape of input, no other process's gradients, and nothing that the scaler decides.
+        graphed = (
+            self.device.type == "cuda"
+            and world.size == 1
+            and recipe.last_batch == "drop"
+            and recipe.precision != "float16"
+        )
+        self._update: Callable[[Tensor, Tensor, Tensor], Tensor] = (
+            GraphedStep(self._change_weights) if graphed else self._change_weights
+        )
+        self._rate = torch.zeros((), device=self.device) if graphed else None
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
             lr=0.0,  # set at each step from the recipe's schedule
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
+            fused=graphed,
         )
         # Only float16 has too little range for gradients; for the others the scaler does nothing.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
@@ -206,7 +215,7 @@ class Trainer:
             if found is None
             else EpochResult(
                 epoch=self.epoch,
-                learning_rate=self.optimiser.param_groups[0]["lr"],
+                learning_rate=float(self.optimiser.param_groups[0]["lr"]),
                 train_loss=float(totals.loss) / totals.seen,
                 train_accuracy=100 * float(totals.right) / totals.seen,
                 found=found,
@@ -277,13 +286,6 @@ class Trainer:
         batches = [self.world.share(draws[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
         return self._readers[spec.input_size].read(batches)
 
-    def _augmented(self, images: Tensor, targets: Tensor, step_size: int) -> Batch:
-        """Return this process's part of a step with the recipe's random changes, on the device."""
-        seed = seed_of(self.recipe.seed, self.epoch, self.step)
-        draws = Draws(seed, step_size, slice(self.world.rank, None, self.world.size), self.device)
-        batch = Batch(images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True))
-        return augment(batch, self.recipe.augment, draws)
-
     def _normalised(self, images: Tensor) -> Tensor:
         """Return inputs (N, C, S, S), 0..255, as the network takes them, float32 (N, 3, S, S)."""
         normal: Tensor = self._normalise(images.to(self.device, non_blocking=True))
@@ -291,24 +293,39 @@ class Trainer:
 
     def _take_step(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return the step's loss, how many images the network answered with their label, and of how many."""
-        recipe = self.recipe
+        recipe, world = self.recipe, self.world
         rate = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)  # a graph reads it from the device
+        seen = int(world.total(len(images))[0])
+        seed = seed_of(recipe.seed, self.epoch, self.step)
+        drawn = draw(seed, seen, slice(world.rank, None, world.size), mixup=recipe.augment.mixup)
+        inputs = (x.to(self.device, non_blocking=True) for x in (images, targets, drawn))
+        sums = self._update(*inputs)
+        if self.average is not None and recipe.averaging and (self.steps_done + 1) % recipe.averaging.every == 0:
+            self.average.update_parameters(self.model)
+        loss, right = world.sum(sums)
+        return loss, right, seen
+
+    def _change_weights(self, images: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+        """Take a step on this process's part of a batch; return its share of the loss and its right answers, (2,).
+
+        Args:
+            images: (N, C, S, S), values 0..255, on the device.
+            targets: (N, classes).
+            drawn: the step's random numbers, as ``training.augment.draw`` returns them.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         (seen,) = self.world.total(len(images))
-        images, targets = self._augmented(images, targets, int(seen))
-        parts = min(recipe.accumulate, int(seen) // self.world.size)  # the same in every process, and none is empty
+        images, targets = augment(Batch(images, targets), self.recipe.augment, Draws(drawn))
+        parts = min(self.recipe.accumulate, int(seen) // self.world.size)  # the same in every process, none is empty
         sums = torch.zeros(2, device=self.device)
         for part, (x, y) in enumerate(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
             with self.world.together(self._network, part == parts):
                 sums += self._learn(x, y, seen)
         self._scaler.step(self.optimiser)
         self._scaler.update()
-        if self.average is not None and recipe.averaging and (self.steps_done + 1) % recipe.averaging.every == 0:
-            self.average.update_parameters(self.model)
-        loss, right = self.world.sum(sums)
-        return loss, right, int(seen)
+        return sums
 
     def _learn(self, images: Tensor, targets: Tensor, step_size: float) -> Tensor:
         """Add the gradients of a part of a step; return its share of the step's loss and its right answers, (2,).

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from manet.vision.preprocess import Preprocessing
-from training.augment import Batch, Draws, augment
+from training.augment import Batch, Draws, augment, draw
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet
 from training.recipe import Augmentation
@@ -45,7 +45,7 @@ def faces() -> Tensor:
 
 def changed(images: Tensor, spec: Augmentation, seed: int = 1, part: slice = slice(None)) -> Batch:
     targets = torch.eye(8)[torch.arange(16) % 8]
-    return augment(Batch(images[part], targets[part]), spec, Draws(seed, 16, part, CPU))
+    return augment(Batch(images[part], targets[part]), spec, Draws(draw(seed, 16, part, mixup=spec.mixup)))
 
 
 def test_what_is_off_leaves_images_as_they_are(faces: Tensor) -> None:
@@ -127,7 +127,7 @@ def test_cutmix_mixes_targets_by_area() -> None:
     images[8:] = 255
     targets = torch.eye(2)[(torch.arange(16) >= 8).long()]
 
-    mixed, shares = augment(Batch(images, targets), Augmentation(cutmix=1.0), Draws(3, 16, slice(None), CPU))
+    mixed, shares = augment(Batch(images, targets), Augmentation(cutmix=1.0), Draws(draw(3, 16, slice(None), mixup=0)))
 
     assert torch.allclose((mixed == 255).float().mean(dim=(1, 2, 3)), shares[:, 1], atol=1e-6)
 
