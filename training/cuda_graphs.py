@@ -53,7 +53,7 @@ class GraphedStep:
 
     def _warm(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Run a step on a stream of its own, as capturing does."""
-        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             output = self._step(*inputs)
