@@ -2,7 +2,7 @@
 
     python docker/requirements.py pyproject.toml > requirements.txt
 
-PyTorch is left out because the image carries the exported network (``manet export``), and nothing else needs it.
+PyTorch is left out because nothing that OpenVINO serves needs it.
 """
 
 import re

@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep exported networks, and what tools keep, out of the user's folders, for this process and those it starts.
+    """Keep what tools keep out of the user's folders, for this process and those it starts.
 
     Before tests are collected: Matplotlib, for one, looks for its folders when it is imported.
     """

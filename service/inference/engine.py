@@ -54,7 +54,7 @@ def load_recognizer(settings: Settings) -> Recognizer:
     Raises:
         ManetError: if the weights are unknown, not installed or not what they should be.
         ValueError: if the engine, precision or device requested is not to be had.
-        OSError: if a file cannot be read, or the export not be kept.
+        OSError: if a file cannot be read.
     """
     return Recognizer.from_weights(
         settings.weights,
@@ -62,6 +62,5 @@ def load_recognizer(settings: Settings) -> Recognizer:
         precision=settings.precision,
         device=settings.device,
         store=settings.weights_dir,
-        cache=settings.cache_dir,
         threads=settings.threads,
     )

@@ -32,12 +32,9 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_default_target_is_cpu_and_takes_nothing_from_where_torch_is_but_the_exported_network() -> None:
+def test_the_default_target_is_cpu_and_takes_nothing_from_where_torch_is() -> None:
     assert re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)[-1] == "cpu"
-    assert re.findall(r"--from=(\S+) (\S+)", _stage("cpu")) == [
-        ("slim-packages", "/opt/manet"),
-        ("exported", "/opt/exported"),
-    ]
+    assert re.findall(r"--from=(\S+) (\S+)", _stage("cpu")) == [("slim-packages", "/opt/manet")]
     assert "torch" not in _stage("slim-packages")
 
 
