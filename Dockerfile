@@ -46,7 +46,7 @@ RUN python -m venv --without-pip /opt/manet \
     && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt torch
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     wheel=$(echo /wheels/manet-*.whl) \
-    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[cpu,explain,otel]"
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[explain,otel]"
 
 
 FROM base AS runtime

@@ -11,8 +11,8 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-EXTRAS = ("cpu", "otel")
-"""OpenVINO, and traces for whoever sets MANET_OTLP_ENDPOINT."""
+EXTRAS = ("otel",)
+"""Traces, for whoever sets MANET_OTLP_ENDPOINT."""
 
 LEFT_OUT = "torch"
 

@@ -15,6 +15,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Before tests are collected: Matplotlib, for one, looks for its folders when it is imported.
     """
+    # Tests that import OpenVINO before our own modules do would have it report its use.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     folder = tempfile.TemporaryDirectory(prefix="manet-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(folder.cleanup)
     patch = pytest.MonkeyPatch()

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from manet.backends.openvino.backend import graph_of
 from manet.backends.openvino.calibration import Calibration
+from manet.backends.openvino.ranges import ranges
 from manet.backends.openvino.runtime import core
 from manet.files import sha256_of
 from manet.vision.preprocess import network_input
@@ -15,7 +16,6 @@ from manet.weights.registry import INT8_SUFFIX, resolve
 from testing.weights import save_own
 from training.__main__ import app
 from training.datasets import load
-from training.quantize import ranges
 
 
 @pytest.fixture
