@@ -1,10 +1,8 @@
 # Two images from one file, without a byte fetched at run time:
 #   docker build --tag manet:cpu .                    OpenVINO on processors, without PyTorch (the default)
 #   docker build --tag manet:cuda --target cuda .     PyTorch on an NVIDIA GPU
-# The network is exported for OpenVINO in a build stage, which needs PyTorch; the image of the target cpu carries what
-# came out. TORCH_INDEX names the package index that PyTorch is taken from. Empty, it is the ordinary index, whose
-# build brings CUDA's libraries along (5.5 GB, in build stages only for cpu); with PyTorch's own index of CPU builds
-# the target cpu builds faster and answers the same.
+# TORCH_INDEX names the package index that the target cuda takes PyTorch from. Empty, it is the ordinary index, whose
+# build brings CUDA's libraries along (5.5 GB).
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -35,7 +33,7 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     python -m pip --python /opt/manet/bin/python install --no-cache-dir --no-deps /wheels/manet-*.whl
 
 
-# What the target cuda runs, and what exports the network for the target cpu.
+# What the target cuda runs.
 FROM base AS full-packages
 ARG TORCH_INDEX=
 WORKDIR /source
@@ -48,11 +46,7 @@ RUN python -m venv --without-pip /opt/manet \
     && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt torch
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     wheel=$(echo /wheels/manet-*.whl) \
-    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[cpu,explain,otel]"
-
-
-FROM full-packages AS exported
-RUN /opt/manet/bin/manet export --cache /opt/exported
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[explain,otel]"
 
 
 FROM base AS runtime
@@ -67,17 +61,15 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini=0.19.0-* \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 manet \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/cache/manet --shell /usr/sbin/nologin manet \
-    && install --directory --owner=manet --group=manet /var/cache/manet
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin manet
 COPY docker/healthcheck.py /opt/healthcheck.py
 ENV PATH=/opt/manet/bin:${PATH} \
-    HOME=/var/cache/manet \
+    HOME=/tmp \
     MANET_HOST=0.0.0.0
 EXPOSE 8000
-# The one place that may be written to; whatever else is read-only to this user, and the root file system may be.
-VOLUME ["/var/cache/manet"]
+# Nothing is written: the root file system may be read-only.
 USER 10001:10001
-WORKDIR /var/cache/manet
+WORKDIR /tmp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "/opt/healthcheck.py"]
 ENTRYPOINT ["/usr/bin/tini", "--"]
@@ -86,14 +78,10 @@ CMD ["manet-serve"]
 
 FROM runtime AS cuda
 COPY --from=full-packages /opt/manet /opt/manet
-ENV MANET_CACHE_DIR=/var/cache/manet \
-    NVIDIA_VISIBLE_DEVICES=all \
+ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 
 FROM runtime AS cpu
 COPY --from=slim-packages /opt/manet /opt/manet
-COPY --from=exported /opt/exported /opt/exported
-# An exported network that is found is only read, so its folder need not be the one that may be written to.
-ENV MANET_BACKEND=openvino \
-    MANET_CACHE_DIR=/opt/exported
+ENV MANET_BACKEND=openvino

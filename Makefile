@@ -47,7 +47,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,otel,ray,train,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[otel,ray,train,dev]'
 	touch $@
 
 .venv/bench: .venv/installed

@@ -102,7 +102,7 @@ def main() -> None:
     side = weights.preprocessing.input_size
     backend: Backend = NullBackend(len(weights.classes))
     if not asked.null:
-        engine = {"engine": settings.backend, "precision": settings.precision, "cache": settings.cache_dir}
+        engine = {"engine": settings.backend, "precision": settings.precision}
         backend = load_backend(weights, threads=settings.threads, **engine)
     report(backend=[backend.name, backend.precision, backend.device], side=side)
     if not asked.null:

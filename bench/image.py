@@ -4,7 +4,7 @@
     sudo unshare --mount --net --pid --fork --mount-proc python bench/image.py "$root" --out bench/results/image.json
 
 Takes an image's unpacked root and runs its entry point as its user: in namespaces of its own, with a network that has
-nothing but the loopback, the root mounted read-only, a tmpfs of the user's on /var/cache/manet and one on /tmp, no
+nothing but the loopback, the root mounted read-only, a tmpfs on /tmp, no
 capabilities and no new privileges. That is what ``docker run --read-only --network none --cap-drop ALL --security-opt
 no-new-privileges`` asks for, without the engine's own seccomp profile and control groups.
 """
@@ -35,16 +35,15 @@ USER = 10001
 ADDRESS = "http://127.0.0.1:8000"
 START_SECONDS = 120.0
 STARTS = 3
-PARTS = ("usr", "opt/manet", "opt/exported")
+PARTS = ("usr", "opt/manet")
 ENVIRONMENT = {
     "TINI_SUBREAPER": "1",  # here tini is not process 1
     "PATH": "/opt/manet/bin:/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/var/cache/manet",
+    "HOME": "/tmp",
     "PYTHONDONTWRITEBYTECODE": "1",
     "MANET_HOST": "0.0.0.0",
     "MANET_ALLOW_ANONYMOUS": "true",
     "MANET_BACKEND": "openvino",
-    "MANET_CACHE_DIR": "/opt/exported",
 }
 """What the Dockerfile sets, which an engine would read from the image, and that no key is requested."""
 
@@ -75,7 +74,6 @@ def close_up(root: Path) -> None:
         *(f"touch {root}/dev/{name}" for name in devices),
         *(f"mount --bind /dev/{name} {root}/dev/{name}" for name in devices),
         f"mount -t tmpfs -o mode=1777,size=64m,noexec,nosuid,nodev tmpfs {root}/tmp",
-        f"mount -t tmpfs -o mode=755,uid={USER},gid={USER},size=1g tmpfs {root}/var/cache/manet",
         f"mount -o remount,bind,ro {root}",
         "ip link set lo up",
     ):
@@ -152,9 +150,7 @@ def facts(root: Path) -> dict[str, Any]:
         "health_check_status_when_stopped": subprocess.run(
             inside(root, "python", "/opt/healthcheck.py"), env=ENVIRONMENT, check=False
         ).returncode,
-        "writing": {
-            path: _written(root, path) for path in ("/opt/manet/x", "/opt/exported/x", "/x", "/var/cache/manet/x")
-        },
+        "writing": {path: _written(root, path) for path in ("/opt/manet/x", "/x")},
         "torch_installed": any(root.glob("opt/manet/lib/python3*/site-packages/torch")),
         "bodies_of_spans": spans(root),
         "page_status": page.status_code,

@@ -13,7 +13,7 @@ import psutil
 from training.run import commit
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
-_PACKAGES = ("fastapi", "litserve", "mosec", "numpy", "onnxruntime", "openvino", "pillow", "torch", "uvicorn", "uvloop")
+_PACKAGES = ("fastapi", "litserve", "mosec", "numpy", "openvino", "pillow", "torch", "uvicorn", "uvloop")
 
 LOUD = 0.05
 """The share of the processors that others, or the host, may take before a row says that the machine was not quiet."""

@@ -13,12 +13,11 @@ MOSEC_FLAGS = ("--timeout", "60000")
 """Milliseconds; mosec's own 3 seconds would turn its saturation into errors, where the others answer late."""
 
 
-def ours(weights: str, cache: Path, *, faces: str = "whole", name: str = "ours", **settings: str) -> Program:
+def ours(weights: str, *, faces: str = "whole", name: str = "ours", **settings: str) -> Program:
     """Return our service as users run it.
 
     Args:
         weights: id or file.
-        cache: folder of exported networks.
         faces: ``whole`` or ``detect``.
         name: shown in results.
         settings: further settings of the service.
@@ -28,11 +27,11 @@ def ours(weights: str, cache: Path, *, faces: str = "whole", name: str = "ours",
         command=("-m", "service"),
         path=f"/predict?faces={faces}",
         ready="/health/ready",
-        environment=_settings(weights, cache, settings),
+        environment=_settings(weights, settings),
     )
 
 
-def hosted(weights: str, cache: Path, report: Path, *, seconds: float = 3, null: bool = False) -> Program:
+def hosted(weights: str, report: Path, *, seconds: float = 3, null: bool = False) -> Program:
     """Return our service with the bare loop beside it (``bench.hosted``)."""
     flags = ("--null",) if null else ()
     return Program(
@@ -40,11 +39,11 @@ def hosted(weights: str, cache: Path, report: Path, *, seconds: float = 3, null:
         command=("-m", "bench.hosted", "--report", str(report), "--seconds", str(seconds), *flags),
         path="/predict?faces=whole",
         ready="/health/ready",
-        environment=_settings(weights, cache, {}),
+        environment=_settings(weights, {}),
     )
 
 
-def peer(kind: str, engine: str, weights: str, cache: Path) -> Program:
+def peer(kind: str, engine: str, weights: str) -> Program:
     """Return one of ``bench/peers``.
 
     Args:
@@ -52,12 +51,11 @@ def peer(kind: str, engine: str, weights: str, cache: Path) -> Program:
             thread each, where plain FastAPI leaves that to chance; or ``one_by_one``, likewise tuned.
         engine: ``torch`` for PyTorch float32, ``ours`` for our backend, which takes one batch at a time.
         weights: id or file.
-        cache: folder of exported networks.
     """
     module = {"tuned_fastapi": "plain_fastapi"}.get(kind, kind)
     tuned = {"plain_fastapi": 0, "tuned_fastapi": available_cpus(), "one_by_one": available_cpus()}
     passes = 1 if engine == "ours" else tuned.get(kind, 1)
-    settings = {"engine": engine, "weights": weights, "cache": str(cache), "passes": passes}
+    settings = {"engine": engine, "weights": weights, "passes": passes}
     raw = kind == "mosec"
     return Program(
         name=f"{kind}, {engine}",
@@ -69,6 +67,6 @@ def peer(kind: str, engine: str, weights: str, cache: Path) -> Program:
     )
 
 
-def _settings(weights: str, cache: Path, further: dict[str, str]) -> dict[str, str]:
-    chosen = {"weights": weights, "cache_dir": str(cache), "port": PORT, **further}
+def _settings(weights: str, further: dict[str, str]) -> dict[str, str]:
+    chosen = {"weights": weights, "port": PORT, **further}
     return {f"MANET_{name.upper()}": value for name, value in chosen.items()}

@@ -24,7 +24,7 @@ class Bench:
     """Where and for how long rows are measured.
 
     Attributes:
-        folder: for weights, logs and exported networks; kept from run to run.
+        folder: for weights and logs; kept from run to run.
         seconds: of each load.
         soak_seconds: of the load under which memory is watched.
     """
@@ -32,11 +32,6 @@ class Bench:
     folder: Path
     seconds: float
     soak_seconds: float
-
-    @property
-    def cache(self) -> Path:
-        """Folder of exported networks."""
-        return self.folder / "cache"
 
     def weights(self, size: int) -> str:
         """Return the weights at an input size, by id or file."""

@@ -2,7 +2,7 @@
 
     python docker/requirements.py pyproject.toml > requirements.txt
 
-PyTorch is left out because the image carries the exported network (``manet export``), and nothing else needs it.
+PyTorch is left out because nothing that OpenVINO serves needs it.
 """
 
 import re
@@ -11,8 +11,8 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-EXTRAS = ("cpu", "otel")
-"""OpenVINO, and traces for whoever sets MANET_OTLP_ENDPOINT."""
+EXTRAS = ("otel",)
+"""Traces, for whoever sets MANET_OTLP_ENDPOINT."""
 
 LEFT_OUT = "torch"
 

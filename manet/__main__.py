@@ -2,7 +2,7 @@
 
 import typer
 
-from manet.cli import explain, export, predict, weights
+from manet.cli import explain, predict, weights
 from manet.errors import ManetError
 
 app = typer.Typer(
@@ -13,7 +13,6 @@ app = typer.Typer(
 )
 app.command()(predict.predict)
 app.command()(explain.explain)
-app.command()(export.export)
 app.add_typer(weights.app, name="weights")
 
 

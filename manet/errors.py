@@ -5,7 +5,6 @@
     ManetError
     ├── CheckpointError           a file is not a checkpoint of this network
     │   └── ChecksumError         a file is not, byte for byte, the one that was expected
-    ├── ExportError               a network cannot be exported with what is installed here
     ├── OfflineRunError           a folder cannot take, or did not get, all answers of an offline run
     ├── ImageError                bytes that give no image to look at
     │   ├── ImageTooLargeError    more bytes or pixels than the limits allow
@@ -37,10 +36,6 @@ class UnknownWeightsError(ManetError):
 
 class WeightsNotInstalledError(ManetError):
     """The weights requested are registered, but their file is not on this machine."""
-
-
-class ExportError(ManetError):
-    """A network is not exported yet, and what would export it is not installed here."""
 
 
 class OfflineRunError(ManetError):

@@ -136,7 +136,6 @@ class Recognizer:
         device: Device = "auto",
         threads: int | None = None,
         store: Path | None = None,
-        cache: Path | None = None,
     ) -> Self:
         """Return a recognizer with the shipped detector and the weights of that name.
 
@@ -148,7 +147,6 @@ class Recognizer:
             device: where it runs.
             threads: CPU threads of the network; None means as many as the process may use.
             store: folder of weights that the user imported; None means the default one.
-            cache: folder of exported networks; None means the platform's place for such files.
 
         Raises:
             UnknownWeightsError: if there are no weights of that name.
@@ -158,7 +156,7 @@ class Recognizer:
         """
         weights = resolve(name, store)
         loaded = load_backend(
-            weights, backend=backend, precision=precision, device=device, threads=threads, store=store, cache=cache
+            weights, backend=backend, precision=precision, device=device, threads=threads, store=store
         )
         return cls(weights, loaded, RetinaFaceDetector())
 

@@ -10,7 +10,7 @@ from pydantic_settings import CliApp
 from manet.errors import ManetError
 from service.app import create_app
 from service.clock import SystemClock
-from service.inference.engine import load_recognizer
+from service.inference.engine import load_network, load_recognizer
 from service.observability.log_filters import silence_pillow_warnings
 from service.server import run, server, tune_runtime
 from service.settings import Settings
@@ -28,9 +28,8 @@ def main() -> None:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
         _refuse("; ".join(": ".join([*map(str, wrong["loc"]), wrong["msg"]]) for wrong in error.errors()))
-    load = partial(load_recognizer, settings)
     try:
-        app = create_app(settings, load(), SystemClock(), reload=lambda: load().backend)
+        app = create_app(settings, load_recognizer(settings), SystemClock(), reload=partial(load_network, settings))
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
     tune_runtime()

@@ -68,8 +68,6 @@ class Settings(BaseSettings):
     precision: PrecisionName = "auto"
     """The number format that the network runs in; auto takes int8 where the processor has VNNI and the weights stay
     close to float32 in it, else bf16 where the processor has it."""
-    cache_dir: Path | None = None
-    """Folder of exported networks, for OpenVINO; by default the platform's place for such files."""
     device: Device = "auto"
     """Where the network runs; auto takes a CUDA device where there is one."""
     threads: PositiveInt | None = None

@@ -11,10 +11,12 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep exported networks, and what tools keep, out of the user's folders, for this process and those it starts.
+    """Keep what tools keep out of the user's folders, for this process and those it starts.
 
     Before tests are collected: Matplotlib, for one, looks for its folders when it is imported.
     """
+    # Tests that import OpenVINO before our own modules do would have it report its use.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     folder = tempfile.TemporaryDirectory(prefix="manet-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(folder.cleanup)
     patch = pytest.MonkeyPatch()

@@ -92,7 +92,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photo in it, and a cache that no one filled."""
+    """A folder with a photo in it."""
     folder = tmp_path_factory.mktemp("user")
     Image.fromarray(skimage.data.astronaut()).save(folder / "face.jpg", quality=95)
     return folder

@@ -23,11 +23,11 @@ from training.datasets import Name, load, packed, without_broken
 from training.datasets.expression_set import LabelKind, Split
 from training.distributed import available_threads, default_readers, joined
 from training.errors import TrainingError
-from training.int8 import calibrate_weights
 from training.measure import measure, need_same_classes
 from training.order import Order
 from training.packing import pack_run
 from training.prepare import NOT_FOUND, Preparable, prepare
+from training.quantize import quantize
 from training.rehearsal import rehearse
 from training.report import report, rewrite_table
 from training.run import RunFolder, commit, machine, train
@@ -158,8 +158,8 @@ def evaluate_weights(
     )
 
 
-@app.command()
-def calibrate(
+@app.command("quantize")
+def quantize_weights(
     dataset: Annotated[Name, typer.Option(help="the data set; its training images are looked at")],
     data: Annotated[Path, typer.Option(help="folder that holds the data set", envvar=DATA)],
     weights: Annotated[str, typer.Option(help="id of known weights, or a .safetensors file")],
@@ -168,10 +168,10 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="chooses the images")] = 0,
     out: Annotated[Path | None, typer.Option(help="the file to write; by default beside the weights")] = None,
 ) -> None:
-    """Measure what int8 arithmetic must know of weights, so that they can be served in it."""
+    """Measure between which ends the activations of weights lie, so that they can be served in int8 arithmetic."""
     chosen = resolve(weights)
     target = out or locate(chosen).with_suffix(INT8_SUFFIX)
-    digest = calibrate_weights(chosen, load(dataset, data, "train", duplicates=duplicates), images, seed, target)
+    digest = quantize(chosen, load(dataset, data, "train", duplicates=duplicates), images, seed, target)
     Console(soft_wrap=True).print(f"{target}: {target.stat().st_size / 1e3:.0f} kB, SHA-256 {digest}")
 
 

@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from manet.weights.entry import Weights
 from manet.weights.registry import resolve
 
 VARIABLE = "BENCH_PEER"
-"""Environment variable with a peer's settings, as JSON: ``engine``, ``weights``, ``cache``, and ``passes``: how many
+"""Environment variable with a peer's settings, as JSON: ``engine``, ``weights``, and ``passes``: how many
 forward passes may run side by side, each with its share of the CPUs; 0 leaves it to the framework, each with all."""
 
 BATCH = 32
@@ -50,7 +49,7 @@ class PeerNetwork:
         if settings["engine"] == "torch":
             infer = _plain_torch(weights, threads)
         else:
-            infer = load_backend(weights, threads=threads, cache=Path(settings["cache"])).infer
+            infer = load_backend(weights, threads=threads).infer
         side = weights.preprocessing.input_size
         for size in (1, BATCH):
             infer(np.zeros((size, side, side, 3), np.uint8))

@@ -63,7 +63,7 @@ def _hosting(bench: Bench, size: int, *, null: bool = False) -> Iterator[Hosted]
     report = bench.folder / "hosted.jsonl"
     report.unlink(missing_ok=True)
     bare_seconds = min(3.0, bench.seconds / 3)
-    program = programs.hosted(bench.weights(size), bench.cache, report, seconds=bare_seconds, null=null)
+    program = programs.hosted(bench.weights(size), report, seconds=bare_seconds, null=null)
     log = bench.log(f"{program.name}_{size}")
     with spawned(program, log) as server:
         wait_ready(server, log)

@@ -25,7 +25,7 @@ _SETTLING = 60.0
 def overload(bench: Bench) -> dict[str, Any]:
     """Goodput at twice the capacity, with a deadline of one second."""
     uploads = pictures.crops()
-    program = programs.ours(sizes.DEFAULT, bench.cache, deadline=str(DEADLINE))
+    program = programs.ours(sizes.DEFAULT, deadline=str(DEADLINE))
     with started(program, bench.log("overload")) as server:
         before = bench.saturated(server, uploads)
         samples, found = bench.load(server, uploads, rate=2 * before["answered"])
@@ -54,8 +54,8 @@ def overload(bench: Bench) -> dict[str, Any]:
 
 
 def start(bench: Bench) -> dict[str, Any]:
-    """Seconds from starting the process to the first 200 of /health/ready, with a warm cache."""
-    program = programs.ours(sizes.DEFAULT, bench.cache)
+    """Seconds from starting the process to the first 200 of /health/ready."""
+    program = programs.ours(sizes.DEFAULT)
     log = bench.log("start")
     seconds = []
     for _ in range(1 + _STARTS):
@@ -70,7 +70,7 @@ def start(bench: Bench) -> dict[str, Any]:
 def memory(bench: Bench) -> dict[str, Any]:
     """Resident memory under a saturating load of ten minutes."""
     uploads = pictures.crops()
-    program = programs.ours(sizes.DEFAULT, bench.cache)
+    program = programs.ours(sizes.DEFAULT)
     with started(program, bench.log("memory")) as server:
         before, resident = server.cpu_seconds(), []
         with loading(server, uploads, bench.folder, seconds=bench.soak_seconds, clients=CLIENTS) as generator:

@@ -28,10 +28,10 @@ def photographs(bench: Bench) -> dict[str, Any]:
     """Requests a second on photographs with four faces beside DeepFace-style work, one face at a time."""
     uploads, faces = pictures.photographs(), pictures.PHOTOGRAPH_FACES
     own = bench.weights(sizes.own_size())
-    ours = programs.ours(sizes.DEFAULT, bench.cache, faces="detect")
+    ours = programs.ours(sizes.DEFAULT, faces="detect")
     programs_by_name = {
-        "one by one, torch at 224": programs.peer("one_by_one", "torch", bench.weights(FORCED), bench.cache),
-        "one by one, torch at own size": programs.peer("one_by_one", "torch", own, bench.cache),
+        "one by one, torch at 224": programs.peer("one_by_one", "torch", bench.weights(FORCED)),
+        "one by one, torch at own size": programs.peer("one_by_one", "torch", own),
         "ours, again": ours,
     }
     servers = {"ours": _saturated(bench, ours, uploads, faces, PHOTOGRAPH_CLIENTS)}
@@ -60,7 +60,7 @@ def curves(bench: Bench) -> dict[str, Any]:
 
 
 def _ours(bench: Bench) -> Program:
-    return programs.ours(sizes.DEFAULT, bench.cache)
+    return programs.ours(sizes.DEFAULT)
 
 
 def _servers(bench: Bench) -> Sequence[Program]:
@@ -68,9 +68,9 @@ def _servers(bench: Bench) -> Sequence[Program]:
     own, forced = bench.weights(sizes.own_size()), bench.weights(FORCED)
     return (
         _ours(bench),
-        programs.ours(forced, bench.cache, name="ours at 224"),
-        *(programs.peer(kind, "torch", forced, bench.cache) for kind in (*programs.PEERS, "tuned_fastapi")),
-        *(programs.peer(kind, "ours", own, bench.cache) for kind in programs.PEERS),
+        programs.ours(forced, name="ours at 224"),
+        *(programs.peer(kind, "torch", forced) for kind in (*programs.PEERS, "tuned_fastapi")),
+        *(programs.peer(kind, "ours", own) for kind in programs.PEERS),
     )
 
 

@@ -20,9 +20,8 @@ from bench.bare import SIZES, Infer, noise
 from bench.machine import heading
 from manet.backends.base import Logits
 from manet.backends.factory import load_backend
-from manet.backends.openvino.backend import compiled
-from manet.backends.openvino.exports import exported
-from manet.backends.openvino.runtime import core
+from manet.backends.openvino.backend import compiled, graph_of
+from manet.backends.selection import Precision
 from manet.cpus import available_cpus
 from manet.nn.classifier import load_classifier
 from manet.vision.preprocess import Pixels
@@ -30,12 +29,13 @@ from manet.weights.entry import Weights
 from manet.weights.registry import get
 
 
-def ways(weights: Weights, cache: Path | None, threads: int) -> Mapping[str, Infer]:
+def ways(weights: Weights, threads: int) -> Mapping[str, Infer]:
     """Return what is compared, by name."""
     found: dict[str, Infer] = {}
     side = weights.preprocessing.input_size
-    for precision in ("float32", "bf16", "int8"):
-        graph = core().read_model(exported(weights, None, cache, int8=precision == "int8"))
+    precisions: tuple[Precision, ...] = ("float32", "bf16", "int8")
+    for precision in precisions:
+        graph = graph_of(weights, precision, store=None)
         for name, apart in {"shared": False, "apart": True}.items():
             network = compiled(graph, side=side, precision=precision, threads=threads, apart=apart)
             found[f"openvino {precision}, {name}"] = network.infer
@@ -102,13 +102,12 @@ def _rate(infer: Infer, images: Pixels, seconds: float) -> float:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, help="folder of exported networks")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each round")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     weights, threads = get("ferplus"), available_cpus()
-    rows = measure(ways(weights, asked.cache, threads), weights.preprocessing.input_size, asked.rounds, asked.seconds)
+    rows = measure(ways(weights, threads), weights.preprocessing.input_size, asked.rounds, asked.seconds)
     result = {"what": "engines by themselves", **heading(), "threads": threads, "weights": weights.id, "rows": rows}
     asked.out.write_text(json.dumps(result, indent=1) + "\n")
 

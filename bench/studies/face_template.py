@@ -9,10 +9,10 @@ fractions of the picture's side: the ``crop`` of the weights trained on these pi
 
 import argparse
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
 from manet.vision.faces import Landmarks
@@ -52,7 +52,7 @@ def main() -> None:
     result = {
         "commit": commit(),
         "machine": machine(),
-        "onnxruntime": onnxruntime.__version__,
+        "openvino": version("openvino"),
         "dataset": "ferplus",
         "split": "train",
         "seed": asked.seed,

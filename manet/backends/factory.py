@@ -36,7 +36,6 @@ def load_backend(
     device: Device = "auto",
     threads: int | None = None,
     store: Path | None = None,
-    cache: Path | None = None,
 ) -> Backend:
     """Return a backend for these weights; by default the one that suits this machine (``manet.backends.selection``).
 
@@ -47,12 +46,10 @@ def load_backend(
         device: ``auto`` takes a CUDA device where there is one, else the CPU.
         threads: CPU threads for one batch; None means as many as the process may use.
         store: folder of weights that the user imported; None means the default one.
-        cache: folder of exported networks, for OpenVINO; None means the platform's place for such files.
 
     Raises:
         WeightsNotInstalledError: if the weights' file is not on this machine.
         CheckpointError: if a file is not what the registry says.
-        ExportError: if OpenVINO is to serve a network that no one exported, and PyTorch is not installed.
         ValueError: if what is requested is not there, or ``threads`` is below one.
     """
     if threads is not None and threads < 1:
@@ -63,7 +60,7 @@ def load_backend(
     if chosen.backend == "openvino":
         from manet.backends.openvino.backend import load as load_openvino  # noqa: PLC0415
 
-        return load_openvino(weights, chosen, threads=threads, store=store, cache=cache)
+        return load_openvino(weights, chosen, threads=threads, store=store)
     try:
         from manet.backends import torch_cpu, torch_cuda  # noqa: PLC0415
     except ModuleNotFoundError as error:

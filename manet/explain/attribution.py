@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from manet.explain.result import PATCH_NAMES, Branch, Explanation, FaceMap, Grid, Patch
 from manet.labels import Expression
 from manet.nn.classifier import FusedClassifier, load_classifier
-from manet.nn.model import PATCHES, BranchLogits, fuse
+from manet.nn.model import BranchLogits, fuse
+from manet.nn.wiring import PATCHES
 from manet.recognizer import FaceInput, Recognizer
 
 FEATURE_STRIDE = 8

@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from manet.nn.cbam import CBAM
-from manet.nn.wiring import Wiring
-
-SUBSETS = 4
-"""Number of channel subsets in a multi-scale block (paper, section III-B)."""
+from manet.nn.wiring import SUBSETS, Wiring, cascade_orders
 
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
@@ -75,7 +72,7 @@ class MultiScaleBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int = 1, *, wiring: Wiring) -> None:
         super().__init__()
         width = channels // SUBSETS
-        self.second_order = tuple(range(SUBSETS))[:: -1 if wiring == "bidirectional" else 1]
+        self.orders = cascade_orders(wiring)
         self.conv1 = conv3x3(in_channels, channels, stride)
         self.bn1 = nn.BatchNorm2d(channels)
         for cascade in (1, 2):
@@ -88,8 +85,7 @@ class MultiScaleBlock(nn.Module):
         """Return the rectified sum of both cascades and the shortcut."""
         shortcut = x if self.downsample is None else self.downsample(x)
         subsets = relu(self.bn1(self.conv1(x))).chunk(SUBSETS, dim=1)  # 4 x (N, channels / 4, H, W)
-        first = self._cascade(1, subsets, range(SUBSETS))
-        second = self._cascade(2, subsets, self.second_order)
+        first, second = (self._cascade(k, subsets, order) for k, order in enumerate(self.orders, start=1))
         return relu(first + second + shortcut)
 
     def _cascade(self, cascade: int, subsets: Sequence[Tensor], order: Iterable[int]) -> Tensor:

@@ -8,8 +8,7 @@ the authors' checkpoints.
 import torch
 from torch import Tensor, nn
 
-REDUCTION = 16
-"""Width of the channel gate's hidden layer is the channel count divided by this (CBAM, section 3)."""
+from manet.nn.wiring import REDUCTION
 
 
 class ChannelGate(nn.Module):

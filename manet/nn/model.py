@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d, relu
 
 from manet.nn.blocks import AttentionBlock, BasicBlock, MultiScaleBlock
-from manet.nn.wiring import Wiring
+from manet.nn.wiring import PATCHES, Wiring
 
 MIN_INPUT_SIZE = 32
 """Smallest side, in pixels, that leaves each patch at least one position wide."""
-
-PATCHES = 4
 
 
 class BranchLogits(NamedTuple):

@@ -25,7 +25,6 @@ class Resources:
         network_gpus: GPUs of one that runs the network.
         device: where the network runs.
         store: folder of imported weights, on every machine; None means the default one.
-        cache: folder of exported networks, on every machine; None means the platform's place.
     """
 
     find_cpus: float = 0.6
@@ -33,7 +32,6 @@ class Resources:
     network_gpus: float = 0.0
     device: Device = "auto"
     store: Path | None = None
-    cache: Path | None = None
 
 
 class _Elsewhere:
@@ -89,7 +87,6 @@ def network(job: Job, resources: Resources) -> Recognizer:
         device=resources.device,
         threads=ceil(resources.network_cpus),
         store=resources.store,
-        cache=resources.cache,
     )
     return Recognizer(weights, backend, RetinaFaceDetector())
 

@@ -6,9 +6,9 @@ the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from sta
 ``manet/weights/assets/retinaface.LICENSE``.
 """
 
-import hashlib
-import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manet.errors import ChecksumError
+from manet.backends.openvino.onnx_network import OnnxNetwork
+from manet.cpus import image_threads
+from manet.files import verify_sha256
 from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 from manet.vision.preprocess import Pixels
-
-# ONNX Runtime would report its use to its makers, over the network and from the moment of its import, and keep an
-# identifier of the machine in the user's cache for that.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime
 
 NETWORK_FILE = Path(__file__).parents[1] / "weights" / "assets" / "retinaface.onnx"
 NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
@@ -39,6 +36,17 @@ _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 
 _STRIDE = 32
 """The largest stride: a canvas whose sides are multiples of it has no half cells on any map."""
+
+_STEP = 128
+"""Sides of canvases are this many pixels apart, so that sizes are few: OpenVINO prepares itself for each that it meets,
+which takes as long as a search, and keeps 2 MB a thread for it (seen with 2026.4). 800, the longer side of a large
+image's canvas, is among them. Steps of 64 save a photograph a twentieth of the work, and cost twice the memory."""
+
+_LEAST = 160
+"""The least side of a canvas; 800 less some steps."""
+
+_SHAPES = ((2, 3), (3, 4), (9, 16), (1, 1), (3, 2), (4, 3), (16, 9))
+"""Height to width of the images that most cameras take, which a warm-up prepares for."""
 
 _MARGIN = 1 / 8
 """Ground on each side of the image, as a fraction of its longest side, so that a face that fills it is seen whole."""
@@ -65,19 +73,20 @@ class _Canvas(NamedTuple):
 
 
 class RetinaFaceDetector:
-    """Finds faces with RetinaFace over ONNX Runtime, on the CPU; safe to call from several threads.
+    """Finds faces with RetinaFace over OpenVINO, on the CPU; safe to call from several threads.
 
     Args:
         sides: longest sides, in pixels, at which an image is looked at, the next only when nothing was found at the
             one before. The first decides how small a face may be: at 640, about 1/40 of the image. A later, smaller
             one sees the face that is too large for the first.
         min_score: least score of a face, 0..1.
-        threads: CPU threads for one image.
+        threads: images that are searched at once, each on a CPU thread of its own; a search more waits for one of them.
+            None means as many as ``manet.cpus.image_threads``.
         network: the ONNX file.
 
     Raises:
         ChecksumError: if the file is not the one that this code was written for.
-        FileNotFoundError: if there is none.
+        OSError: if it cannot be read.
         ValueError: if an argument is out of range.
     """
 
@@ -86,23 +95,27 @@ class RetinaFaceDetector:
         *,
         sides: Sequence[int] = (640, 320),
         min_score: float = 0.8,
-        threads: int = 1,
+        threads: int | None = None,
         network: Path = NETWORK_FILE,
     ) -> None:
         if not sides or min(sides) < _STRIDE:
             raise ValueError(f"sides must be one or more of at least {_STRIDE} pixels, not {list(sides)}")
-        if threads < 1:
+        if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        content = network.read_bytes()
-        if (found := hashlib.sha256(content).hexdigest()) != NETWORK_SHA256:
-            raise ChecksumError(f"{network.name}: expected SHA-256 {NETWORK_SHA256}, found {found}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Idle threads sleep rather than spin: the cores belong to the expression network.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        verify_sha256(network, NETWORK_SHA256)
+        self._threads = image_threads() if threads is None else threads
+        self._network = OnnxNetwork(network, threads=self._threads)
         self._sides = tuple(sides)
         self._min_score = min_score
+
+    def warmup(self) -> None:
+        """Search blank images of the usual shapes on every thread, so that the first real ones pay for no set-up."""
+        side = self._sides[0]
+        canvases = [_canvas(np.zeros((*shape, 3), np.uint8), side) for shape in _SHAPES]
+        with ThreadPoolExecutor(self._threads) as pool:
+            for canvas in {canvas.tensor.shape: canvas for canvas in canvases}.values():
+                # As many at once as there are threads; each has buffers of its own.
+                list(pool.map(self._outputs, [canvas] * self._threads))
 
     def detect(self, image: Pixels) -> list[DetectedFace]:
         """Return the faces of an image, the largest box first; an empty list when there is none.
@@ -123,7 +136,7 @@ class RetinaFaceDetector:
 
     def _look(self, image: Pixels, side: int) -> list[DetectedFace]:
         canvas = _canvas(image, side)
-        offsets, scores, points = self._session.run(["loc", "conf", "landmarks"], {"input": canvas.tensor})
+        offsets, scores, points = self._outputs(canvas)
         scores = scores[0, :, 1]  # column 0 is the background's
         likely = np.flatnonzero(scores >= self._min_score)
         likely = likely[np.argsort(-scores[likely], kind="stable")[:_MAX_CANDIDATES]]  # best first
@@ -137,6 +150,11 @@ class RetinaFaceDetector:
         kept = [face for face in _distinct(boxes) if extents[face].min() > 0]
         kept.sort(key=lambda face: -extents[face].prod())
         return [_face(boxes[face], float(scores[likely[face]]), landmarks[face]) for face in kept]
+
+    def _outputs(self, canvas: _Canvas) -> tuple[Floats, Floats, Floats]:
+        """Return the network's offsets (1, P, 4), scores (1, P, 2) and points (1, P, 10) for a canvas of P priors."""
+        offsets, scores, points = self._network.outputs(canvas.tensor, ("loc", "conf", "landmarks"))
+        return offsets, scores, points
 
 
 def _canvas(image: Pixels, side: int) -> _Canvas:
@@ -153,9 +171,11 @@ def _canvas(image: Pixels, side: int) -> _Canvas:
 
 
 def _whole_cells(pixels: int) -> int:
-    return -(-pixels // _STRIDE) * _STRIDE
+    """Return the least side of a canvas that holds so many pixels."""
+    return _LEAST + max(0, -(-(pixels - _LEAST) // _STEP)) * _STEP
 
 
+@lru_cache(maxsize=32)
 def _priors(height: int, width: int) -> Floats:
     """Return the prior boxes of a canvas in the order of the network's outputs: (P, 3) centre x, centre y, side."""
     maps = []

@@ -10,7 +10,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,17 +18,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from manet.errors import CheckpointError
-from manet.files import atomic_write, recorded_sha256, sha256_of, verify_sha256
+from manet.files import atomic_write, sha256_of
 from manet.nn.model import MANet
 from manet.nn.wiring import Wiring
-from manet.weights.header import Header, Storage, read_header
-from manet.weights.int8_storage import SCALE, is_quantised, pack, unpack
+from manet.weights.header import Header, verified_storage
+from manet.weights.int8_storage import pack, unpack
+from manet.weights.layout import HEADS, Entry, check_entry, check_keys, heads_first, layout
 
 MOST_NAMED = 5
 """Keys of a dict that are named where it is not what was expected."""
-
-HEADS = ("fc_1", "fc_2")
-"""The two linear layers whose size is the class count."""
 
 
 def save_weights(source: MANet | Mapping[str, Tensor], path: Path, header: Header) -> str:
@@ -49,7 +47,7 @@ def save_weights(source: MANet | Mapping[str, Tensor], path: Path, header: Heade
     state = source.state_dict() if isinstance(source, MANet) else source
     if isinstance(source, MANet) and source.wiring != header.wiring:
         raise CheckpointError(f"{path}: expected wiring {header.wiring}, found {source.wiring}")
-    _check(state, _layout(len(header.classes)), path)
+    _check(state, layout(len(header.classes)), path)
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     if header.storage == "int8":
         stored = pack(stored)
@@ -72,17 +70,9 @@ def load_model(path: Path, *, num_classes: int, wiring: Wiring, sha256: str | No
         CheckpointError: if the file cannot be read, or a key, a shape, a type, the class count or the wiring is not
             the expected one, or a value is not finite.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: expected a file, found none")
-    expected_sha256 = recorded_sha256(path) if sha256 is None else sha256
-    if expected_sha256 is not None:
-        verify_sha256(path, expected_sha256)
-    header = read_header(path)
-    if header is not None and header.wiring != wiring:
-        raise CheckpointError(f"{path}: expected wiring {wiring}, found {header.wiring}")
-    storage: Storage = "float32" if header is None else header.storage
+    storage = verified_storage(path, wiring=wiring, sha256=sha256)
     stored = _read_tensors(path)
-    _check(stored, _layout(num_classes, storage), path)
+    _check(stored, layout(num_classes, storage), path)
     return _model(unpack(stored) if storage == "int8" else stored, num_classes, wiring)
 
 
@@ -114,7 +104,7 @@ def read_authors_checkpoint(
     state = _without_prefixes(state, path)
     if fresh_heads is not None:
         state |= new_heads(num_classes, fresh_heads)
-    _check(state, _layout(num_classes), path)
+    _check(state, layout(num_classes), path)
     return {key: tensor.detach() for key, tensor in state.items()}
 
 
@@ -134,13 +124,6 @@ def _listed(keys: Sequence[object]) -> str:
     return first if len(keys) <= MOST_NAMED else f"{first} and {len(keys) - MOST_NAMED} more"
 
 
-class _Entry(NamedTuple):
-    """What one tensor of a checkpoint must be."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-
 def _blank(num_classes: int, wiring: Wiring) -> MANet:
     """Return the network without memory behind its parameters; making it draws no random numbers."""
     with torch.device("meta"):
@@ -153,47 +136,19 @@ def _model(state: Mapping[str, Tensor], num_classes: int, wiring: Wiring) -> MAN
     return model.eval()
 
 
-def _layout(num_classes: int, storage: Storage = "float32") -> dict[str, _Entry]:
-    layout: dict[str, _Entry] = {}
-    # Both wirings have the same keys and shapes.
-    for key, tensor in _blank(num_classes, "bidirectional").state_dict().items():
-        shape = tuple(tensor.shape)
-        if storage == "int8" and is_quantised(tensor):
-            layout[key] = _Entry(shape, torch.int8)
-            layout[key + SCALE] = _Entry(shape[:1], torch.float32)
-        else:
-            layout[key] = _Entry(shape, tensor.dtype)
-    return layout
-
-
-def _check(state: Mapping[str, object], layout: Mapping[str, _Entry], path: Path) -> None:
+def _check(state: Mapping[str, object], expected: Mapping[str, Entry], path: Path) -> None:
     """Raise a CheckpointError about the first thing in which the state is not as laid out."""
-    for complaint, keys in (
-        ("missing", [key for key in layout if key not in state]),
-        ("unexpected", [key for key in state if key not in layout]),
-    ):
-        if keys:
-            others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise CheckpointError(
-                f"{path}: {complaint} key {keys[0]!r}{others}; expected {len(layout)} keys, found {len(state)}"
-            )
-    # The heads first: where the class count is wrong, all that can be said about it is in them.
-    for key in sorted(layout, key=lambda key: not key.startswith(HEADS)):
-        _check_entry(key, state[key], layout[key], path)
+    check_keys(state, expected, path)
+    for key in heads_first(expected):
+        _check_entry(key, state[key], expected[key], path)
 
 
-def _check_entry(key: str, tensor: object, expected: _Entry, path: Path) -> None:
+def _check_entry(key: str, tensor: object, expected: Entry, path: Path) -> None:
     if not isinstance(tensor, Tensor):
         raise CheckpointError(f"{path}: {key}: expected a tensor, found {type(tensor).__name__}")
     if tensor.layout != torch.strided or tensor.is_meta:
         raise CheckpointError(f"{path}: {key}: expected numbers one after another, found a sparse or an empty tensor")
-    shape = tuple(tensor.shape)
-    if key.startswith(HEADS) and shape[1:] == expected.shape[1:] and shape[:1] != expected.shape[:1]:
-        raise CheckpointError(f"{path}: {key}: expected {expected.shape[0]} classes, found {shape[0]}")
-    if shape != expected.shape:
-        raise CheckpointError(f"{path}: {key}: expected shape {expected.shape}, found {shape}")
-    if tensor.dtype != expected.dtype:
-        raise CheckpointError(f"{path}: {key}: expected {expected.dtype}, found {tensor.dtype}")
+    check_entry(key, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), expected, path)
     # Minimum and maximum carry any NaN or infinity along, and need no second tensor of the same size.
     if tensor.is_floating_point() and not all(math.isfinite(bound) for bound in tensor.aminmax()):
         raise CheckpointError(f"{path}: {key}: expected finite values, found NaN or infinity")
@@ -278,10 +233,10 @@ def _without_prefixes(state: Mapping[Any, Any], path: Path) -> dict[str, Any]:
 
 def new_heads(num_classes: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Return new heads, drawn as PyTorch draws a linear layer: uniformly within 1 / sqrt(inputs)."""
-    layout = _layout(num_classes)
-    bound = layout["fc_1.weight"].shape[1] ** -0.5
+    expected = layout(num_classes)
+    bound = expected["fc_1.weight"].shape[1] ** -0.5
     return {
         key: nn.init.uniform_(torch.empty(entry.shape), -bound, bound, generator=generator)
-        for key, entry in layout.items()
+        for key, entry in expected.items()
         if key.startswith(HEADS)
     }

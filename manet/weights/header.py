@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from manet.errors import CheckpointError
+from manet.files import recorded_sha256, verify_sha256
 from manet.labels import Expression
 from manet.nn.wiring import Wiring
 from manet.vision.faces import FaceCrop
@@ -114,6 +115,30 @@ def read_header(path: Path) -> Header | None:
         return _parse(metadata)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the header is broken ({type(error).__name__}: {error})") from error
+
+
+def verified_storage(path: Path, *, wiring: Wiring, sha256: str | None) -> Storage:
+    """Return how a file stores its weights, once it is known to be the one that is meant.
+
+    Args:
+        path: the file; one without a header is taken as float32.
+        wiring: what a header must say.
+        sha256: what the file must have; None takes the checksum written down beside it, and none where there is none.
+
+    Raises:
+        ChecksumError: if the file's SHA-256 is another.
+        CheckpointError: if there is no such file, it is no safetensors file, or its header is broken or says another
+            wiring.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a file, found none")
+    expected = recorded_sha256(path) if sha256 is None else sha256
+    if expected is not None:
+        verify_sha256(path, expected)
+    header = read_header(path)
+    if header is not None and header.wiring != wiring:
+        raise CheckpointError(f"{path}: expected wiring {wiring}, found {header.wiring}")
+    return "float32" if header is None else header.storage
 
 
 def _parse(metadata: dict[str, str]) -> Header:

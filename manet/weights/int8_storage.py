@@ -10,15 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-LARGEST = 127
-"""Largest whole number in use; -128 is left out so that the range is symmetric."""
-
-SCALE = "_scale"
-
-
-def is_quantised(tensor: Tensor) -> bool:
-    """Tell whether a state-dict entry is stored as int8: convolution (4-D) and linear (2-D) weights are."""
-    return tensor.ndim > 1
+from manet.weights.layout import SCALE, is_quantised
+from manet.weights.parameters import LARGEST
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +35,7 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict in int8 storage: weights as int8 with their scales, the rest as it is."""
     packed: dict[str, Tensor] = {}
     for key, tensor in state.items():
-        if is_quantised(tensor):
+        if is_quantised(tuple(tensor.shape)):
             packed[key], packed[key + SCALE] = quantise(tensor)
         else:
             packed[key] = tensor
@@ -52,7 +45,7 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict that ``pack`` made these tensors from, up to half a step."""
     return {
-        key: expand(tensor, packed[key + SCALE]) if is_quantised(tensor) else tensor
+        key: expand(tensor, packed[key + SCALE]) if is_quantised(tuple(tensor.shape)) else tensor
         for key, tensor in packed.items()
         if not key.endswith(SCALE)
     }

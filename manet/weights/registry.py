@@ -136,7 +136,7 @@ def locate_calibration(weights: Weights, store: Path | None = None) -> Path | No
     """Return the path of the weights' int8 calibration, or None where there is none.
 
     The shipped one is checked against the registry. Beside other weights a file counts that is called like theirs with
-    ``INT8_SUFFIX``; ``manet-train calibrate`` makes it.
+    ``INT8_SUFFIX``; ``manet-train quantize`` makes it.
 
     Raises:
         ChecksumError: if the shipped one is not what the registry says.

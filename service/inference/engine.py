@@ -1,12 +1,16 @@
 """Engine: the recognizer that the settings name, and its network as the scheduler's engine."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from manet.backends.base import Backend, Logits
+from manet.backends.factory import load_backend
 from manet.recognizer import Recognizer
 from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.registry import resolve
 from service.settings import Settings
 
 
@@ -46,7 +50,7 @@ class NetworkEngine:
 
 
 def load_recognizer(settings: Settings) -> Recognizer:
-    """Return the network and the detector, loaded.
+    """Return the network and the detector, loaded, the detector warm.
 
     Args:
         settings: name the weights, the engine and where it runs, and for how many threads.
@@ -54,14 +58,32 @@ def load_recognizer(settings: Settings) -> Recognizer:
     Raises:
         ManetError: if the weights are unknown, not installed or not what they should be.
         ValueError: if the engine, precision or device requested is not to be had.
-        OSError: if a file cannot be read, or the export not be kept.
+        OSError: if a file cannot be read.
     """
-    return Recognizer.from_weights(
-        settings.weights,
+    detector = RetinaFaceDetector(threads=settings.workers)
+    with ThreadPoolExecutor(1) as pool:
+        warm = pool.submit(detector.warmup)
+        weights, network = resolve(settings.weights, settings.weights_dir), load_network(settings)
+        warm.result()
+    return Recognizer(weights, network, detector)
+
+
+def load_network(settings: Settings) -> Backend:
+    """Return the network, loaded.
+
+    Args:
+        settings: as for ``load_recognizer``.
+
+    Raises:
+        ManetError: if the weights are unknown, not installed or not what they should be.
+        ValueError: if the engine, precision or device requested is not to be had.
+        OSError: if a file cannot be read.
+    """
+    return load_backend(
+        resolve(settings.weights, settings.weights_dir),
         backend=settings.backend,
         precision=settings.precision,
         device=settings.device,
         store=settings.weights_dir,
-        cache=settings.cache_dir,
         threads=settings.threads,
     )

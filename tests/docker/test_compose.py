@@ -59,7 +59,7 @@ def test_what_a_service_names_is_there(name: str) -> None:
 
     assert set(service["networks"]) <= set(BASE["networks"])
     assert set(service.get("secrets", [])) <= set(BASE["secrets"])
-    for volume in service["volumes"]:
+    for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         assert (ROOT / source).exists() if source.startswith("./") else source in BASE["volumes"]
     if "build" in service:

@@ -32,12 +32,9 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_default_target_is_cpu_and_takes_nothing_from_where_torch_is_but_the_exported_network() -> None:
+def test_the_default_target_is_cpu_and_takes_nothing_from_where_torch_is() -> None:
     assert re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)[-1] == "cpu"
-    assert re.findall(r"--from=(\S+) (\S+)", _stage("cpu")) == [
-        ("slim-packages", "/opt/manet"),
-        ("exported", "/opt/exported"),
-    ]
+    assert re.findall(r"--from=(\S+) (\S+)", _stage("cpu")) == [("slim-packages", "/opt/manet")]
     assert "torch" not in _stage("slim-packages")
 
 
@@ -78,7 +75,7 @@ def test_the_slim_image_gets_every_requirement_but_torch() -> None:
         check=True,
     )
     extras = PROJECT["optional-dependencies"]
-    wanted = {*PROJECT["dependencies"], *extras["cpu"], *extras["otel"]}
+    wanted = {*PROJECT["dependencies"], *extras["otel"]}
     [torch] = [one for one in wanted if one.startswith("torch>")]
 
     assert set(done.stdout.splitlines()) == wanted - {torch}
@@ -86,11 +83,13 @@ def test_the_slim_image_gets_every_requirement_but_torch() -> None:
 
 def test_a_project_without_torch_is_an_error(tmp_path: Path) -> None:
     pyproject = tmp_path / "pyproject.toml"
-    pyproject.write_text('[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\ncpu = ["openvino"]\n')
+    pyproject.write_text(
+        '[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\notel = ["opentelemetry-sdk"]\n'
+    )
     requirements = runpy.run_path(str(ROOT / "docker/requirements.py"))["requirements"]
 
     with pytest.raises(ValueError, match="expected torch"):
-        requirements(pyproject, ["cpu"])
+        requirements(pyproject, ["otel"])
 
 
 class _Answer(BaseHTTPRequestHandler):

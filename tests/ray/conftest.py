@@ -51,7 +51,7 @@ def ray_cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def one_process() -> Recognizer:
-    """What all answers are held to; it has exported the network, which every other process would do for itself."""
+    """What all answers are held to."""
     return Recognizer.from_weights("ferplus")
 
 

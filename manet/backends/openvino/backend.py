@@ -11,11 +11,17 @@ import numpy as np
 import openvino
 
 from manet.backends.base import BaseBackend, Logits
-from manet.backends.openvino.exports import exported
+from manet.backends.openvino.arithmetic import Float32, Int8
+from manet.backends.openvino.calibration import Calibration
+from manet.backends.openvino.graph import build
 from manet.backends.openvino.runtime import core
 from manet.backends.selection import Choice, Precision
+from manet.errors import CheckpointError
+from manet.files import recorded_sha256
 from manet.vision.preprocess import Pixels
 from manet.weights.entry import Weights
+from manet.weights.parameters import read_parameters
+from manet.weights.registry import locate, locate_calibration
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The batch sizes that OpenVINO is given; a batch in between is filled up with blanks, a larger one is cut.
@@ -122,20 +128,48 @@ def padded(count: int) -> int:
     return next(size for size in SIZES if size >= count)
 
 
-def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None, cache: Path | None) -> OpenVINOBackend:
+def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None) -> OpenVINOBackend:
     """Return the backend for these weights; see ``manet.backends.factory.load_backend``."""
     side = weights.preprocessing.input_size
-    graph = core().read_model(exported(weights, store, cache, int8=chosen.precision == "int8"))
+    graph = graph_of(weights, chosen.precision, store=store)
     apart = chosen.precision == "int8"  # in the others it takes 250 MB, and gives nothing
     network = compiled(graph, side=side, precision=chosen.precision, threads=threads, apart=apart)
     return OpenVINOBackend(network, side=side, precision=chosen.precision, reason=chosen.reason)
+
+
+def graph_of(weights: Weights, precision: Precision, *, store: Path | None) -> openvino.Model:
+    """Return the network as it is to be compiled, from uint8 (N, S, S, 3) to float32 (N, classes).
+
+    Args:
+        weights: as they are installed here.
+        precision: the number format that it will run in.
+        store: folder of weights that the user imported; None means the default one.
+
+    Raises:
+        WeightsNotInstalledError: if the weights' file is not on this machine.
+        CheckpointError: if a file is not what it should be, or int8 is requested and no calibration fits.
+    """
+    path = locate(weights, store)
+    arithmetic = Int8(_calibration(weights, path, store)) if precision == "int8" else Float32()
+    parameters = read_parameters(path, num_classes=len(weights.classes), wiring=weights.wiring, sha256=weights.sha256)
+    return build(weights, parameters, arithmetic)
+
+
+def _calibration(weights: Weights, path: Path, store: Path | None) -> Calibration:
+    found = locate_calibration(weights, store)
+    if found is None:
+        raise CheckpointError(f"weights {weights.id!r} have no int8 calibration; `manet-train quantize` makes one")
+    calibration = Calibration.load(found)
+    if calibration.weights_sha256 != (weights.sha256 or recorded_sha256(path)):
+        raise CheckpointError(f"{found}: measured with other weights; `manet-train quantize` makes one for these")
+    return calibration
 
 
 def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads: int, apart: bool) -> Network:
     """Return a network that is ready to answer.
 
     Args:
-        graph: as it was exported.
+        graph: of ``manet.backends.openvino.graph.build``.
         side: S of its input, in pixels.
         precision: the number format of what is not in int8 already.
         threads: of the CPU, at least 1.

@@ -153,8 +153,10 @@ def test_int8_is_chosen_where_it_pays_and_costs_next_to_nothing() -> None:
     assert choose(replace(vnni, cuda=8), int8="close").precision == "float16"
     assert choose(vnni, int8="unmeasured").precision == "bf16"
     assert choose(vnni, int8="unmeasured", precision="int8").precision == "int8"
-    with pytest.raises(ValueError, match="no calibration: manet-train calibrate makes one"):
+    with pytest.raises(ValueError, match="no calibration: manet-train quantize makes one"):
         choose(vnni, int8="absent", precision="int8")
+    with pytest.raises(ValueError, match="no VNNI"):
+        choose(replace(vnni, vnni=False, saturates=True), int8="close", precision="int8")
 
 
 def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:

@@ -1,7 +1,6 @@
-"""The OpenVINO engine: its network in the cache, its parts and their sizes, what it leaves alone in the process."""
+"""The OpenVINO engine: its parts and their sizes, what it leaves alone in the process."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,54 +10,15 @@ import numpy as np
 import pytest
 
 from manet.backends.factory import load_backend
-from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, padded
-from manet.backends.openvino.exports import exported
-from manet.backends.openvino.runtime import core
-from manet.errors import CheckpointError
-from manet.weights.registry import INT8_SUFFIX, get, locate, resolve
+from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, graph_of, padded
+from manet.backends.selection import Machine
+from manet.weights.registry import get, resolve
 from testing.weights import noise, save_own
 
 
 @pytest.fixture(scope="module")
 def own_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_own(tmp_path_factory.mktemp("run") / "mine.safetensors")
-
-
-def test_a_calibration_fits_one_network_only(own_file: Path, tmp_path: Path) -> None:
-    weights = get("ferplus")
-    assert weights.int8 is not None
-    shutil.copy(locate(weights).with_name(weights.int8.file), own_file.with_suffix(INT8_SUFFIX))
-
-    with pytest.raises(CheckpointError, match="another network"):  # this one has a mean and a deviation
-        load_backend(resolve(str(own_file)), backend="openvino", precision="int8", cache=tmp_path)
-    own_file.with_suffix(INT8_SUFFIX).write_bytes(b"no calibration")
-    with pytest.raises(CheckpointError, match="is no calibration"):
-        load_backend(resolve(str(own_file)), backend="openvino", precision="int8", cache=tmp_path)
-    own_file.with_suffix(INT8_SUFFIX).unlink()
-
-
-def test_an_exported_network_is_kept_and_mended(own_file: Path, tmp_path: Path) -> None:
-    cache, weights = tmp_path / "cache", resolve(str(own_file))
-    wanted = load_backend(weights, backend="openvino", precision="float32", cache=cache).infer(noise(2))
-    [folder] = cache.glob("[!.]*")
-    program = f"""
-import sys
-from pathlib import Path
-from manet.backends.factory import load_backend
-from manet.weights.registry import resolve
-engine = load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32", cache=Path({str(cache)!r}))
-engine.warmup([2])
-print("torch" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"]  # the network came out of the cache
-
-    numbers = folder / "network.bin"
-    numbers.write_bytes(numbers.read_bytes()[:-1000])
-    mended = load_backend(weights, backend="openvino", precision="float32", cache=cache)
-
-    np.testing.assert_array_equal(mended.infer(noise(2)), wanted)
-    assert list(cache.glob("[!.]*")) == [folder]
 
 
 def test_openvino_tells_no_one_that_it_is_used(own_file: Path, tmp_path: Path) -> None:
@@ -77,7 +37,7 @@ from manet.weights.registry import resolve
 load_backend(resolve({str(own_file)!r}), backend="openvino", precision="float32").infer
 print(tried, sys.modules["openvino_telemetry"])
 """
-    home = {"HOME": str(tmp_path / "home"), "MANET_CACHE_DIR": str(tmp_path / "cache")}
+    home = {"HOME": str(tmp_path / "home")}
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | home
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -133,7 +93,7 @@ class _Watched:
 
 def _apart(path: Path, threads: int) -> OpenVINOBackend:
     """Return an engine whose threads have images of their own, as they do in int8."""
-    graph = core().read_model(exported(resolve(str(path)), None, None, int8=False))
+    graph = graph_of(resolve(str(path)), "float32", store=None)
     network = compiled(graph, side=48, precision="float32", threads=threads, apart=True)
     return OpenVINOBackend(network, side=48, precision="float32", reason="requested")
 
@@ -196,6 +156,8 @@ def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
 
 
 def test_threads_have_images_of_their_own_in_int8_only(own_file: Path) -> None:
+    if Machine.this().saturates:
+        pytest.skip("int8 sums overflow in this processor, so int8 is refused")
     whole = load_backend(resolve(str(own_file)), backend="openvino", precision="float32", threads=3)
     rounded = load_backend(get("ferplus"), backend="openvino", precision="int8", threads=3)
 
@@ -244,7 +206,7 @@ def test_after_a_warm_up_no_batch_meets_a_new_size(lanes: int) -> None:
 
 
 def test_more_threads_than_the_largest_size_answer_every_batch(own_file: Path) -> None:
-    graph = core().read_model(exported(resolve(str(own_file)), None, None, int8=False))
+    graph = graph_of(resolve(str(own_file)), "float32", store=None)
     network = compiled(graph, side=48, precision="float32", threads=40, apart=True)
 
     assert network.infer(noise(36)).shape == (36, 8)

@@ -20,9 +20,9 @@ GOLDEN = Path(__file__).parents[2] / "golden/shipped_logits.npz"
 TOLERANCES: dict[tuple[BackendName, PrecisionName], float] = {
     ("torch", "float32"): 1e-4,
     ("torch", "bf16"): 0.01,
-    ("openvino", "float32"): 1e-4,
+    ("openvino", "float32"): 1e-5,
     ("openvino", "bf16"): 0.01,
-    ("openvino", "int8"): 0.15,
+    ("openvino", "int8"): 0.05,
 }
 """How far a logit may be off, as a share of the largest golden one. What int8 costs in accuracy is measured on FER+
 Valid (``training/reports/ferplus/valid_int8.json``); here it is held to its number."""
@@ -58,6 +58,8 @@ def golden() -> Logits:
 def test_an_engine_gives_the_golden_logits(engine: BackendName, precision: PrecisionName, golden: Logits) -> None:
     if (engine, precision) == ("openvino", "bf16") and not Machine.this().bf16:
         pytest.skip("this processor has no bf16, and OpenVINO does not emulate it")
+    if precision == "int8" and Machine.this().saturates:
+        pytest.skip("int8 sums overflow in this processor, so int8 is refused")
     backend = load_backend(get("ferplus"), backend=engine, precision=precision, device="cpu")
     images = views()
 

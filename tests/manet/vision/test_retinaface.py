@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from manet.errors import ChecksumError
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
-from manet.vision.retinaface import NETWORK_FILE, RetinaFaceDetector
+from manet.vision.retinaface import NETWORK_FILE, RetinaFaceDetector, _canvas
 
 PHOTOS = Path(__file__).parents[4] / "shared/data/photos"
 
@@ -161,12 +162,40 @@ def test_photographs_have_the_faces_that_people_see(
         assert all(face.box.y < 1 for face in faces[4:])
 
 
+def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
+    rng = np.random.default_rng(0)
+    seen = set()
+    for height, width in rng.integers(20, 3000, (300, 2)).tolist():
+        longest = max(height, width)
+        for side in {min(640, max(192, longest)), min(320, max(192, longest))}:
+            canvas = _canvas(np.zeros((height, width, 3), np.uint8), side)
+            seen.add(canvas.tensor.shape[2:])
+
+    assert {side for shape in seen for side in shape} == {160, 288, 416, 544, 672, 800}
+    assert _canvas(portrait, 640).tensor.shape == (1, 3, 800, 800)
+    assert _canvas(np.ascontiguousarray(portrait[:288]), 640).tensor.shape == (1, 3, 544, 800)
+
+
+def test_a_warm_up_meets_the_usual_photographs_on_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = RetinaFaceDetector(threads=2)
+    met: list[tuple[int, ...]] = []
+    outputs = detector._outputs
+    monkeypatch.setattr(detector, "_outputs", lambda canvas: met.append(canvas.tensor.shape[2:]) or outputs(canvas))
+
+    detector.warmup()
+    warm = Counter(met)
+    for height, width in ((1280, 853), (3000, 4000), (1080, 1920), (720, 720)):
+        detector.detect(np.zeros((height, width, 3), np.uint8))
+
+    assert set(warm.values()) == {2}
+    assert {shape for shape in met if max(shape) == 800} == set(warm)
+
+
 def test_the_runtime_tells_no_one_that_it_is_used_and_keeps_nothing(tmp_path: Path) -> None:
     places = ("HOME", "XDG_CACHE_HOME", "TMPDIR")
     for place in places:
         (tmp_path / place).mkdir()
-    unset = ("CI", "ORT_DISABLE_TELEMETRY")  # with either it would be silent without us
-    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}  # it would be silent in that
     environment |= {place: str(tmp_path / place) for place in places}
     program = "from manet.vision.retinaface import RetinaFaceDetector; RetinaFaceDetector()"
 
