@@ -22,7 +22,7 @@ def test_the_specifications_schema_takes_it(name: str, tmp_path: Path) -> None:
     document = tmp_path / "compose.json"
     document.write_text(json.dumps(compose(name)))  # the checker does not know Compose's tags
     tool = Path(sys.executable).with_name("check-jsonschema")
-    command = [tool, "--builtin-schema", "vendor.compose-spec", document]
+    command: list[str | Path] = [tool, "--builtin-schema", "vendor.compose-spec", document]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout

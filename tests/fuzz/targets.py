@@ -52,7 +52,7 @@ def with_sums(data: bytes) -> bytes:
 
 
 class _Engine:
-    alive = True
+    alive, reason = True, ""
 
     def expected_wait(self, ahead: int = 0) -> float:
         return 0.0
