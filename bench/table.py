@@ -60,7 +60,11 @@ GOALS = (
         unit=" x",
     ),
     Goal(
-        "saturated throughput over LitServe, PyTorch at 224 px", "crops", lambda r: r["ours_over"]["litserve, torch"], 10, unit=" x"
+        "saturated throughput over LitServe, PyTorch at 224 px",
+        "crops",
+        lambda r: r["ours_over"]["litserve, torch"],
+        10,
+        unit=" x",
     ),
     Goal(
         "saturated throughput over LitServe, our backend and input size",
@@ -76,10 +80,24 @@ GOALS = (
         3,
         unit=" x",
     ),
-    Goal("one client: median latency beyond that of the bare call", "one_client", lambda r: r["over_bare_ms"], 5, le, " ms"),
+    Goal(
+        "one client: median latency beyond that of the bare call",
+        "one_client",
+        lambda r: r["over_bare_ms"],
+        5,
+        le,
+        " ms",
+    ),
     Goal("goodput at twice the capacity", "overload", lambda r: r["goodput_over_capacity"], 0.9),
     Goal("rejections answered within 50 ms at that load", "overload", lambda r: r["refused_within_50_ms"], 0.99),
-    Goal("p99 latency of accepted requests at that load, deadline 1 s", "overload", lambda r: r["accepted_p99_ms"], 1000, le, " ms"),
+    Goal(
+        "p99 latency of accepted requests at that load, deadline 1 s",
+        "overload",
+        lambda r: r["accepted_p99_ms"],
+        1000,
+        le,
+        " ms",
+    ),
     Goal(
         "crops per second and core used, with a backend that costs nothing",
         "null_backend",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance
 import skimage.data
+from PIL import Image, ImageEnhance
 
 from manet import Recognizer
 from manet.backends.factory import load_backend

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Page, Playwright, Request, expect
 from skimage import data
 
 from testing.browser import KEY, write_clip
@@ -61,13 +61,13 @@ def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, watch: Watch, re
     watch.expected = ("This document requires 'TrustedScript'", "Canvas2D: Multiple readback operations")
     flying = {"now": 0, "most": 0, "all": 0}
 
-    def left(request: object) -> None:
+    def left(request: Request) -> None:
         if "/predict" in request.url:
             flying["now"] += 1
             flying["all"] += 1
             flying["most"] = max(flying["most"], flying["now"])
 
-    def landed(request: object) -> None:
+    def landed(request: Request) -> None:
         flying["now"] -= "/predict" in request.url
 
     page.on("request", left)

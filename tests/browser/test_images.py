@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,8 +31,9 @@ def give(page: Page, content: bytes, name: str = "image.png", kind: str = "image
     page.locator("#file").set_input_files({"name": name, "mimeType": kind, "buffer": content})
 
 
-def answer(page: Page) -> dict:
-    return json.loads(page.locator("#json").text_content() or "")
+def answer(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(page.locator("#json").text_content() or "")
+    return found
 
 
 def test_a_chosen_photo_shows_its_face_and_every_probability(page: Page, real: str) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -33,7 +34,7 @@ from tests.service.test_problems import check
 POISON = encode(paint((200, 0, 0)))
 
 
-def rebuilding(first: FakeBackend, detector: FakeDetector | None = None, **settings: object) -> FastAPI:
+def rebuilding(first: FakeBackend, detector: FakeDetector | None = None, **settings: Any) -> FastAPI:
     """Return an application whose network is replaced by a sound one when it is lost."""
     recognizer = Recognizer(WEIGHTS, first, detector or FakeDetector())
     return create_app(Settings(**settings), recognizer, SystemClock(), reload=FakeBackend)

@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -36,7 +37,12 @@ async def _outcome(thread: Workers, call: Callable[[], object]) -> object:
 
 async def test_calls_run_in_order_and_in_one_thread_which_is_not_the_caller_s(thread: Workers) -> None:
     order: list[int] = []
-    calls = [thread.run(lambda k=k: (order.append(k), threading.get_ident())[1]) for k in range(20)]
+
+    def note(number: int) -> int:
+        order.append(number)
+        return threading.get_ident()
+
+    calls = [thread.run(partial(note, number)) for number in range(20)]
 
     async with asyncio.timeout(PATIENCE):
         threads = set(await asyncio.gather(*calls))

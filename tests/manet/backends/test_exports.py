@@ -59,8 +59,14 @@ def test_the_one_in_int8_takes_a_third_of_the_room(cache: Path) -> None:
 
 
 def test_of_several_that_find_none_one_makes_it(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, made = core().read_model(exported(get("ferplus"), None, cache, int8=False)), []
-    monkeypatch.setattr(exports, "_export", lambda *given: made.append(given) or graph)
+    graph = core().read_model(exported(get("ferplus"), None, cache, int8=False))
+    made: list[tuple[object, ...]] = []
+
+    def export(*given: object) -> object:
+        made.append(given)
+        return graph
+
+    monkeypatch.setattr(exports, "_export", export)
 
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda _: exported(get("ferplus"), None, tmp_path, int8=False), range(3)))

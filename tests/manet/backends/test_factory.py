@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from manet.backends.base import Logits
 from manet.backends.factory import load_backend
 from manet.backends.selection import Machine, choose
 from manet.backends.torch_cpu import TorchBackend
@@ -18,6 +19,7 @@ from manet.errors import CheckpointError, WeightsNotInstalledError
 from manet.labels import CLASS_ORDERS
 from manet.nn.classifier import FusedClassifier
 from manet.nn.model import MANet, fuse
+from manet.vision.preprocess import Pixels
 from manet.weights.checkpoint import save_weights
 from manet.weights.header import Header
 from manet.weights.registry import described_by, get, resolve
@@ -74,7 +76,12 @@ def test_another_shape_or_type_is_an_error(backend: TorchBackend, images: np.nda
 def test_warm_up_runs_every_size(backend: TorchBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     infer = backend.infer
-    monkeypatch.setattr(backend, "infer", lambda images: seen.append(len(images)) or infer(images))
+
+    def note(images: Pixels) -> Logits:
+        seen.append(len(images))
+        return infer(images)
+
+    monkeypatch.setattr(backend, "infer", note)
 
     backend.warmup([1, 4])
 

@@ -1,7 +1,7 @@
 """Batches across images, in order, with a bound on what is held."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from manet import recognizer
 from manet.batch import flow
 from manet.batch.pipeline import Answer, Failure, Look, Outcome, answers
 from manet.batch.walk import Found
-from manet.recognizer import BATCH, Recognizer
+from manet.recognizer import BATCH, RecognizedFace, Recognizer
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits
 from manet.vision.preprocess import Pixels
@@ -83,6 +83,7 @@ def test_images_without_faces_do_not_pile_up(tmp_path: Path) -> None:
     outcomes = answers(endless(), Recognizer(WEIGHTS, FakeBackend(), FakeDetector()), LOOK, workers=2)
     for _ in range(200):
         assert isinstance(next(outcomes), Answer)
+    assert isinstance(outcomes, Generator)
     outcomes.close()
 
     assert len(taken) <= 200 + 64 + 2 * BATCH
@@ -129,4 +130,6 @@ def test_more_faces_than_a_batch_holds(hundred: list[Path], monkeypatch: pytest.
 
     assert [len(one.faces) for one in outcomes if isinstance(one, Answer)] == [2, 2]
     assert backend.batches == [3, 1]
-    assert np.isclose(sum(outcomes[1].faces[1].probabilities.values()), 1)
+    [_, second] = [one for one in outcomes if isinstance(one, Answer)]
+    assert isinstance(second.faces[1], RecognizedFace)
+    assert np.isclose(sum(second.faces[1].probabilities.values()), 1)

@@ -3,15 +3,18 @@
 import csv
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from pyarrow import parquet
 from rich.console import Console
 
-from manet.batch.walk import Found
+from manet.batch.walk import Found, walk
 from manet.cli import local
+from manet.stop import INTERRUPTED
 from testing.fakes import BLUE, RED, FakeBackend, paint
 from tests.manet.cli.predicting import run, stop_after
 
@@ -115,7 +118,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_file(
     stop_after(40, number, monkeypatch)
     done = run(folder, "--out", tmp_path / name)
 
-    assert done.exit_code == local.INTERRUPTED
+    assert done.exit_code == INTERRUPTED
     path = tmp_path / name
     if name.endswith("parquet"):
         written = parquet.read_table(path)["file"].to_pylist()
@@ -165,11 +168,10 @@ def test_a_bar_for_whoever_watches(album: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_files_are_counted_only_for_a_bar(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walks = []
-    walked = local.walk
 
-    def counted(*arguments: object, **options: object) -> "list[Found]":
+    def counted(*arguments: Any, **options: Any) -> Iterator[Found]:
         walks.append(arguments)
-        return walked(*arguments, **options)
+        return walk(*arguments, **options)
 
     monkeypatch.setattr(local, "walk", counted)
     run(album, "--json")

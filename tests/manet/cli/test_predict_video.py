@@ -3,14 +3,17 @@
 import csv
 import json
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 from rich.console import Console
 
+from manet.backends.base import Logits
 from manet.cli import predict, video
 from manet.stop import INTERRUPTED
+from manet.vision.preprocess import Pixels
 from testing.clips import packets, shown, wandering, write_clip
 from testing.fakes import BLUE, RED, FakeBackend
 from tests.manet.cli.predicting import run, stop_after
@@ -156,16 +159,17 @@ def test_what_is_no_clip_is_one_line_and_makes_no_file(content: bytes | None, tm
     assert names(tmp_path) == ([] if content is None else ["clip.mp4"])
 
 
-def test_a_failing_network_still_leaves_whole_files(clip: Path, backend: FakeBackend) -> None:
+def test_a_failing_network_still_leaves_whole_files(
+    clip: Path, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = write_clip(clip, wandering(200))
-    infer, calls = backend.infer, []
+    infer, calls = backend.infer, count(1)
 
-    def failing(images: object) -> object:
-        calls.append(1)
-        backend.broken = len(calls) > 1
+    def failing(images: Pixels) -> Logits:
+        backend.broken = next(calls) > 1
         return infer(images)
 
-    backend.infer = failing
+    monkeypatch.setattr(backend, "infer", failing)
     done = run(clip)
 
     assert isinstance(done.exception, RuntimeError)

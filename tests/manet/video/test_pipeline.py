@@ -1,6 +1,6 @@
 """Frames share batches, keep their order and are never many at once; faces are followed through them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import count, islice
 from pathlib import Path
@@ -64,6 +64,7 @@ def test_a_long_clip_is_not_held(left: tuple[int, int, int]) -> None:
 
     answered = answers(endless(), recognizer(), LOOK, Tracker(), workers=2, frame_bytes=3 * 64 * 48)
     assert len(list(islice(answered, 500))) == 500
+    assert isinstance(answered, Generator)
     answered.close()
 
     assert next(taken) <= 500 + 64 + 2 * BATCH + 1
@@ -78,6 +79,7 @@ def test_of_large_frames_few_are_ahead() -> None:
 
     answered = answers(endless(), recognizer(), LOOK, Tracker(), workers=2, frame_bytes=3 * 8000 * 5000)
     next(answered)
+    assert isinstance(answered, Generator)
     answered.close()
 
     assert next(taken) <= BATCH + 2 * 2

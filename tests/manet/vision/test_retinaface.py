@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_another_network_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"sides": ()}, {"sides": (16,)}, {"threads": 0}])
-def test_settings_out_of_range_are_an_error(wrong: dict[str, object]) -> None:
+def test_settings_out_of_range_are_an_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RetinaFaceDetector(**wrong)
 

@@ -3,9 +3,9 @@
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -236,8 +236,14 @@ class Rig:
         await asyncio.gather(*self._images, return_exceptions=True)
 
 
+class MakeRig(Protocol):
+    """Builds a rig, started unless told otherwise, from the arguments of ``Rig``."""
+
+    async def __call__(self, *, started: bool = True, **arguments: Any) -> Rig: ...
+
+
 @pytest.fixture
-async def make_rig(quiet_loop: None) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+async def make_rig(quiet_loop: None) -> AsyncIterator[MakeRig]:
     """Build rigs, started unless told otherwise, and take them down at the end."""
     rigs: list[Rig] = []
 
@@ -254,6 +260,6 @@ async def make_rig(quiet_loop: None) -> AsyncIterator[Callable[..., Awaitable[Ri
 
 
 @pytest.fixture
-async def rig(make_rig: Callable[..., Awaitable[Rig]]) -> Rig:
+async def rig(make_rig: MakeRig) -> Rig:
     """A started scheduler with batches of at most four and no window."""
     return await make_rig()

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import httpx
 import pytest
@@ -40,7 +42,7 @@ class GatedDetector(FakeDetector):
 class Rig:
     """A served application whose detector and network a test can hold."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.detector, self.backend = GatedDetector(), FakeBackend()
         parts = Recognizer(WEIGHTS, self.backend, self.detector)
         self.app = create_app(Settings(**settings), parts, SystemClock())
@@ -156,6 +158,10 @@ STAGES = [
 ]
 
 
+def _admitted(served: Live, images: int) -> bool:
+    return served.parts.admission.images == images
+
+
 @hanging_up
 @anywhere
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
@@ -163,14 +169,16 @@ def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind
     stage: Stage, path: str, hang_up: HangUp
 ) -> None:
     rig, (head, body) = Rig(**stage.settings), request(path)
-    held = stage.held and stage.held(rig)
+    held = None if stage.held is None else stage.held(rig)
     if held:
         held.gate.clear()
     with rig.serving() as served, ThreadPoolExecutor(2) as clients:
         admission, others = served.parts.admission, []
         for number in range(stage.before):
+            assert held is not None, "what comes before a stage must be held"
             others.append(clients.submit(upload, served))
-            until(lambda most=number: held.entered.is_set() and admission.images == most + 1)
+            until(held.entered.is_set)
+            until(partial(_admitted, served, number + 1))
         client = served.connect()
         client.sendall((head + body)[: len(head + body) - stage.missing])
         until(lambda: stage.reached(rig, served))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from pydantic import ValidationError
+from pydantic import HttpUrl, ValidationError
 
 from service import settings
 from service.observability.tracing import Tracing
@@ -229,4 +229,4 @@ def test_without_the_extra_the_setting_says_what_is_missing(monkeypatch: pytest.
 
     monkeypatch.setattr(settings, "find_spec", absent)
     with pytest.raises(ValidationError, match=r"pip install 'manet\[otel\]'"):
-        Settings(otlp_endpoint="http://localhost:4318/v1/traces")
+        Settings(otlp_endpoint=HttpUrl("http://localhost:4318/v1/traces"))

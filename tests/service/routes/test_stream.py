@@ -24,7 +24,7 @@ TWO_FACES = encode(paint((255, 0, 0), (0, 0, 255)))
 
 
 @contextlib.contextmanager
-def streaming(backend: FakeBackend | None = None, **settings: object) -> Iterator[Live]:
+def streaming(backend: FakeBackend | None = None, **settings: Any) -> Iterator[Live]:
     backend = backend or FakeBackend()
     with live(make_app(backend, **settings)) as served:
         try:
@@ -34,7 +34,8 @@ def streaming(backend: FakeBackend | None = None, **settings: object) -> Iterato
 
 
 def opened(served: Live, query: str = "", **options: Any) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{served.port}/stream{query}", compression=None, **options)
+    client: ClientConnection = connect(f"ws://127.0.0.1:{served.port}/stream{query}", compression=None, **options)
+    return client
 
 
 def ask(client: ClientConnection, data: bytes | str) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def code(client: ClientConnection) -> int | None:
     """Return the code that the service closes with."""
     with pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=20)
-    return closed.value.rcvd and closed.value.rcvd.code
+    received = closed.value.rcvd
+    return None if received is None else received.code
 
 
 def frames(served: Live, outcome: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message
 
 from service.inference.predictor import Predictor
 from service.routes import stream
@@ -34,8 +35,8 @@ class Client:
     """The other end of one stream, which takes what is said to it only when a test lets it."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._said: asyncio.Queue[Message] = asyncio.Queue()
+        self._heard: asyncio.Queue[Message] = asyncio.Queue()
         self.reads = asyncio.Event()
         self.reads.set()
         self._said.put_nowait({"type": "websocket.connect"})
@@ -44,14 +45,14 @@ class Client:
     def show(self, frame: bytes) -> None:
         self._said.put_nowait({"type": "websocket.receive", "bytes": frame})
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> Message:
         return await self._said.get()
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         await self.reads.wait()
         self._heard.put_nowait(message)
 
-    async def heard(self) -> dict[str, Any]:
+    async def heard(self) -> Message:
         async with asyncio.timeout(20):
             return await self._heard.get()
 
