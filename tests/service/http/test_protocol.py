@@ -4,10 +4,14 @@ import contextlib
 import json
 import socket
 import time
+import tomllib
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from websockets.sync.client import connect
 
 from service.http.protocol import BoundedProtocol, ConnectionBounds
@@ -16,6 +20,7 @@ from service.server import server
 from service.settings import Settings
 from testing.fakes import RED_FACE, FakeBackend, make_app
 from testing.live import Live, live, until
+from testing.processes import ROOT
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -260,6 +265,20 @@ def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFi
                 taken += len(more)
         assert taken < 50_000, "it was taken after all, by the kernel"
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_the_installed_uvicorn_is_the_one_whose_internals_are_overridden() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [pinned] = [found for found in map(Requirement, project["dependencies"]) if found.name == "uvicorn"]
+    installed = Version(version("uvicorn"))
+
+    assert installed in pinned.specifier, (
+        f"uvicorn {installed} is installed, but service/http/protocol.py overrides internals of {pinned}: compare it "
+        "with uvicorn/protocols/http/httptools_impl.py of that version, and then change the requirement"
+    )
+    assert Version(f"{installed.major}.{installed.minor + 1}") not in pinned.specifier, (
+        "another minor version is allowed"
+    )
 
 
 def test_the_server_is_bounded_so() -> None:
