@@ -14,7 +14,8 @@ from training.distributed import default_readers
 def _put_back() -> Iterator[None]:
     """Begin with nothing set, and leave PyTorch as it was."""
     matmul: Any = torch.backends.cuda.matmul
-    conv: Any = vars(torch.backends.cudnn)["conv"]  # PyTorch declares it nowhere
+    cudnn: Any = torch.backends.cudnn  # PyTorch sets its ``conv`` in a way that mypy does not see
+    conv = cudnn.conv
     before = matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark
     matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark = "ieee", "tf32", False
     yield
