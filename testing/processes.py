@@ -92,7 +92,7 @@ def manet_serve() -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [Path(sys.executable).with_name("manet-serve"), "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("manet-serve")), "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         address = f"http://127.0.0.1:{port}"
         try:
