@@ -54,11 +54,12 @@ async def ready_again(client: httpx.AsyncClient) -> None:
 async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
     backend = FakeBackend()
     backend.gate.clear()
-    async with running(rebuilding(backend)) as client:
+    app = rebuilding(backend)
+    async with running(app) as client:
         first = asyncio.create_task(post(client, RED_FACE))
         await until(backend.entered)
         others = [asyncio.create_task(post(client, POISON if k == 3 else RED_FACE)) for k in range(8)]
-        while client._transport.app.state.parts.scheduler.depth < 8:  # type: ignore[attr-defined]
+        while app.state.parts.scheduler.depth < 8:
             await asyncio.sleep(0.01)
         backend.poison = 200
         backend.gate.set()

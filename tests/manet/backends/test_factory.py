@@ -164,7 +164,7 @@ def test_int8_is_chosen_where_it_pays_and_costs_next_to_nothing() -> None:
         choose(vnni, int8="absent", precision="int8")
 
 
-def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
+def test_the_shipped_calibration_has_the_figures_that_were_measured_with_it() -> None:
     weights = get("ferplus")
     assert weights.int8 is not None
     figures = weights.int8.measured
@@ -175,7 +175,6 @@ def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
     assert (found["dataset"], found["split"], found["n"]) == (figures.dataset, figures.split, figures.n)
     assert found["accuracy"] == pytest.approx(figures.accuracy, abs=0.005)
     assert found["macro_recall"] == pytest.approx(figures.macro_recall, abs=0.005)
-    assert weights.measured[0].accuracy - figures.accuracy <= 0.5
     assert weights.int8_is_close
     assert not replace(weights, int8=replace(weights.int8, measured=replace(figures, accuracy=85.6))).int8_is_close
 

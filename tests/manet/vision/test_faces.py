@@ -134,7 +134,6 @@ def test_the_shipped_crop_is_the_one_that_was_measured() -> None:
     measured = json.loads((Path(__file__).parents[3] / "bench/results/face_template.json").read_text())
     crop = get("ferplus").crop
     assert crop is not None
-    assert measured["found_once"] > 1000
     for name, place in measured["mean"].items():
         point = getattr(crop.template, name)
         assert (point.x, point.y) == pytest.approx(place, abs=1e-4)
