@@ -203,7 +203,7 @@ def loading(
     clients: int | None = None,
     rate: float | None = None,
     seed: int = 1,
-    patience: float = 60.0,
+    answer_timeout: float = 60.0,
 ) -> Iterator["subprocess.Popen[str]"]:
     """Start the load generator against a server, and end it in the end.
 
@@ -215,7 +215,7 @@ def loading(
         clients: of a closed loop.
         rate: of an open loop, in requests a second; where it is None, the loop is closed.
         seed: draws the open loop's timetable.
-        patience: seconds after the load in which answers are waited for.
+        answer_timeout: seconds after the load in which answers are waited for.
     """
     files = []
     for number, image in enumerate(images):
@@ -223,7 +223,7 @@ def loading(
         files[-1].write_bytes(server.program.request(image))
     how = ["--closed", str(clients)] if rate is None else ["--open", str(rate), "--seed", str(seed)]
     command = [sys.executable, "-m", "bench.load", "--port", str(server.port), *how, "--seconds", str(seconds)]
-    command += ["--patience", str(patience), "--requests", *map(str, files)]
+    command += ["--answer-timeout", str(answer_timeout), "--requests", *map(str, files)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as generator:
         try:
             yield generator

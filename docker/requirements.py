@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 EXTRAS = ("cpu", "otel")
-"""OpenVINO, and traces for whoever sets MANET_OTLP_ENDPOINT."""
+"""OpenVINO, and traces, which MANET_OTLP_ENDPOINT switches on."""
 
 LEFT_OUT = "torch"
 

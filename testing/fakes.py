@@ -129,8 +129,8 @@ def make_app(
     **settings: Any,
 ) -> FastAPI:
     """Return the real application around fakes."""
-    parts = Recognizer(weights, backend or FakeBackend(), detector or FakeDetector())
-    return create_app(Settings(**settings), parts, SystemClock())
+    found = Recognizer(weights, backend or FakeBackend(), detector or FakeDetector())
+    return create_app(Settings(**settings), found, SystemClock())
 
 
 async def post(client: httpx.AsyncClient, data: bytes, **query: str | int) -> httpx.Response:

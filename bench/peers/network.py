@@ -43,7 +43,7 @@ class PeerNetwork:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return the network that the environment asks for, warm."""
+        """Return the network that the environment names, warmed up."""
         settings, weights = _requested()
         passes = settings["passes"]
         threads = max(1, available_cpus() // (passes or 1))

@@ -53,7 +53,7 @@ def curves(bench: Bench) -> dict[str, Any]:
             points = []
             for share in _SHARES:
                 server.rest()
-                samples, point = bench.load(server, uploads, rate=max(0.5, share * capacity), patience=10)
+                samples, point = bench.load(server, uploads, rate=max(0.5, share * capacity), answer_timeout=10)
                 points.append({"share": share, **point, "samples": raw(samples, most=1000)})
             found[program.name] = {"saturated": capacity, "points": points}
     return {"servers": found}

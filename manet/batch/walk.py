@@ -1,4 +1,4 @@
-"""Walk: the image files that somebody names, one by one, and those below the folders among them."""
+"""Walk: the image files that are named, one by one, and those below the folders among them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -25,7 +25,7 @@ class Recovery:
     """The bounds within which a lost engine is replaced; beyond them the process is better started again.
 
     Attributes:
-        attempts: rebuilds in succession, with no batch of somebody's work answered in between.
+        attempts: rebuilds in succession, with no batch of requests answered in between.
         abandoned: engines that hang and were abandoned, each with its thread and its memory.
         pause: seconds before the second attempt; each further one waits twice as long.
         longest: the longest pause, in seconds.
@@ -138,7 +138,7 @@ class EngineSupervisor:
             await self._ask(self._blank[:size])
 
     async def infer(self, pixels: Pixels) -> Logits:
-        """Return the logits, (N, C), of a batch of somebody's work, (N, S, S, 3).
+        """Return the logits, (N, C), of a batch of requests, (N, S, S, 3).
 
         Raises:
             EngineTimeoutError: if the batch did not come back in time; the engine is lost.

@@ -43,7 +43,7 @@ class Place:
         self.left = False
 
 
-class Explanations:
+class ExplanationWorker:
     """Explains images that were admitted.
 
     Args:

@@ -59,7 +59,7 @@ NO_FRAME = Close(1003, "a frame is a binary message")
 DEFECT = Close(1011, "this is a defect of the service")
 
 
-class Streams:
+class StreamRegistry:
     """The sessions that are open.
 
     Args:

@@ -16,7 +16,7 @@ from manet.tracking import Tracker, TrackingRules
 from service.errors import OverloadedError
 from service.inference.stream_session import DRAINING, FULL, NOT_READY, Close, Session
 from service.middleware.rate_limit import FRAME_LIMITER, client_of
-from service.state import Parts, parts_of
+from service.state import ServiceState, state_of
 
 router = APIRouter()
 
@@ -34,14 +34,14 @@ async def stream(
     half_life: Annotated[float, Query(ge=0, le=60)] = TrackingRules().half_life,
 ) -> None:
     """Answer the newest frame of a client until it leaves."""
-    parts = parts_of(websocket)
-    if not is_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), parts.settings.cors_origins):
+    state = state_of(websocket)
+    if not is_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), state.settings.cors_origins):
         await websocket.close()  # before it is accepted: the handshake is answered with 403
         return
     await websocket.accept(PROTOCOL if PROTOCOL in websocket.scope["subprotocols"] else None)
     try:
-        with parts.streams.entering(client_of(websocket.scope)):
-            ended = _untimely(parts) or await _session(websocket, parts, max_faces, half_life).run()
+        with state.streams.entering(client_of(websocket.scope)):
+            ended = _untimely(state) or await _session(websocket, state, max_faces, half_life).run()
     except OverloadedError:
         ended = FULL
     if ended is not None:
@@ -57,23 +57,23 @@ def is_allowed(origin: str | None, host: str | None, allowed: Sequence[str]) -> 
     return origin is None or origin.partition("://")[2] == host or origin in allowed or "*" in allowed
 
 
-def _untimely(parts: Parts) -> Close | None:
-    if parts.admission.draining:
+def _untimely(state: ServiceState) -> Close | None:
+    if state.admission.draining:
         return DRAINING
-    return None if parts.admission.ready else NOT_READY
+    return None if state.admission.ready else NOT_READY
 
 
-def _session(websocket: WebSocket, parts: Parts, max_faces: int | None, half_life: float) -> Session:
-    settings = parts.settings
+def _session(websocket: WebSocket, state: ServiceState, max_faces: int | None, half_life: float) -> Session:
+    settings = state.settings
     return Session(
         websocket,
-        admission=parts.admission,
-        predictor=parts.predictor,
+        admission=state.admission,
+        predictor=state.predictor,
         gate=websocket.scope.get(FRAME_LIMITER, nullcontext),
         tracker=Tracker(TrackingRules(half_life=half_life)),
-        clock=parts.clock,
-        observer=parts.metrics,
-        model=parts.recognizer.weights.id,
+        clock=state.clock,
+        observer=state.metrics,
+        model=state.recognizer.weights.id,
         max_faces=min(max_faces or settings.max_faces, settings.max_faces),
         idle_timeout=settings.stream_idle_timeout,
     )

@@ -152,7 +152,7 @@ def _values(data: Any, shape: Sequence[int]) -> bytes:
             _check_rows(data, size)
             data = list(chain.from_iterable(data))
     if len(data) != math.prod(shape):
-        raise InvalidTensorError(f"data has {len(data)} values; the shape asks for {math.prod(shape)}")
+        raise InvalidTensorError(f"data has {len(data)} values; the shape needs {math.prod(shape)}")
     if set(map(type, data)) != {int}:
         raise InvalidTensorError("data must hold whole numbers from 0 to 255, and nothing else")
     try:

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, Playwright, Request, expect
 from skimage import data
 
 from testing.browser import KEY, write_clip
-from tests.browser.conftest import PATIENCE, Watch, launch
+from tests.browser.conftest import TIMEOUT, Watch, launch
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_key_that_the_camera_needs_is_requested(page: Page, watch: Watch, lock
     page.goto(locked)
     page.get_by_role("button", name="Live camera").click()
 
-    expect(page.get_by_role("alert")).to_have_text("This service asks for an API key.")
+    expect(page.get_by_role("alert")).to_have_text("This service needs an API key.")
     page.get_by_label("API key").fill(KEY)
     page.keyboard.press("Enter")
     expect(page.locator(".card")).to_have_count(1)

@@ -18,9 +18,9 @@ from skimage import data
 
 from testing.browser import KEY, serving
 from testing.fakes import NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint
-from tests.browser.conftest import PATIENCE, Watch
+from tests.browser.conftest import TIMEOUT, Watch
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0), size=(640, 480)))
 FAILED = "Failed to load resource"
@@ -192,7 +192,7 @@ def test_a_key_is_asked_for_only_where_one_is_needed_and_kept_in_memory(page: Pa
     key = page.get_by_label("API key")
     expect(key).to_be_hidden()
     give(page, RED_FACE)
-    expect(page.get_by_role("alert")).to_have_text("This service asks for an API key.")
+    expect(page.get_by_role("alert")).to_have_text("This service needs an API key.")
     expect(key).to_be_focused()
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
@@ -207,7 +207,7 @@ def test_a_key_is_asked_for_only_where_one_is_needed_and_kept_in_memory(page: Pa
     expect(page.locator("#snippet")).to_contain_text('-H "X-API-Key: $MANET_API_KEY"')
     page.reload()
     give(page, RED_FACE)
-    expect(page.get_by_role("alert")).to_have_text("This service asks for an API key.")
+    expect(page.get_by_role("alert")).to_have_text("This service needs an API key.")
 
 
 def test_faces_are_chosen_with_the_keyboard_alone(page: Page, fake: str) -> None:

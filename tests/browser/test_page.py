@@ -17,10 +17,10 @@ from playwright.sync_api import Browser, Page, expect
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from testing.fakes import RED, RED_FACE, WEIGHTS
-from tests.browser.conftest import PATIENCE, Watch
+from tests.browser.conftest import TIMEOUT, Watch
 from tests.browser.test_images import FAILED, TWO_FACES, give
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 def check(page: Page) -> None:
@@ -37,7 +37,7 @@ _DARK_PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color
 def test_axe_finds_nothing(browser: Browser, watch: Watch, fake: str, locked: str, look: dict[str, Any]) -> None:
     watch.expected = (FAILED,)
     context = browser.new_context(reduced_motion="reduce", **look)
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT)
     watch.over(context)
     page = context.new_page()
     page.goto(fake)

@@ -77,9 +77,9 @@ def test_our_variables_are_settings(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_is_killed_only_after_it_had_time_to_drain(name: str) -> None:
     grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
-    drain = int(SERVICES[name]["environment"]["MANET_SHUTDOWN_TIMEOUT"])
+    shutdown = int(SERVICES[name]["environment"]["MANET_SHUTDOWN_TIMEOUT"])
 
-    assert grace >= drain + Settings().deadline
+    assert grace >= shutdown + Settings().deadline
 
 
 @pytest.mark.parametrize("name", OURS)

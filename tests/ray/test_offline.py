@@ -1,4 +1,4 @@
-"""Offline on two nodes: every image once, whatever is broken and whoever is killed."""
+"""Offline on two nodes: every image once, whatever is broken and whichever process is killed."""
 
 import subprocess
 import sys

@@ -59,7 +59,7 @@ async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
         first = asyncio.create_task(post(client, RED_FACE))
         await until(backend.entered)
         others = [asyncio.create_task(post(client, POISON if k == 3 else RED_FACE)) for k in range(8)]
-        while app.state.parts.scheduler.depth < 8:
+        while app.state.service.scheduler.depth < 8:
             await asyncio.sleep(0.01)
         backend.poison = 200
         backend.gate.set()
@@ -216,7 +216,7 @@ def lose():
     if sys.argv[1] == "hangs":
         backend.gate.clear()
     elif sys.argv[1] == "scheduler":
-        app.state.parts.metrics.waited = None
+        app.state.service.metrics.waited = None
     else:
         backend.broken = True
 
@@ -293,7 +293,7 @@ from testing.fakes import FakeBackend, recognizer
 settings = Settings(port=0, shutdown_timeout=10, max_batch_size=4)
 app = create_app(settings, recognizer(FakeBackend(seconds=0.02)), SystemClock())
 run(server(app, settings))
-text = generate_latest(app.state.parts.metrics.registry).decode()
+text = generate_latest(app.state.service.metrics.registry).decode()
 samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 print({s.labels["status"]: int(s.value) for s in samples if s.name == "manet_requests_total"})
 """
@@ -338,7 +338,7 @@ def test_sigterm_under_full_load_loses_no_request_that_came_in() -> None:
     assert seen == Counter(answered), "what the service answered is what the clients saw, and it let no one go without"
     assert seen["200"] >= 60
     assert set(seen) <= {"200", "503"}
-    assert took < 10, "the drain limit"
+    assert took < 10, "the shutdown timeout"
 
 
 def test_killed_it_comes_back_ready_from_the_cache() -> None:

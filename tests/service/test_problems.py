@@ -107,7 +107,7 @@ async def test_a_sender_that_is_too_slow() -> None:
     async with running(app) as client:
         headers = {"content-type": "multipart/form-data; boundary=x"}
         check(await client.post("/predict", content=slow(), headers=headers), 408, "upload-timed-out", "0.2 seconds")
-        assert app.state.parts.admission.uploads == 0
+        assert app.state.service.admission.uploads == 0
 
 
 async def test_more_images_than_allowed() -> None:
@@ -187,7 +187,7 @@ async def test_what_no_one_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("/secret/path: a bug")
 
     app = make_app()
-    monkeypatch.setattr(app.state.parts.predictor, "client", fail)
+    monkeypatch.setattr(app.state.service.predictor, "client", fail)
     async with running(app) as client:
         check(await post(client, RED_FACE), 500, "internal-error", "defect")
 

@@ -1,4 +1,4 @@
-"""A run's images are decoded once, by one process; whoever goes on with it must have the same ones."""
+"""A run's images are decoded once, by one process; a run that continues must have the same ones."""
 
 import json
 import shutil

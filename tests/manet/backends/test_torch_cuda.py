@@ -56,7 +56,7 @@ def captures() -> Captures:
 
 
 def _backend(network: MANet, captures: Captures, precision: Precision = "float32") -> CudaBackend:
-    return CudaBackend(FusedClassifier(network, SPEC, 0.6), CPU, precision, "asked for", capture=captures)
+    return CudaBackend(FusedClassifier(network, SPEC, 0.6), CPU, precision, "requested", capture=captures)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.service.batching.conftest import FakeEngine, MakeRig, Rig
 pytestmark = pytest.mark.anyio
 
 BLANKS = [[0], [0] * 4]
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class OutOfMemoryError(RuntimeError):
@@ -51,7 +51,7 @@ async def let_hang(rig: Rig) -> "list[asyncio.Task[list[int]]]":
     images.append(await rig.submit(2))
     for _half in range(2):
         assert not any(image.done() for image in images)
-        await rig.clock.advance(PATIENCE / 2)
+        await rig.clock.advance(TIMEOUT / 2)
     return images
 
 

@@ -154,7 +154,7 @@ def test_on_a_connection_that_is_kept_a_bad_head_is_refused_and_those_before_it_
 def test_what_stands_around_a_body_is_bounded_too(rest: bytes) -> None:
     with live(make_app(), SOON) as served, served.connect() as client:
         client.sendall(CHUNKED + b"5\r\n--x\r\n\r\n")
-        until(lambda: served.parts.admission.bytes == 5)
+        until(lambda: served.state.admission.bytes == 5)
         client.sendall(rest)
         [(status, _)] = answers(client)
         assert status in {400, 431}

@@ -105,7 +105,9 @@ async def test_names_and_forms_are_as_prometheus_wants_them() -> None:
     async with running(app) as client:
         await post(client, RED_FACE)
         families = await read(client)
-        strictly = {family.name for family in strictly_read(generate_latest(app.state.parts.metrics.registry).decode())}
+        strictly = {
+            family.name for family in strictly_read(generate_latest(app.state.service.metrics.registry).decode())
+        }
 
     assert {"manet_requests", "manet_build"} <= strictly
     for name, family in families.items():

@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from service.inference.predictor import Predictor
 from service.routes import stream
-from service.state import Parts
+from service.state import ServiceState
 from testing.fakes import RED_FACE, FakeBackend, make_app, running, until
 
 pytestmark = pytest.mark.anyio
@@ -82,20 +82,20 @@ async def opened(app: FastAPI) -> AsyncIterator[Client]:
         await asyncio.wait([client.task])
 
 
-def parts(app: FastAPI) -> Parts:
-    found: Parts = app.state.parts
+def state(app: FastAPI) -> ServiceState:
+    found: ServiceState = app.state.service
     return found
 
 
 def frames(app: FastAPI, outcome: str) -> float:
-    found = parts(app).metrics.registry.get_sample_value("manet_stream_frames_total", {"outcome": outcome})
+    found = state(app).metrics.registry.get_sample_value("manet_stream_frames_total", {"outcome": outcome})
     return found or 0.0
 
 
 def is_left(app: FastAPI, streams: int) -> bool:
-    """Return whether so many streams are open, and nothing else is held for anybody."""
-    admission = parts(app).admission
-    return parts(app).streams.open == streams and admission.uploads == admission.images == admission.bytes == 0
+    """Return whether so many streams are open, and nothing else is held."""
+    admission = state(app).admission
+    return state(app).streams.open == streams and admission.uploads == admission.images == admission.bytes == 0
 
 
 async def test_one_stream_too_many_is_told_so_and_takes_no_place() -> None:

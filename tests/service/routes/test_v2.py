@@ -111,7 +111,7 @@ async def test_the_model_tells_its_tensors_and_their_classes() -> None:
 async def test_while_it_drains_it_lives_but_is_not_ready() -> None:
     app = make_app()
     async with running(app) as client:
-        app.state.parts.admission.draining = True
+        app.state.service.admission.draining = True
         assert (await client.get("/v2/health/live")).status_code == 200
         for path in ("/v2/health/ready", f"{PATH}/ready"):
             check(await client.get(path), 503, "not-ready", "being stopped")
@@ -462,11 +462,11 @@ async def test_who_hangs_up_costs_the_network_nothing() -> None:
         await until(backend.entered)
         leaving = asyncio.create_task(app(scope, receive, send))
         async with asyncio.timeout(20):
-            while app.state.parts.scheduler.depth < 2:
+            while app.state.service.scheduler.depth < 2:
                 await asyncio.sleep(0.01)
         left.set()
         await leaving
-        assert (app.state.parts.scheduler.depth, app.state.parts.admission.images) == (0, 1)
+        assert (app.state.service.scheduler.depth, app.state.service.admission.images) == (0, 1)
         backend.gate.set()
         assert (await held).status_code == 200
     assert backend.batches == [1]
@@ -504,7 +504,7 @@ async def test_what_no_one_foresaw_is_told_in_the_protocols_form(monkeypatch: py
         raise RuntimeError("/secret/path")
 
     app = make_app()
-    monkeypatch.setattr(app.state.parts.recognizer, "read", fail)
+    monkeypatch.setattr(app.state.service.recognizer, "read", fail)
     async with running(app) as client:
         answer = await ask(client, question())
 
