@@ -61,7 +61,7 @@ def test_a_chosen_photo_shows_its_face_and_every_probability(page: Page, real: s
     expect(page.locator("#note")).to_have_text(re.compile(r"Answered in \d+ ms, of which finding faces \d+"))
 
 
-def test_drawn_faces_are_there_for_who_has_no_image(page: Page, real: str) -> None:
+def test_drawn_faces_can_be_tried_without_an_image(page: Page, real: str) -> None:
     page.goto(real)
     page.get_by_role("button", name="Try drawn faces").click()
 

@@ -65,7 +65,7 @@ def test_it_says_what_it_is_and_where_to_read_more(page: Page, fake: str) -> Non
         assert httpx.get(f"{fake}/{link}").status_code == 200
 
 
-def test_who_wants_no_motion_gets_none(browser: Browser, watch: Watch, fake: str) -> None:
+def test_reduced_motion_is_respected(browser: Browser, watch: Watch, fake: str) -> None:
     context = browser.new_context(reduced_motion="reduce")
     watch.over(context)
     page = context.new_page()

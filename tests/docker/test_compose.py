@@ -83,7 +83,7 @@ def test_a_service_is_killed_only_after_it_had_time_to_drain(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_who_lets_others_in_asks_for_keys(name: str) -> None:
+def test_a_service_for_other_machines_needs_keys(name: str) -> None:
     opened = PUBLIC["services"][name]
     [port] = opened["ports"]
 

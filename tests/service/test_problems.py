@@ -182,7 +182,7 @@ async def test_a_network_that_fails_altogether() -> None:
         assert 'manet_shed_total{reason="not_ready"}' in (await client.get("/metrics")).text
 
 
-async def test_what_no_one_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_reveals_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("/secret/path: a bug")
 

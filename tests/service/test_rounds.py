@@ -47,7 +47,7 @@ async def test_what_comes_later_is_done_too() -> None:
     assert await rounds.run(lambda: 2) == 2
 
 
-async def test_what_a_call_raises_reaches_whoever_waits_and_no_other() -> None:
+async def test_what_a_call_raises_reaches_its_caller_and_no_other() -> None:
     rounds = Rounds(1.0, FakeClock())
     broken = rounds.run(lambda: int("seven"))
     stopped = rounds.run(lambda: next(iter(())))

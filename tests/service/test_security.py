@@ -244,7 +244,7 @@ def _count_addresses(limiter: RateLimiter, numbers: Iterable[int]) -> None:
         ("testclient", "testclient"),
     ],
 )
-def test_clients_without_a_key_are_told_apart_by_address(address: str, client: str) -> None:
+def test_clients_without_a_key_are_distinguished_by_address(address: str, client: str) -> None:
     scope: Scope = {"type": "http", "client": (address, 1)}
     assert client_of(scope) == client
     assert client_of({"type": "http", "client": None}) == ""

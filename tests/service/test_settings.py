@@ -9,7 +9,7 @@ from pydantic_settings import CliApp
 from service.settings import Settings
 
 
-def test_the_defaults_reach_no_one_else() -> None:
+def test_the_defaults_listen_on_loopback_only() -> None:
     settings = Settings()
 
     assert (settings.host, settings.port, settings.weights) == ("127.0.0.1", 8000, "ferplus")

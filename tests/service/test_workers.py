@@ -61,7 +61,7 @@ class _Panic(BaseException):
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), _Panic()])
-async def test_what_a_call_raises_reaches_whoever_waits_and_the_thread_goes_on(
+async def test_what_a_call_raises_reaches_its_caller_and_the_thread_goes_on(
     thread: Workers, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):

@@ -153,7 +153,7 @@ def test_the_list_of_failures_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     assert "and 3 more could not be read" in done.stderr
 
 
-def test_a_bar_for_whoever_watches(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_on_a_terminal(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Console
 
     def terminal(*, stderr: bool = False) -> Console:

@@ -132,7 +132,7 @@ def test_a_run_that_is_stopped_leaves_whole_rows_and_a_copy_that_plays(
     assert names(tmp_path) == ["clip-faces.csv", "clip-faces.mp4", "clip.mp4"]
 
 
-def test_a_truncated_clip_is_told_and_what_was_written_is_whole(tmp_path: Path) -> None:
+def test_a_truncated_clip_is_reported_and_written_files_are_complete(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", wandering(100), sounds=("aac",))
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
 
@@ -217,7 +217,7 @@ def test_what_a_clip_cannot_be_requested_is_refused(more: list[str], message: st
     assert message in " ".join(done.stderr.split())
 
 
-def test_a_bar_for_whoever_watches(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_on_a_terminal(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Console
 
     def terminal(*, stderr: bool = False) -> Console:

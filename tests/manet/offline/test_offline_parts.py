@@ -102,7 +102,7 @@ def test_what_a_job_leaves_open_is_what_the_folder_has(folder: Path, tmp_path: P
         planned(_job(folder, sha256="abc").as_in(earlier), tmp_path / "out")
 
 
-def test_a_network_that_is_not_to_be_had_is_told(folder: Path) -> None:
+def test_a_network_that_is_not_available_is_reported(folder: Path) -> None:
     with pytest.raises(OfflineRunError, match="on cpu does not run in float16"):
         settled(_job(folder, precision="float16"), Resources(device="cpu"))
 

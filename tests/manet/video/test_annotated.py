@@ -191,7 +191,7 @@ def _disk(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [500, 100_000], ids=["from the beginning", "after some frames"])
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
-def test_a_disk_that_is_full_is_told_once_and_leaves_nothing_half_done(name: str, size: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_once_and_leaves_no_partial_file(name: str, size: int, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(4))
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 

@@ -103,7 +103,7 @@ def test_without_sound(tmp_path: Path) -> None:
     assert read(write_clip(tmp_path / "a.mp4", wandering(3)))[2] == []
 
 
-def test_frames_are_let_go_without_the_garbage_collector(tmp_path: Path) -> None:
+def test_frames_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(100), turned=(90, False, False))
     with Clip(path, max_pixels=MOST) as clip:
         gc.collect()
@@ -130,7 +130,7 @@ def test_a_clip_that_begins_late_begins_at_nought(tmp_path: Path) -> None:
     [b"no video", b"#EXTM3U\n#EXTINF:1,\nwhole.mp4\n", b"ffconcat version 1.0\nfile whole.mp4\n", b""],
     ids=["text", "playlist", "list of files", "empty"],
 )
-def test_what_is_no_video_is_told_so_and_opens_no_other_file(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_video_is_reported_and_opens_no_other_file(content: bytes, tmp_path: Path) -> None:
     write_clip(tmp_path / "whole.mp4", wandering(2))
     (tmp_path / "a.mp4").write_bytes(content)
 

@@ -162,7 +162,7 @@ def test_photographs_have_the_faces_that_people_see(
         assert all(face.box.y < 1 for face in faces[4:])
 
 
-def test_the_runtime_tells_no_one_that_it_is_used_and_keeps_nothing(tmp_path: Path) -> None:
+def test_the_runtime_sends_no_telemetry_and_keeps_no_files(tmp_path: Path) -> None:
     places = ("HOME", "XDG_CACHE_HOME", "TMPDIR")
     for place in places:
         (tmp_path / place).mkdir()

@@ -522,7 +522,7 @@ async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict
     assert [3] not in rig.engine.batches
 
 
-async def test_an_idle_engine_that_fails_is_found_out_before_anybody_asks(make_rig: MakeRig) -> None:
+async def test_an_idle_engine_that_fails_is_detected_before_the_next_request(make_rig: MakeRig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
     assert rig.scheduler.alive
@@ -587,7 +587,7 @@ async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig: MakeR
 # -- what the observer is told
 
 
-async def test_the_observer_is_told_of_waits_batches_and_failures(rig: Rig) -> None:
+async def test_the_observer_is_notified_of_waits_batches_and_failures(rig: Rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {3}
     rig.engine.seconds = lambda size: 0.5

@@ -164,7 +164,7 @@ async def test_an_engine_that_was_built_but_does_not_answer_is_no_success(rig: R
     assert rig.scheduler.rebuilt == 1
 
 
-async def test_attempts_are_forgotten_once_somebody_is_answered_and_not_before(make_rig: MakeRig) -> None:
+async def test_attempts_are_reset_once_a_request_is_answered_and_not_before(make_rig: MakeRig) -> None:
     rig = await make_rig(recovery=Recovery(attempts=1))
     for mark in (1, 2):
         rig.engine.dead = True

@@ -84,7 +84,7 @@ HangUp = Callable[[socket.socket], None]
 
 @hanging_up
 @anywhere
-def test_who_leaves_before_the_head_ends_is_no_one(hang_up: HangUp, path: str) -> None:
+def test_a_client_that_disconnects_before_the_head_ends_is_not_counted(hang_up: HangUp, path: str) -> None:
     head, _ = request(path)
     with Rig().serving() as served:
         for cut in range(1, len(head), 10):
@@ -165,7 +165,7 @@ def _admitted(served: Live, images: int) -> bool:
 @hanging_up
 @anywhere
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind(
+def test_a_client_that_disconnects_at_any_stage_costs_nothing_more_and_holds_nothing(
     stage: Stage, path: str, hang_up: HangUp
 ) -> None:
     rig, (head, body) = Rig(**stage.settings), request(path)
@@ -216,7 +216,7 @@ def test_no_hang_up_is_logged_as_a_defect(caplog: pytest.LogCaptureFixture) -> N
 
 
 @anywhere
-def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) -> None:
+def test_a_slow_sender_is_rejected_and_holds_no_image_s_place(path: str) -> None:
     head, body = request(path)
     with Rig(upload_timeout=0.5).serving() as served:
         client = served.connect()
@@ -239,7 +239,7 @@ def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) 
         assert served.at_rest()
 
 
-def test_as_many_dawdlers_as_there_are_places_keep_no_one_out() -> None:
+def test_as_many_slow_senders_as_places_keep_no_one_out() -> None:
     head, body = request("/predict")
     most = Settings().max_inflight_images
     with Rig().serving() as served, contextlib.ExitStack() as dawdlers:

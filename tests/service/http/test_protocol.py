@@ -175,7 +175,7 @@ def test_what_stands_around_a_body_is_bounded_too(rest: bytes) -> None:
     ],
     ids=["nothing", "no head", "a byte", "half a head", "one that is kept", "the next head", "answered before its end"],
 )
-def test_who_dawdles_with_a_head_is_told_so_and_who_sends_none_is_left(
+def test_a_slow_head_is_answered_with_408_and_a_silent_connection_is_closed(
     begun: bytes, told: list[tuple[int, str]]
 ) -> None:
     with live(make_app(), SOON) as served, served.connect() as client:
@@ -249,7 +249,7 @@ def test_requests_that_wait_on_one_connection_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
-def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_reads_no_answer_is_disconnected(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
     whole = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n" + last + b"\r\n"
     with live(make_app(), ConnectionBounds(head_timeout=0.2, send_timeout=0.2)) as served, socket.socket() as client:
         # So that the kernel takes little in the client's place.

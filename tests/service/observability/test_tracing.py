@@ -152,7 +152,7 @@ async def test_it_joins_the_trace_that_the_client_began(collector: Collector) ->
     assert own.trace_id.hex() != TRACE
 
 
-async def test_nothing_of_the_image_its_name_or_a_key_is_told(collector: Collector) -> None:
+async def test_traces_have_nothing_of_the_image_its_name_or_a_key(collector: Collector) -> None:
     secrets = {
         "authorization": "Bearer hush-1",
         "x-api-key": "hush-2",

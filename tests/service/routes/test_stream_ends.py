@@ -98,7 +98,7 @@ def is_left(app: FastAPI, streams: int) -> bool:
     return state(app).streams.open == streams and admission.uploads == admission.images == admission.bytes == 0
 
 
-async def test_one_stream_too_many_is_told_so_and_takes_no_place() -> None:
+async def test_one_stream_too_many_is_closed_with_1013_and_takes_no_place() -> None:
     app = make_app(max_streams=1)
     async with running(app), opened(app) as first:
         async with opened(app) as second:
@@ -109,7 +109,7 @@ async def test_one_stream_too_many_is_told_so_and_takes_no_place() -> None:
         assert len((await first.answer())["faces"]) == 1
 
 
-async def test_who_reads_slowly_sees_fewer_frames_and_not_older_ones() -> None:
+async def test_a_slow_reader_sees_fewer_frames_and_not_older_ones() -> None:
     backend = FakeBackend()
     app = make_app(backend)
     async with running(app), opened(app) as client:
@@ -130,7 +130,7 @@ async def test_who_reads_slowly_sees_fewer_frames_and_not_older_ones() -> None:
     assert backend.batches == [1, 1]
 
 
-async def test_who_takes_no_answer_is_left() -> None:
+async def test_a_client_that_reads_nothing_is_disconnected() -> None:
     app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:
         client.reads.clear()
@@ -143,7 +143,7 @@ async def test_who_takes_no_answer_is_left() -> None:
         assert frames(app, "answered") == 1
 
 
-async def test_who_does_not_even_take_the_reason_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_read_the_close_frame_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_CLOSING", 0.1)
     app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:

@@ -197,7 +197,7 @@ async def test_bodies_may_be_compressed(coding: str, pack: Callable[[bytes], byt
 
 
 @pytest.mark.parametrize("accepted", ["identity", "br, zstd", "gzip;q=0, deflate; q=0.0", ""])
-async def test_who_takes_no_compression_gets_none(accepted: str) -> None:
+async def test_a_client_that_accepts_no_compression_gets_none(accepted: str) -> None:
     async with running(make_app()) as client:
         answer = await client.post(f"{PATH}/infer", json=question(), headers={"Accept-Encoding": accepted})
 
@@ -432,7 +432,7 @@ async def test_a_deadline_that_passes_in_the_queue() -> None:
         await first
 
 
-async def test_who_hangs_up_costs_the_network_nothing() -> None:
+async def test_a_client_that_disconnects_costs_the_network_nothing() -> None:
     backend = FakeBackend()
     backend.gate.clear()
     app = make_app(backend, max_batch_size=1)
@@ -499,7 +499,7 @@ async def test_a_batch_does_not_keep_a_single_face_waiting() -> None:
         await asyncio.gather(held, many)
 
 
-async def test_what_no_one_foresaw_is_told_in_the_protocols_form(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_is_reported_in_the_protocols_form(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("/secret/path")
 
