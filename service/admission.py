@@ -79,7 +79,7 @@ class Upload:
     """A body that was admitted; its bytes count as they arrive.
 
     Args:
-        admission: who let it in.
+        admission: what admitted it.
     """
 
     def __init__(self, admission: "Admission") -> None:

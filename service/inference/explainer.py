@@ -85,7 +85,7 @@ class ExplanationWorker:
         if expression is not None and expression not in classes:
             raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
         if len(self._places) >= self._most:
-            raise OverloadedError("as many images as allowed wait to be explained", retry_after=RETRY_SECONDS)
+            raise OverloadedError("too many images wait to be explained", retry_after=RETRY_SECONDS)
         place = Place()
         self._places.add(place)
         try:

@@ -54,7 +54,7 @@ class Close:
 
 DRAINING = Close(1012, "the service is being stopped")
 NOT_READY = Close(1013, "the network does not answer; try again later")
-FULL = Close(1013, "as many streams as allowed are open; try again later")
+FULL = Close(1013, "too many streams are open; try again later")
 NO_FRAME = Close(1003, "a frame is a binary message")
 DEFECT = Close(1011, "this is a defect of the service")
 
@@ -209,7 +209,7 @@ class Session:
             try:
                 answer = await self._answered(frame)
             except Exception as error:  # a defect in one frame must not pass unseen, nor end in silence
-                _log.exception("an unforeseen %s; this is a defect of the service", type(error).__name__)
+                _log.exception("an unexpected %s; this is a defect of the service", type(error).__name__)
                 self._observer.frame("failed")
                 return DEFECT
             if isinstance(answer, Close):

@@ -102,7 +102,7 @@ async def test_one_stream_too_many_is_closed_with_1013_and_takes_no_place() -> N
     app = make_app(max_streams=1)
     async with running(app), opened(app) as first:
         async with opened(app) as second:
-            assert await second.closed() == (1013, "as many streams as allowed are open; try again later")
+            assert await second.closed() == (1013, "too many streams are open; try again later")
             await second.ended()
         assert is_left(app, 1)
         first.show(RED_FACE)
@@ -189,5 +189,5 @@ async def test_a_defect_ends_the_stream_and_is_logged(
         assert frames(app, "failed") == 1
 
     [record] = [record for record in caplog.records if record.name == "manet.streams"]
-    assert record.getMessage() == "an unforeseen KeyError; this is a defect of the service"
+    assert record.getMessage() == "an unexpected KeyError; this is a defect of the service"
     assert record.exc_info
