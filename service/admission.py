@@ -41,7 +41,7 @@ REASONS = ("draining", "not_ready", "uploads", "images", "bytes", "deadline")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class AdmissionLimits:
     """What is in flight at once, at most.
 
     Attributes:
@@ -109,7 +109,7 @@ class Admission:
         observer: is notified of every refusal.
     """
 
-    def __init__(self, bounds: Bounds, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:
+    def __init__(self, bounds: AdmissionLimits, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:
         self.draining = False
         self._bounds = bounds
         self._engine = engine

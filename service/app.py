@@ -19,7 +19,7 @@ from manet.cpus import image_threads
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits
 from service import problems
-from service.admission import Admission, Bounds
+from service.admission import Admission, AdmissionLimits
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
@@ -172,7 +172,7 @@ def _state(
         rebuild=_rebuild(settings, reload, classes),
     )
     admission = Admission(
-        Bounds(
+        AdmissionLimits(
             uploads=settings.max_uploads,
             images=settings.max_inflight_images,
             bytes=settings.max_bytes_in_flight,

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Held(Protocol):
+class WithFaces(Protocol):
     """What waits for the network."""
 
     @property
@@ -31,7 +31,7 @@ class Held(Protocol):
         """The image itself, where it is kept."""
 
 
-Waiting = TypeVar("Waiting", bound=Held)
+Waiting = TypeVar("Waiting", bound=WithFaces)
 
 
 def in_order(

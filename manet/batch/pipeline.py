@@ -14,8 +14,8 @@ from manet.vision.preprocess import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How each image is looked at.
+class DetectionOptions:
+    """How faces are detected in each image.
 
     Attributes:
         faces: whether to detect faces, or to take each image as one.
@@ -57,7 +57,7 @@ Outcome = Answer | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Looked(ImageFaces[FaceInput]):
+class DetectedImage(ImageFaces[FaceInput]):
     """An image whose faces wait for the network.
 
     Attributes:
@@ -69,7 +69,9 @@ class Looked(ImageFaces[FaceInput]):
     image: Pixels | None
 
 
-def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, workers: int) -> Iterator[Outcome]:
+def answers(
+    files: Iterable[Found], recognizer: Recognizer, look: DetectionOptions, *, workers: int
+) -> Iterator[Outcome]:
     """Yield what became of each file, in their order.
 
     Args:
@@ -85,13 +87,13 @@ def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, worke
         yield from outcomes(seen, recognizer)
 
 
-def outcomes(seen: Iterable[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
+def outcomes(seen: Iterable[DetectedImage | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
     """Yield what became of each image, in order, with its faces classified."""
     for one, faces in classified(seen, recognizer):
         yield one if isinstance(one, Failure) else Answer(one.width, one.height, faces, one.file, one.image)
 
 
-def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failure:
+def _look_at(file: Found, recognizer: Recognizer, look: DetectionOptions) -> DetectedImage | Failure:
     if file.error is not None:
         return Failure(file, reason(file.error))
     try:
@@ -101,7 +103,7 @@ def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failur
     return looked(file, data, recognizer, look)
 
 
-def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Looked | Failure:
+def looked(file: Found, data: bytes, recognizer: Recognizer, look: DetectionOptions) -> DetectedImage | Failure:
     """Return what an image's bytes show, or why they show nothing."""
     try:
         image = read_image(data, limits=look.limits)
@@ -109,7 +111,7 @@ def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Look
         return Failure(file, reason(error))
     height, width = image.shape[:2]
     found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return Looked(width, height, found, file, image if look.keep_image else None)
+    return DetectedImage(width, height, found, file, image if look.keep_image else None)
 
 
 def reason(error: ImageError | VideoError | OSError) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from manet.batch.drawings import Drawings
-from manet.batch.pipeline import Failure, Look, Outcome, answers
+from manet.batch.pipeline import DetectionOptions, Failure, Outcome, answers
 from manet.batch.records import image_form, name_of
 from manet.batch.sheet import ContactSheet
 from manet.batch.sinks import JsonLines, Sink, check_table, table
@@ -88,7 +88,7 @@ def predict_locally(
     """
     images = outputs.images(paths)
     recognizer = load()
-    look = Look(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
+    look = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
     stop, tally = Stop(), _Tally()
 
     def named() -> Iterator[Found]:

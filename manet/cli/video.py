@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from manet.batch.pipeline import Look, reason
+from manet.batch.pipeline import DetectionOptions, reason
 from manet.batch.records import as_text
 from manet.batch.sinks import JsonLines, Sink, check_table, table
 from manet.batch.terminal import printable, say, shares
@@ -105,7 +105,7 @@ def predict_on_clip(
             targets = _beside(path, clip)
             targets.check(path)
         recognizer = load()
-        look = Look(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
+        look = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
         stop = Stop()
         with stop.on_signals():
             tally = _answer(path, clip, targets, recognizer, look, stop)
@@ -138,7 +138,9 @@ class _Tally:
         self.faces.update(face.smoothed_face.expression for face in answer.faces)
 
 
-def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, look: Look, stop: Stop) -> _Tally:
+def _answer(
+    path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, look: DetectionOptions, stop: Stop
+) -> _Tally:
     tally, form = _Tally(), frame_form(path, recognizer.weights)
     with ExitStack() as closing:
         copy = None if targets.draw is None else AnnotatedClip(targets.draw, clip)

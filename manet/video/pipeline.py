@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from manet.batch.flow import classified, in_order
-from manet.batch.pipeline import Look
+from manet.batch.pipeline import DetectionOptions
 from manet.recognizer import BATCH, FaceInput, ImageFaces, Recognizer
 from manet.tracking import FollowedFace, Tracker
 from manet.video.clip import Frame, Moment, Sound
@@ -34,7 +34,7 @@ class FrameAnswer(ImageFaces[FollowedFace]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked(ImageFaces[FaceInput]):
+class _DetectedFrame(ImageFaces[FaceInput]):
     """A frame whose faces wait for the network."""
 
     moment: Moment
@@ -42,7 +42,7 @@ class _Looked(ImageFaces[FaceInput]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _WaitingSound:
     """Sound, which passes between the frames so that the two stay beside each other."""
 
     sound: Sound
@@ -53,7 +53,7 @@ class _Heard:
 def answers(
     pieces: Iterable[Frame | Sound],
     recognizer: Recognizer,
-    look: Look,
+    look: DetectionOptions,
     tracker: Tracker,
     *,
     workers: int,
@@ -73,17 +73,17 @@ def answers(
     with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
         looked = in_order(pool, lambda piece: _look_at(piece, recognizer, look), pieces, ahead)
         for one, faces in classified(looked, recognizer):
-            if isinstance(one, _Heard):
+            if isinstance(one, _WaitingSound):
                 yield one.sound
                 continue
             followed = tracker.follow(faces, one.moment.time)
             yield FrameAnswer(one.width, one.height, followed, one.moment, one.image)
 
 
-def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: Look) -> _Looked | _Heard:
+def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: DetectionOptions) -> _DetectedFrame | _WaitingSound:
     if isinstance(piece, Sound):
-        return _Heard(piece)
+        return _WaitingSound(piece)
     image = piece.pixels()
     height, width = image.shape[:2]
     found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return _Looked(width, height, found, piece.moment, image if look.keep_image else None)
+    return _DetectedFrame(width, height, found, piece.moment, image if look.keep_image else None)

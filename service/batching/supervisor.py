@@ -11,7 +11,7 @@ from manet.backends.base import Logits
 from manet.vision.preprocess import Pixels
 from service.batching.errors import EngineLostError, EngineTimeoutError
 from service.batching.health import EngineHealth
-from service.batching.policy import BatchTimes, Running
+from service.batching.policy import BatchTimes, RunningBatch
 from service.clock import Clock
 from service.concurrency import Workers
 
@@ -108,7 +108,7 @@ class EngineSupervisor:
     ) -> None:
         self.health = health
         self.times = BatchTimes()
-        self.running: Running | None = None
+        self.running: RunningBatch | None = None
         self.rebuilt = 0
         self._engine: Engine | None = engine
         self._thread = Workers(1, "engine")
@@ -218,7 +218,7 @@ class EngineSupervisor:
 
     async def _ask(self, pixels: Pixels) -> Logits:
         started = self._clock.now()
-        self.running = Running(len(pixels), started)
+        self.running = RunningBatch(len(pixels), started)
         try:
             call = partial(self._present().infer, pixels)
             logits = await self._within(self.health.timeout, self._thread.run(call))

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from service.admission import Upload
 from service.errors import PayloadTooLargeError, UploadTimedOutError
-from service.http.compression import PLAIN, Unpacker, coding_of
+from service.http.compression import PLAIN, Decompressor, coding_of
 
 
 def largest_size(request: Request, limit: int) -> int:
@@ -67,7 +67,7 @@ async def read_body(request: Request, upload: Upload, *, limit: int, seconds: fl
         MalformedRequestError: if it is not compressed as it says.
         UploadTimedOutError: if it did not arrive in time.
     """
-    unpacker = Unpacker(coding_of(request.headers.get("content-encoding", "")), limit)
+    unpacker = Decompressor(coding_of(request.headers.get("content-encoding", "")), limit)
 
     def take(chunk: bytes) -> None:
         unpacker.add(chunk)

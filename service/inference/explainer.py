@@ -36,7 +36,7 @@ Explained = ImageFaces[Explanation]
 """An image whose faces are explained."""
 
 
-class Place:
+class ExplanationSlot:
     """An image's place among those that are explained or wait for it; ``left`` once no one waits for it any more."""
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class ExplanationWorker:
         self._most = most
         self._clock = clock
         self._store = store
-        self._places: set[Place] = set()
+        self._places: set[ExplanationSlot] = set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explainer: Explainer | None = None  # only the worker touches it
 
     @contextmanager
-    def place(self, expression: Expression | None) -> Iterator[Place]:
+    def place(self, expression: Expression | None) -> Iterator[ExplanationSlot]:
         """Hold an image's place while inside.
 
         Args:
@@ -86,7 +86,7 @@ class ExplanationWorker:
             raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
         if len(self._places) >= self._most:
             raise OverloadedError("too many images wait to be explained", retry_after=RETRY_SECONDS)
-        place = Place()
+        place = ExplanationSlot()
         self._places.add(place)
         try:
             yield place
@@ -98,7 +98,7 @@ class ExplanationWorker:
         self,
         data: bytes,
         ticket: Ticket,
-        place: Place,
+        place: ExplanationSlot,
         *,
         faces: FaceMode,
         max_faces: int,
@@ -126,7 +126,7 @@ class ExplanationWorker:
         self,
         data: bytes,
         ticket: Ticket,
-        place: Place,
+        place: ExplanationSlot,
         *,
         faces: FaceMode,
         max_faces: int,

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import manet
 from manet.vision.preprocess import Pixels
-from service.batching.scheduler import Answered, Scheduler
+from service.batching.scheduler import InferenceResult, Scheduler
 from service.inference.predictor import PredictionResult, Predictor
 
 _log = logging.getLogger("manet.tracing")
@@ -160,7 +160,7 @@ class TracedScheduler(Scheduler):
         super().__init__(*args, **options)
         self._tracing = tracing
 
-    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
+    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> InferenceResult:
         """Return the logits of one image's faces, as ``Scheduler.submit`` does."""
         answered = await super().submit(faces, deadline=deadline, lane=lane)
         now = self._tracing.wall()

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, WebSocket
 
 from manet.tracking import Tracker, TrackingRules
 from service.errors import OverloadedError
-from service.inference.stream_session import DRAINING, FULL, NOT_READY, Close, Session
+from service.inference.stream_session import DRAINING, FULL, NOT_READY, CloseReason, StreamSession
 from service.middleware.rate_limit import FRAME_LIMITER, client_of
 from service.state import ServiceState, state_of
 
@@ -57,15 +57,15 @@ def is_allowed(origin: str | None, host: str | None, allowed: Sequence[str]) -> 
     return origin is None or origin.partition("://")[2] == host or origin in allowed or "*" in allowed
 
 
-def _untimely(state: ServiceState) -> Close | None:
+def _untimely(state: ServiceState) -> CloseReason | None:
     if state.admission.draining:
         return DRAINING
     return None if state.admission.ready else NOT_READY
 
 
-def _session(websocket: WebSocket, state: ServiceState, max_faces: int | None, half_life: float) -> Session:
+def _session(websocket: WebSocket, state: ServiceState, max_faces: int | None, half_life: float) -> StreamSession:
     settings = state.settings
-    return Session(
+    return StreamSession(
         websocket,
         admission=state.admission,
         predictor=state.predictor,
@@ -79,7 +79,7 @@ def _session(websocket: WebSocket, state: ServiceState, max_faces: int | None, h
     )
 
 
-async def _close(websocket: WebSocket, ended: Close) -> None:
+async def _close(websocket: WebSocket, ended: CloseReason) -> None:
     with contextlib.suppress(TimeoutError, RuntimeError, OSError):  # of a client that is gone, or does not read
         async with asyncio.timeout(_CLOSING):
             await websocket.close(ended.code, ended.reason)

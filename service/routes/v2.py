@@ -31,7 +31,7 @@ from service.schemas.v2 import (
     ServerReady,
     TensorMetadata,
 )
-from service.schemas.v2_codec import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_question, write_answer
+from service.schemas.v2_codec import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_tensor_request, write_answer
 from service.state import ServiceState, state
 
 _OCTETS = "application/octet-stream"
@@ -175,7 +175,7 @@ async def infer(
     with ExitStack() as places:
         upload = places.enter_context(state.admission.receive(size_in_memory(request, limit)))
         body = await read_body(request, upload, limit=limit, seconds=settings.upload_timeout)
-        question = read_question(body, json_length, side=side, most=most)
+        question = read_tensor_request(body, json_length, side=side, most=most)
         tickets = [places.enter_context(state.admission.admit(upload)) for _ in question.images]
         for ticket in tickets:
             ticket.leave()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.admission import REASONS, Admission, Bounds, Ticket
+from service.admission import REASONS, Admission, AdmissionLimits, Ticket
 from service.errors import DrainingError, NotReadyError, OverloadedError
 
 
@@ -41,7 +41,7 @@ def rig() -> Rig:
 
 @pytest.fixture
 def admission(rig: Rig) -> Admission:
-    return Admission(Bounds(uploads=3, images=2, bytes=100, deadline=5.0), engine=rig, clock=rig, observer=rig)
+    return Admission(AdmissionLimits(uploads=3, images=2, bytes=100, deadline=5.0), engine=rig, clock=rig, observer=rig)
 
 
 @contextmanager

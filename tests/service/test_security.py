@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from starlette.types import Scope
 
 from service.errors import RateLimitedError
-from service.keys import Keys, read_keys
+from service.keys import KeyStore, read_keys
 from service.middleware.rate_limit import RateLimiter, client_of
 from service.server import server
 from service.settings import Settings
@@ -87,7 +87,7 @@ async def test_a_refusal_reads_no_byte_of_the_body() -> None:
 
 
 def test_keys_are_kept_as_hashes_and_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = Keys([KEY, OTHER])
+    keys = KeyStore([KEY, OTHER])
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(a: bytes, b: bytes) -> bool:
@@ -117,7 +117,7 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["short", "a key with spaces in it", "schlüssel-schlüssel"])
 def test_a_weak_key_is_refused_and_not_repeated(bad: str) -> None:
     with pytest.raises(ValueError, match="at least 16 characters") as caught:
-        Keys([KEY, bad])
+        KeyStore([KEY, bad])
     assert bad not in str(caught.value)
 
 

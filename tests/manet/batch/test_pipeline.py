@@ -9,7 +9,7 @@ import pytest
 
 from manet import recognizer
 from manet.batch import flow
-from manet.batch.pipeline import Answer, Failure, Look, Outcome, answers
+from manet.batch.pipeline import Answer, DetectionOptions, Failure, Outcome, answers
 from manet.batch.walk import Found
 from manet.recognizer import BATCH, RecognizedFace, Recognizer
 from manet.vision.faces import DetectedFace
@@ -17,12 +17,14 @@ from manet.vision.images import ImageLimits
 from manet.vision.preprocess import Pixels
 from testing.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
 
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
-KEEPING = Look(faces="detect", max_faces=9, keep_image=True, limits=ImageLimits())
+LOOK = DetectionOptions(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
+KEEPING = DetectionOptions(faces="detect", max_faces=9, keep_image=True, limits=ImageLimits())
 COLOURS = {RED: (255, 0, 0), GREEN: (0, 255, 0), BLUE: (0, 0, 255)}
 
 
-def _run(files: list[Path], backend: FakeBackend | None = None, look: Look = LOOK, workers: int = 3) -> list[Outcome]:
+def _run(
+    files: list[Path], backend: FakeBackend | None = None, look: DetectionOptions = LOOK, workers: int = 3
+) -> list[Outcome]:
     recognizer = Recognizer(WEIGHTS, backend or FakeBackend(), FakeDetector())
     return list(answers(map(Found, files), recognizer, look, workers=workers))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from manet.batch.pipeline import Look
+from manet.batch.pipeline import DetectionOptions
 from manet.recognizer import BATCH
 from manet.tracking import Tracker
 from manet.video.clip import Clip, Frame, Moment, Shape, Sound
@@ -19,7 +19,7 @@ from testing.clips import wandering, write_clip
 from testing.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
 
 UPRIGHT = Shape(Fraction(1), (1, 0, 0, 1))
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits())
+LOOK = DetectionOptions(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits())
 
 
 def _answered(path: Path, backend: FakeBackend) -> list[FrameAnswer | Sound]:
