@@ -88,7 +88,7 @@ def predict_locally(
     """
     images = outputs.images(paths)
     recognizer = load()
-    look = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
+    options = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
     stop, tally = Stop(), _Tally()
 
     def named() -> Iterator[Found]:
@@ -99,7 +99,7 @@ def predict_locally(
         for sink in sinks:
             closing.callback(sink.close)
         files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=image_threads())
+        outcomes = answers(files, recognizer, options, workers=image_threads())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
             for sink in sinks:

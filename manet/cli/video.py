@@ -105,10 +105,10 @@ def predict_on_clip(
             targets = _beside(path, clip)
             targets.check(path)
         recognizer = load()
-        look = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
+        options = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
         stop = Stop()
         with stop.on_signals():
-            tally = _answer(path, clip, targets, recognizer, look, stop)
+            tally = _answer(path, clip, targets, recognizer, options, stop)
         trouble = None if stop.asked else clip.trouble
     _report(tally, path, targets, trouble, console)
     if stop.asked:
@@ -139,7 +139,7 @@ class _Tally:
 
 
 def _answer(
-    path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, look: DetectionOptions, stop: Stop
+    path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, options: DetectionOptions, stop: Stop
 ) -> _Tally:
     tally, form = _Tally(), frame_form(path, recognizer.weights)
     with ExitStack() as closing:
@@ -153,7 +153,7 @@ def _answer(
             closing.callback(sink.close)
         pieces = itertools.takewhile(lambda _: not stop.asked, clip.pieces())
         frame_bytes = 3 * clip.width * clip.height
-        answered = answers(pieces, recognizer, look, Tracker(), workers=image_threads(), frame_bytes=frame_bytes)
+        answered = answers(pieces, recognizer, options, Tracker(), workers=image_threads(), frame_bytes=frame_bytes)
         for item in _watched(answered, clip.duration):
             if copy is not None:
                 copy.add(item)

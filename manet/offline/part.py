@@ -16,7 +16,7 @@ import pyarrow
 from pyarrow import parquet
 
 from manet.batch.arrow import schema
-from manet.batch.pipeline import DetectedImage, DetectionOptions, Failure, looked, outcomes, reason
+from manet.batch.pipeline import DetectedImage, DetectionOptions, Failure, detect_in, outcomes, reason
 from manet.batch.records import columns, flat
 from manet.batch.walk import Found
 from manet.files import atomic_write
@@ -66,7 +66,7 @@ def place(folder: Path, number: int) -> Path:
 
 def find(part: Part, job: Job, recognizer: Recognizer, limits: ImageLimits, attempt: Attempt) -> list[PartImage]:
     """Return what every image of a part shows, in order; only the faces are held, not the images."""
-    look = DetectionOptions(faces=job.faces, max_faces=job.max_faces, keep_image=False, limits=limits)
+    options = DetectionOptions(faces=job.faces, max_faces=job.max_faces, keep_image=False, limits=limits)
     seen: list[PartImage] = []
     for number, one in enumerate(_read(part, job, limits)):
         if not attempt.begins(number):
@@ -74,7 +74,7 @@ def find(part: Part, job: Job, recognizer: Recognizer, limits: ImageLimits, atte
         elif isinstance(one.data, Failure):
             what = one.data
         else:
-            what = looked(one.file, one.data, recognizer, look)
+            what = detect_in(one.file, one.data, recognizer, options)
         seen.append(PartImage(one.name, what))
     attempt.ended()
     return seen

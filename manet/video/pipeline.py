@@ -53,7 +53,7 @@ class _WaitingSound:
 def answers(
     pieces: Iterable[Frame | Sound],
     recognizer: Recognizer,
-    look: DetectionOptions,
+    options: DetectionOptions,
     tracker: Tracker,
     *,
     workers: int,
@@ -64,15 +64,15 @@ def answers(
     Args:
         pieces: taken one by one, some ahead of the answers.
         recognizer: finds the faces and classifies them.
-        look: how; its limits are the clip's own.
+        options: how; its limits are the clip's own.
         tracker: follows the faces.
         workers: threads that find faces, at least 1.
         frame_bytes: how large a frame is, in RGB.
     """
     ahead = max(2 * workers, min(2 * BATCH, _AHEAD_BYTES // frame_bytes))
-    with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
-        looked = in_order(pool, lambda piece: _look_at(piece, recognizer, look), pieces, ahead)
-        for one, faces in classified(looked, recognizer):
+    with ThreadPoolExecutor(workers, thread_name_prefix="detect") as pool:
+        detected = in_order(pool, lambda piece: _detect_in(piece, recognizer, options), pieces, ahead)
+        for one, faces in classified(detected, recognizer):
             if isinstance(one, _WaitingSound):
                 yield one.sound
                 continue
@@ -80,10 +80,12 @@ def answers(
             yield FrameAnswer(one.width, one.height, followed, one.moment, one.image)
 
 
-def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: DetectionOptions) -> _DetectedFrame | _WaitingSound:
+def _detect_in(
+    piece: Frame | Sound, recognizer: Recognizer, options: DetectionOptions
+) -> _DetectedFrame | _WaitingSound:
     if isinstance(piece, Sound):
         return _WaitingSound(piece)
     image = piece.pixels()
     height, width = image.shape[:2]
-    found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return _DetectedFrame(width, height, found, piece.moment, image if look.keep_image else None)
+    found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
+    return _DetectedFrame(width, height, found, piece.moment, image if options.keep_image else None)

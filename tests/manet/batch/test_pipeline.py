@@ -17,16 +17,16 @@ from manet.vision.images import ImageLimits
 from manet.vision.preprocess import Pixels
 from testing.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
 
-LOOK = DetectionOptions(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
+OPTIONS = DetectionOptions(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
 KEEPING = DetectionOptions(faces="detect", max_faces=9, keep_image=True, limits=ImageLimits())
 COLOURS = {RED: (255, 0, 0), GREEN: (0, 255, 0), BLUE: (0, 0, 255)}
 
 
 def _run(
-    files: list[Path], backend: FakeBackend | None = None, look: DetectionOptions = LOOK, workers: int = 3
+    files: list[Path], backend: FakeBackend | None = None, options: DetectionOptions = OPTIONS, workers: int = 3
 ) -> list[Outcome]:
     recognizer = Recognizer(WEIGHTS, backend or FakeBackend(), FakeDetector())
-    return list(answers(map(Found, files), recognizer, look, workers=workers))
+    return list(answers(map(Found, files), recognizer, options, workers=workers))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_images_without_faces_do_not_pile_up(tmp_path: Path) -> None:
             taken.append(1)
             yield Found(tmp_path / "dark.png")
 
-    outcomes = answers(endless(), Recognizer(WEIGHTS, FakeBackend(), FakeDetector()), LOOK, workers=2)
+    outcomes = answers(endless(), Recognizer(WEIGHTS, FakeBackend(), FakeDetector()), OPTIONS, workers=2)
     for _ in range(200):
         assert isinstance(next(outcomes), Answer)
     assert isinstance(outcomes, Generator)
@@ -108,7 +108,7 @@ def test_images_are_looked_at_side_by_side(hundred: list[Path]) -> None:
             both.wait()
             return super().detect(image)
 
-    outcomes = answers(map(Found, hundred[:4]), Recognizer(WEIGHTS, FakeBackend(), Waiting()), LOOK, workers=2)
+    outcomes = answers(map(Found, hundred[:4]), Recognizer(WEIGHTS, FakeBackend(), Waiting()), OPTIONS, workers=2)
 
     assert len(list(outcomes)) == 4
 
