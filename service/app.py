@@ -52,7 +52,7 @@ _log = logging.getLogger("manet.app")
 _DESCRIPTION = """
 Send an image, get each face and its apparent expression with named probabilities.
 
-"Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` tells the intended use
+"Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` returns the intended use
 and its limits. Images are held in memory for as long as their answer takes, and nothing of them is logged. Every
 error is `application/problem+json` (RFC 9457) with a stable `type`; besides what each operation names, an unknown path
 is answered with 404 and a known path's unknown method with 405, and a request whose head is too large or too slow with
@@ -241,7 +241,7 @@ def _rebuild(
 
 
 def _observed(recognizer: Recognizer, clock: Clock, observer: Metrics) -> Recognizer:
-    """Return a recognizer whose detector is timed, and tell the observer what serves."""
+    """Return a recognizer whose detector is timed, and report what serves to the observer."""
     weights, backend = recognizer.weights, recognizer.backend
     observer.build(
         version=manet.__version__,

@@ -72,7 +72,7 @@ class Outputs:
 def predict_locally(
     paths: list[Path], outputs: Outputs, load: Callable[[], Recognizer], *, faces: FaceMode, max_faces: int
 ) -> None:
-    """Answer the images, and tell how far it is on standard error; see ``manet.batch``.
+    """Answer the images, and show the progress on standard error; see ``manet.batch``.
 
     Args:
         paths: files and folders.
@@ -143,7 +143,7 @@ def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[
 
 
 def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> None:
-    """Tell what could not be read, and, where nothing else tells it, how much was done."""
+    """Print what could not be read, and, where nothing else shows it, how much was done."""
     if listed:
         for name, reason in tally.failures:
             say(console, f"{name}: {reason}", "red")

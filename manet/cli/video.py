@@ -75,7 +75,7 @@ def predict_on_clip(
     faces: FaceMode,
     max_faces: int,
 ) -> None:
-    """Answer each frame of a clip, and tell how far it is on standard error; see ``manet.video``.
+    """Answer each frame of a clip, and show the progress on standard error; see ``manet.video``.
 
     Args:
         path: the clip.
@@ -182,7 +182,7 @@ def _watched(answered: Iterator[FrameAnswer | Sound], duration: float | None) ->
 
 
 def _report(tally: _Tally, path: Path, targets: Targets, trouble: str | None, console: Console) -> None:
-    """Tell what was amiss, how much was done, and where it is."""
+    """Print what went wrong, how much was done, and where it is."""
     name = printable(as_text(path))
     if trouble is not None:
         say(console, f"{name}: {trouble}", "red")

@@ -45,9 +45,9 @@ class _Actor:
 
     Args:
         folder: of the answers.
-        resources: tell where imported weights are, and what the network may use.
-        loaders: tell what it loads.
-        run: what tells this run from others.
+        resources: where imported weights are, and what the network may use.
+        loaders: load what it needs.
+        run: id of this run.
     """
 
     def __init__(self, folder: Path, resources: Resources, loaders: Loaders, run: str) -> None:
@@ -196,7 +196,7 @@ def _wave(
 ) -> Iterator[FinishedPart]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = min(_MOST_FAILED, len(numbers) - 1)  # where all of them fail, the reason is told
+    context.max_errored_blocks = min(_MOST_FAILED, len(numbers) - 1)  # where all of them fail, the reason is reported
     parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
     seen = parts.map_batches(
         Finder,

@@ -83,7 +83,7 @@ class ExplanationWorker:
             raise ExplanationsUnavailableError(f"this server has no {' and no '.join(missing)}; see its operator")
         classes = self._recognizer.weights.classes
         if expression is not None and expression not in classes:
-            raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
+            raise InvalidParameterError(f"expression: the weights know {', '.join(classes)}")
         if len(self._places) >= self._most:
             raise OverloadedError("too many images wait to be explained", retry_after=RETRY_SECONDS)
         place = ExplanationSlot()

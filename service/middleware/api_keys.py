@@ -11,7 +11,7 @@ from service.errors import UnauthorizedError
 from service.keys import KeyStore
 
 OPEN = ("/", "/docs", "/openapi.json", "/favicon.ico")
-"""Paths that need no key: the page, and what tells how to use the service."""
+"""Paths that need no key: the page and the documentation."""
 OPEN_BELOW = ("/web/", "/docs/", "/static-offline-docs/", "/health/", "/v2/health/")
 """Likewise everything below these: their files, and the probes."""
 

@@ -2,7 +2,7 @@
 
 A request is a span; below it each image is one, with ``find`` (decode and detect), ``queue`` and ``infer`` as its
 children. A span carries the method, the route's template, the status, and sizes of batches. The ready-made
-instrumentation also writes down paths, queries, user agents and addresses, and cannot be told not to; so the spans are
+instrumentation also writes down paths, queries, user agents and addresses, and has no option against that; so the spans are
 made here.
 """
 

@@ -65,7 +65,7 @@ async def explain(
     ] = None,
     overlays: Annotated[bool, Query(description="Whether to send the maps as images, too.")] = True,
 ) -> ExplainedImage:
-    """Tell each branch's own vote, what each quarter of the face adds to it, and where the evidence lies.
+    """Return each branch's own vote, what each quarter of the face adds to it, and where the evidence lies.
 
     The maps come as numbers and, unless `overlays=false`, as PNG in base64; `data:image/png;base64,` before one makes
     it the source of an `img`. Explanations are made one after the other; the first after a start takes seconds longer.
@@ -95,8 +95,8 @@ def _face(explanation: Explanation, overlays: bool) -> ExplainedFace:
     drawn = None
     if overlays:
         drawn = Overlays(**{name: _png(image) for name, image in draw_explanation(explanation).items()})
-    told = FaceExplanation(**record(explanation), overlays=drawn)
-    return ExplainedFace(**dict(Face.of(explanation.answer)), explanation=told)
+    explained = FaceExplanation(**record(explanation), overlays=drawn)
+    return ExplainedFace(**dict(Face.of(explanation.answer)), explanation=explained)
 
 
 def _png(image: PILImage.Image) -> str:

@@ -28,7 +28,7 @@ class Markdown(PlainTextResponse):
     responses=succeeded("What is loaded."),
 )
 async def model(state: Annotated[ServiceState, Depends(state)]) -> Model:
-    """Tell the weights, their classes and preprocessing, how well they were measured to do, and their limits."""
+    """Return the weights, their classes and preprocessing, their measured accuracy, and their limits."""
     return Model.of(state.recognizer.weights, state.recognizer.backend)
 
 

@@ -71,7 +71,7 @@ Most = Annotated[
 async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
     """Find the faces in an image and name the apparent expression of each, with a probability for every class.
 
-    The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
+    The header `Server-Timing` has the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
     and in the network (`infer`).
     """
     state = state_of(request)

@@ -105,7 +105,7 @@ probes = APIRouter(prefix=f"{INFERENCE}/health", tags=["v2"], responses=_open())
 
 @router.get("", operation_id="getInferenceServer", summary="What server is this?", responses=succeeded("What it is."))
 async def server() -> ServerMetadata:
-    """Tell the name and version of the server, and the extensions of the protocol that it has."""
+    """Return the name and version of the server, and the extensions of the protocol that it has."""
     return ServerMetadata(name="manet", version=manet.__version__, extensions=("binary_tensor_data",))
 
 
@@ -133,7 +133,7 @@ async def ready(state: WithState) -> ServerReady:
 
 
 async def metadata(state: WithState) -> ModelMetadata:
-    """Tell the tensors of the model; the classes along an output's last axis are in its `labels`."""
+    """Return the tensors of the model; the classes along an output's last axis are in its `labels`."""
     weights, backend = state.recognizer.weights, state.recognizer.backend
     side, labels = weights.preprocessing.input_size, {"labels": ",".join(weights.classes)}
     images = TensorMetadata(name=IMAGES, datatype="UINT8", shape=(-1, side, side, 3))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from service.schemas.predict import Problem
 
 Parameters = dict[str, Any]
-"""Named values; which names mean something is told where they are used."""
+"""Named values; which names have a meaning is documented where they are used."""
 
 Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
