@@ -34,7 +34,7 @@ def explain(
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to explain.")] = MAX_FACES,
     store: Store = None,
 ) -> None:
-    """Explain an answer: what each branch says by itself, what each patch of the face adds, and where the evidence lies.
+    """Explain an answer: what each branch says by itself, what each patch adds, and where the evidence lies.
 
     Evidence is in logits: what a place adds to the score of the explained expression, below zero where it speaks
     against it. Attention, 0 to 1, is how much of a patch the local module lets through. The exit status is 1 if the

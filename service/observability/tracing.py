@@ -2,8 +2,8 @@
 
 A request is a span; below it each image is one, with ``find`` (decode and detect), ``queue`` and ``infer`` as its
 children. A span carries the method, the route's template, the status, and sizes of batches. The ready-made
-instrumentation also writes down paths, queries, user agents and addresses, and has no option against that; so the spans are
-made here.
+instrumentation also records paths, queries, user agents and addresses, and has no option against that; so the spans
+are made here.
 """
 
 import asyncio
