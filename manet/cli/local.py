@@ -25,7 +25,7 @@ from manet.stop import INTERRUPTED, Stop
 from manet.vision.images import ImageLimits
 from manet.weights.entry import Weights
 
-_MOST_LISTED = 1000
+MOST_LISTED = 1000
 """Files that could not be read are listed one by one up to this many, and counted beyond."""
 
 
@@ -126,7 +126,7 @@ class _Tally:
             self.faces.update(face.expression for face in outcome.faces)
             return
         self.failed += 1
-        if self.failed <= _MOST_LISTED:
+        if self.failed <= MOST_LISTED:
             self.failures.append((printable(name_of(outcome)), outcome.reason))
 
 

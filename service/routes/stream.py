@@ -23,7 +23,7 @@ router = APIRouter()
 PROTOCOL = "manet.stream"
 """The subprotocol of what is said here; a browser that offers another one beside it must hear this one."""
 
-_CLOSING = 2.0
+CLOSE_TIMEOUT = 2.0
 """Seconds that a client gets to take the reason for its end."""
 
 
@@ -81,5 +81,5 @@ def _session(websocket: WebSocket, state: ServiceState, max_faces: int | None, h
 
 async def _close(websocket: WebSocket, ended: CloseReason) -> None:
     with contextlib.suppress(TimeoutError, RuntimeError, OSError):  # of a client that is gone, or does not read
-        async with asyncio.timeout(_CLOSING):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
             await websocket.close(ended.code, ended.reason)

@@ -92,7 +92,7 @@ def test_images_without_faces_do_not_pile_up(tmp_path: Path) -> None:
 
 
 def test_large_images_that_are_kept_are_few(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "_GROUP_BYTES", 5 * 64 * 48 * 3)
+    monkeypatch.setattr(flow, "GROUP_BYTES", 5 * 64 * 48 * 3)
     backend = FakeBackend()
 
     _run(hundred[:20], backend, KEEPING)

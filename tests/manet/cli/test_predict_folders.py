@@ -144,7 +144,7 @@ def test_a_failing_network_still_leaves_what_was_written_whole(
 
 
 def test_the_list_of_failures_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_MOST_LISTED", 2)
+    monkeypatch.setattr(local, "MOST_LISTED", 2)
 
     done = run(*(tmp_path / f"absent{number}.png" for number in range(5)))
 

@@ -144,7 +144,7 @@ async def test_a_client_that_reads_nothing_is_disconnected() -> None:
 
 
 async def test_a_client_that_does_not_read_the_close_frame_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_CLOSING", 0.1)
+    monkeypatch.setattr(stream, "CLOSE_TIMEOUT", 0.1)
     app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:
         client.reads.clear()
