@@ -31,8 +31,8 @@ def bare(infer: Infer, side: int, seconds: float) -> dict[int, dict[str, float]]
             took.append(time.perf_counter() - now)
         spent = time.process_time() - cpu
         found[size] = {
-            "pictures_per_second": round(size * len(took) / sum(took), 2),
-            "cpu_ms_per_picture": round(1e3 * spent / (size * len(took)), 4),
+            "images_per_second": round(size * len(took) / sum(took), 2),
+            "cpu_ms_per_image": round(1e3 * spent / (size * len(took)), 4),
             "median_ms": round(1e3 * float(np.median(took)), 3),
         }
     return found

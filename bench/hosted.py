@@ -4,7 +4,7 @@
 
 Settings are the service's own variables. Before it serves and after SIGTERM it runs the network bare, by batch size;
 each appends a line of JSON to the report. SIGUSR1 appends the CPU time so far by kind of thread: ``loop`` is HTTP,
-``pictures`` decodes, ``network`` is everything else, which is the engine and its own threads.
+``images`` decodes, ``network`` is everything else, which is the engine and its own threads.
 """
 
 import argparse
@@ -74,10 +74,10 @@ class KeptOpen:
 def thread_seconds() -> Mapping[str, float]:
     """Return the CPU time of the process's threads so far, by kind (Linux, ``/proc/PID/task/TID/schedstat``)."""
     names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
-    spent = {"loop": 0.0, "pictures": 0.0, "network": 0.0}
+    spent = {"loop": 0.0, "images": 0.0, "network": 0.0}
     for task in Path("/proc/self/task").iterdir():
         name = names.get(task.name, "")
-        kind = "loop" if name == "MainThread" else "pictures" if name.startswith("picture") else "network"
+        kind = "loop" if name == "MainThread" else "images" if name.startswith("image") else "network"
         spent[kind] += int((task / "schedstat").read_text().split()[0]) / 1e9
     return spent
 
@@ -102,8 +102,13 @@ def main() -> None:
     side = weights.preprocessing.input_size
     backend: Backend = NullBackend(len(weights.classes))
     if not asked.null:
-        engine = {"engine": settings.backend, "precision": settings.precision}
-        backend = load_backend(weights, threads=settings.threads, **engine)
+        backend = load_backend(
+            weights,
+            backend=settings.backend,
+            precision=settings.precision,
+            device=settings.device,
+            threads=settings.threads,
+        )
     report(backend=[backend.name, backend.precision, backend.device], side=side)
     if not asked.null:
         report(before=bare(backend.infer, side, asked.seconds))

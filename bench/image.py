@@ -6,7 +6,7 @@
 Takes an image's unpacked root and runs its entry point as its user: in namespaces of its own, with a network that has
 nothing but the loopback, the root mounted read-only, a tmpfs on /tmp, no
 capabilities and no new privileges. That is what ``docker run --read-only --network none --cap-drop ALL --security-opt
-no-new-privileges`` asks for, without the engine's own seccomp profile and control groups.
+no-new-privileges`` requests, without the engine's own seccomp profile and control groups.
 """
 
 import argparse

@@ -97,12 +97,12 @@ class _Run:
 
         self._pool.submit(Exchange(next(self._requests), sending, answered))
 
-    async def finish(self, seconds: float, patience: float) -> Samples:
-        """Wait for the answers that are still out, for at most ``patience`` seconds, and return all samples."""
+    async def finish(self, seconds: float, answer_timeout: float) -> Samples:
+        """Wait for the answers that are still out, for at most ``answer_timeout`` seconds, and return all samples."""
         if self._unanswered:
             self._all_answered.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_answered.wait(), patience)
+                await asyncio.wait_for(self._all_answered.wait(), answer_timeout)
         self._pool.close()
         while self._unanswered:  # each connection tells of its end
             await asyncio.sleep(0)
@@ -126,7 +126,13 @@ def arrivals(rate: float, seconds: float, rng: np.random.Generator) -> list[floa
 
 
 async def open_loop(
-    pool: Pool, requests: Sequence[bytes], timetable: Sequence[float], *, seconds: float, patience: float, clock: Clock
+    pool: Pool,
+    requests: Sequence[bytes],
+    timetable: Sequence[float],
+    *,
+    seconds: float,
+    answer_timeout: float,
+    clock: Clock,
 ) -> Samples:
     """Return what became of requests that were sent by a timetable, however the server did.
 
@@ -135,7 +141,7 @@ async def open_loop(
         requests: take turns.
         timetable: seconds from now at which to send, ascending.
         seconds: length of the timetable.
-        patience: seconds after its end in which answers are still waited for.
+        answer_timeout: seconds after its end in which answers are still waited for.
         clock: the time.
     """
     run = _Run(pool, requests, clock)
@@ -145,11 +151,11 @@ async def open_loop(
         run.request(intended)
     if (left := seconds - run.now) > 0:
         await asyncio.sleep(left)
-    return await run.finish(seconds, patience)
+    return await run.finish(seconds, answer_timeout)
 
 
 async def closed_loop(
-    pool: Pool, requests: Sequence[bytes], clients: int, *, seconds: float, patience: float, clock: Clock
+    pool: Pool, requests: Sequence[bytes], clients: int, *, seconds: float, answer_timeout: float, clock: Clock
 ) -> Samples:
     """Return what ``clients`` saw that each sent their next request when the last one was answered.
 
@@ -158,7 +164,7 @@ async def closed_loop(
         requests: take turns.
         clients: at least 1.
         seconds: in which requests are sent.
-        patience: seconds after that in which answers are still waited for.
+        answer_timeout: seconds after that in which answers are still waited for.
         clock: the time.
     """
     run = _Run(pool, requests, clock)
@@ -174,12 +180,12 @@ async def closed_loop(
     for _ in range(clients):
         send_next()
     await asyncio.sleep(seconds)
-    return await run.finish(seconds, patience)
+    return await run.finish(seconds, answer_timeout)
 
 
 async def _load(asked: argparse.Namespace) -> Samples:
     requests = [path.read_bytes() for path in asked.requests]
-    how = {"seconds": asked.seconds, "patience": asked.patience, "clock": time.perf_counter}
+    how = {"seconds": asked.seconds, "answer_timeout": asked.answer_timeout, "clock": time.perf_counter}
     if asked.open is not None:
         pool = Pool(asked.host, asked.port, MOST_CONNECTIONS)
         return await open_loop(
@@ -199,7 +205,7 @@ def main() -> None:
     loop.add_argument("--closed", type=int, metavar="CLIENTS")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=10, help="seconds to wait for the last answers")
+    parser.add_argument("--answer-timeout", type=float, default=10, help="seconds to wait for the last answers")
     json.dump(asdict(uvloop.run(_load(parser.parse_args()))), sys.stdout)
 
 

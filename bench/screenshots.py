@@ -3,21 +3,22 @@
     python -m bench.screenshots --out docs/screenshots
 
 Needs chromium, and the fonts Inter and P052 to look as they do there (Debian: chromium fonts-inter fonts-urw-base35).
-The live picture is a clip of the drawn faces, moved from one to the next, in place of a camera.
+The live image is a clip of the drawn faces, moved from one to the next, in place of a camera.
 """
 
 import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image, ImageColor
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from testing.browser import FLAGS, serving, write_clip
 
 DRAWN = Path(__file__).parents[1] / "service" / "web" / "drawn-faces.jpg"
-DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+DESK, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 CENTRES = (171, 473, 751, 1023)
 """Of the drawn faces, from left to right, in pixels."""
 
@@ -28,14 +29,14 @@ HUES = """["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "f
 
 def pan() -> list[Image.Image]:
     """Return frames that move over the drawn faces, from the first to the last, resting at each."""
-    picture = Image.open(DRAWN).convert("RGB")
+    image = Image.open(DRAWN).convert("RGB")
     frames = []
     for frame in range(FRAMES):
         turn = frame / FRAMES * len(CENTRES)
         moved = min(1.0, max(0.0, (turn % 1 - 0.7) / 0.3))
         here, there = (CENTRES[min(int(turn) + step, len(CENTRES) - 1)] for step in (0, 1))
-        left = min(max(0, round(here + (there - here) * moved) - 240), picture.width - 480)
-        frames.append(picture.crop((left, 100, left + 480, 460)).resize((640, 480)))
+        left = min(max(0, round(here + (there - here) * moved) - 240), image.width - 480)
+        frames.append(image.crop((left, 100, left + 480, 460)).resize((640, 480)))
     return frames
 
 
@@ -67,6 +68,7 @@ def main() -> None:
             f"--use-file-for-fake-video-capture={clip}",
         )
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, *camera])
+        looks: tuple[tuple[str, ViewportSize, Literal["light", "dark"]], ...]
         looks = (("desk-light", DESK, "light"), ("phone-dark", PHONE, "dark"))
         for name, size, scheme in looks:
             page = browser.new_page(viewport=size, color_scheme=scheme, has_touch=size == PHONE)

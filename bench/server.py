@@ -37,9 +37,9 @@ class Program:
     Attributes:
         name: shown in results.
         command: arguments of Python; ``{port}`` is replaced.
-        path: where pictures are posted, with its query.
-        form_field: the form field that carries the picture; None posts the bare JPEG.
-        ready: path that answers 200 when pictures are taken.
+        path: where images are posted, with its query.
+        form_field: the form field that carries the image; None posts the bare JPEG.
+        ready: path that answers 200 when images are taken.
         environment: variables of its own; ``{port}`` is replaced.
     """
 
@@ -50,11 +50,11 @@ class Program:
     ready: str = "/health"
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def request(self, picture: bytes) -> bytes:
-        """Return the whole request that posts a picture."""
+    def request(self, image: bytes) -> bytes:
+        """Return the whole request that posts an image."""
         if self.form_field is None:
-            return post(self.path, picture, "image/jpeg")
-        return post_form(self.path, self.form_field, picture)
+            return post(self.path, image, "image/jpeg")
+        return post_form(self.path, self.form_field, image)
 
 
 class Server:
@@ -75,8 +75,8 @@ class Server:
         finally:
             connection.close()
 
-    def ask(self, picture: bytes) -> Any:
-        """Return the JSON that one picture is answered with; a server that says 200 too early gets a minute.
+    def ask(self, image: bytes) -> Any:
+        """Return the JSON that one image is answered with; a server that says 200 too early gets a minute.
 
         Raises:
             RuntimeError: if the status is not 200 by then.
@@ -84,7 +84,7 @@ class Server:
         end = time.monotonic() + _WARM_SECONDS
         while True:
             with socket.create_connection(("127.0.0.1", self.port), timeout=_WARM_SECONDS) as connection:
-                connection.sendall(self.program.request(picture))
+                connection.sendall(self.program.request(image))
                 answer = http.client.HTTPResponse(connection)
                 answer.begin()
                 body = answer.read()
@@ -96,11 +96,11 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the program and all its processes so far."""
-        return sum(times.user + times.system for times in self._each(psutil.Process.cpu_times))
+        return sum(float(times.user + times.system) for times in self._each(psutil.Process.cpu_times))
 
     def resident_mb(self) -> float:
         """Return the resident memory of all its processes."""
-        return sum(memory.rss for memory in self._each(psutil.Process.memory_info)) / 2**20
+        return sum(int(memory.rss) for memory in self._each(psutil.Process.memory_info)) / 2**20
 
     def libraries(self) -> set[str]:
         """Return the file names that its processes have mapped."""
@@ -196,34 +196,34 @@ def _end(process: "subprocess.Popen[str]") -> None:
 @contextlib.contextmanager
 def loading(
     server: Server,
-    pictures: Sequence[bytes],
+    images: Sequence[bytes],
     folder: Path,
     *,
     seconds: float,
     clients: int | None = None,
     rate: float | None = None,
     seed: int = 1,
-    patience: float = 60.0,
+    answer_timeout: float = 60.0,
 ) -> Iterator["subprocess.Popen[str]"]:
     """Start the load generator against a server, and end it in the end.
 
     Args:
         server: gets the load.
-        pictures: take turns.
+        images: take turns.
         folder: for the requests' bytes.
         seconds: of load.
         clients: of a closed loop.
         rate: of an open loop, in requests a second; where it is None, the loop is closed.
         seed: draws the open loop's timetable.
-        patience: seconds after the load in which answers are waited for.
+        answer_timeout: seconds after the load in which answers are waited for.
     """
     files = []
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         files.append(folder / f"{number}.http")
-        files[-1].write_bytes(server.program.request(picture))
+        files[-1].write_bytes(server.program.request(image))
     how = ["--closed", str(clients)] if rate is None else ["--open", str(rate), "--seed", str(seed)]
     command = [sys.executable, "-m", "bench.load", "--port", str(server.port), *how, "--seconds", str(seconds)]
-    command += ["--patience", str(patience), "--requests", *map(str, files)]
+    command += ["--answer-timeout", str(answer_timeout), "--requests", *map(str, files)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as generator:
         try:
             yield generator
@@ -243,7 +243,7 @@ def finished(generator: "subprocess.Popen[str]") -> Samples:
     return Samples(**json.loads(output))
 
 
-def send_load(server: Server, pictures: Sequence[bytes], folder: Path, **how: Any) -> Samples:
+def send_load(server: Server, images: Sequence[bytes], folder: Path, **how: Any) -> Samples:
     """Return the samples of one load; ``how`` as in ``loading``."""
-    with loading(server, pictures, folder, **how) as generator:
+    with loading(server, images, folder, **how) as generator:
         return finished(generator)

@@ -11,7 +11,7 @@ asks ``/metrics`` and holds four promises, any of which broken ends it with stat
 - resident memory in the last minutes is at most 3 % above that after the warm-up;
 - the process ends on SIGTERM with status 0.
 
-Minutes and limits count only while this process runs: on a machine where somebody stops it and the service for a while,
+Minutes and limits count only while this process runs: on a machine that suspends it and the service for a while,
 as for a measurement that wants quiet, nothing is taken for lost. The result says how long it stood still, and how much
 of the processors others took meanwhile. SIGTERM ends the soak and its service.
 

@@ -75,11 +75,11 @@ def uploads() -> dict[str, tuple[int, Upload]]:
         "crop": (30, form("/predict?faces=whole", ("image", crop))),
         "photo": (10, form("/predict", ("image", photo))),
         "drawn": (10, form("/predict", ("image", drawn))),
-        "batch": (5, form("/predict/batch?faces=whole", *[("images", crop)] * 5, ("images", b"no picture"))),
+        "batch": (5, form("/predict/batch?faces=whole", *[("images", crop)] * 5, ("images", b"no image"))),
         "broken": (10, form("/predict", ("image", photo[: len(photo) // 2]))),
-        "no picture": (10, form("/predict", ("image", b"no picture"))),
+        "no image": (10, form("/predict", ("image", b"no image"))),
         "empty": (5, form("/predict", ("image", b""))),
-        "wrong field": (5, form("/predict", ("picture", crop))),
+        "wrong field": (5, form("/predict", ("photo", crop))),
         "wrong parameter": (5, form("/predict?faces=some", ("image", crop))),
         "no form": (5, Upload("/predict", b"Content-Type: image/jpeg\r\nContent-Length: 4\r\n", (b"JPEG",))),
         "oversize, stated": (3, form("/predict", ("image", bytes(2_500_000)))),
@@ -90,20 +90,20 @@ def uploads() -> dict[str, tuple[int, Upload]]:
     }
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
+    image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
 def _drawn() -> Image.Image:
-    picture = Image.new("RGB", (800, 600), (90, 120, 90))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (800, 600), (90, 120, 90))
+    draw = ImageDraw.Draw(image)
     draw.ellipse((300, 150, 500, 420), fill=(230, 190, 160))
     for eye in (350, 430):
         draw.ellipse((eye, 240, eye + 24, 258), fill=(20, 20, 20))
     draw.arc((350, 300, 450, 380), 20, 160, fill=(150, 40, 40), width=6)
-    return picture
+    return image
 
 
 class WakingClock:

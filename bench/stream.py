@@ -4,7 +4,7 @@
 
 Each client sends a frame every 66.7 ms, as a camera does, whether or not the last one is answered. Two ages are told:
 the service's own, from a frame's arrival to its answer, and the client's, from its sending to the answer's arrival.
-The picture is the astronaut that scikit-image ships, laid on grey and moved from frame to frame.
+The image is the astronaut that scikit-image ships, laid on grey and moved from frame to frame.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import skimage.data
 from PIL import Image
-from platformdirs import user_cache_path
 from websockets.asyncio.client import connect
 
 from bench.machine import heading, quietness
@@ -55,7 +54,7 @@ def frames(number: int = 30) -> list[bytes]:
     return made
 
 
-async def client(port: int, pictures: list[bytes], seconds: float, phase: float) -> Seen:
+async def client(port: int, images: list[bytes], seconds: float, phase: float) -> Seen:
     """Stream for so many seconds and return what came back."""
     seen = Seen()
     async with connect(f"ws://127.0.0.1:{port}/stream", compression=None) as socket:
@@ -76,15 +75,15 @@ async def client(port: int, pictures: list[bytes], seconds: float, phase: float)
         for number in range(round(seconds * RATE)):
             await asyncio.sleep(max(0.0, began + number / RATE - time.perf_counter()))
             seen.sent[number] = time.perf_counter()
-            await socket.send(pictures[number % len(pictures)])
+            await socket.send(images[number % len(images)])
         listener.cancel()
         await asyncio.wait([listener])
     return seen
 
 
-async def together(port: int, pictures: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+async def together(port: int, images: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
     """Return the figures of so many clients at once."""
-    work = (client(port, pictures, seconds, number / clients / RATE) for number in range(clients))
+    work = (client(port, images, seconds, number / clients / RATE) for number in range(clients))
     all_seen = await asyncio.gather(*work)
     answered = [len(seen.client_ms) for seen in all_seen]
     return {
@@ -113,12 +112,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     result = heading() | {"quiet_before": quietness(), "size": SIZE, "rate": RATE, "seconds_each": asked.seconds}
-    pictures = frames()
+    images = frames()
     with tempfile.TemporaryDirectory() as folder:
-        program = ours("ferplus", user_cache_path("manet"))
+        program = ours("ferplus")
         with started(program, Path(folder) / "log") as server:
-            asyncio.run(together(server.port, pictures, 1, 2.0))
-            rows = [asyncio.run(together(server.port, pictures, n, asked.seconds)) for n in asked.clients]
+            asyncio.run(together(server.port, images, 1, 2.0))
+            rows = [asyncio.run(together(server.port, images, n, asked.seconds)) for n in asked.clients]
             result |= {"resident_mb": round(server.resident_mb(), 1)}
     result["rows"] = rows
     asked.out.write_text(json.dumps(result, indent=1) + "\n")

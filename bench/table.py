@@ -1,4 +1,4 @@
-"""Table: the figures that were to be reached beside those that were, as Markdown."""
+"""Table: each metric with its target and what was measured, as Markdown."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,34 +10,34 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure to reach.
+    """A metric and its target.
 
     Attributes:
-        what: in words.
-        row: the row that measures it.
-        value: finds it there.
-        reach: at least or at most this much, by ``holds``.
-        holds: compares the value with it.
+        metric: its name in the table.
+        row: the row of the benchmark that measures it.
+        value: returns it from the row's JSON; None if there is none.
+        target: the least or the largest value that meets the goal, by ``meets``.
+        meets: compares a value with the target.
         unit: written behind both.
     """
 
-    what: str
+    metric: str
     row: str
     value: Callable[[Any], float | None]
-    reach: float
-    holds: Callable[[float, float], bool] = ge
+    target: float
+    meets: Callable[[float, float], bool] = ge
     unit: str = ""
 
 
 GOALS = (
     Goal(
-        "224: saturated throughput over the bare batch-32 loop",
+        "224 px: saturated throughput over the bare batch-32 loop",
         "served_over_bare_224",
         lambda r: r["served_over_bare"],
         0.9,
     ),
     Goal(
-        "CPU time a request outside the network, of the threads that do that",
+        "CPU time per request in the threads of HTTP and decoding",
         "cpu_outside_network",
         lambda r: r["cpu_ms_a_request"]["outside_by_threads"],
         1.2,
@@ -45,7 +45,7 @@ GOALS = (
         " ms",
     ),
     Goal(
-        "CPU time a request, of the whole process, beyond that of the bare loop",
+        "CPU time per request of the whole process, less that of the bare loop",
         "cpu_outside_network",
         lambda r: r["cpu_ms_a_request"]["outside_the_network"],
         1.2,
@@ -53,41 +53,59 @@ GOALS = (
         " ms",
     ),
     Goal(
-        "saturated, over plain FastAPI, PyTorch at 224",
+        "saturated throughput over plain FastAPI, PyTorch at 224 px",
         "crops",
         lambda r: r["ours_over"]["plain_fastapi, torch"],
         20,
         unit=" x",
     ),
     Goal(
-        "saturated, over LitServe, PyTorch at 224", "crops", lambda r: r["ours_over"]["litserve, torch"], 10, unit=" x"
+        "saturated throughput over LitServe, PyTorch at 224 px",
+        "crops",
+        lambda r: r["ours_over"]["litserve, torch"],
+        10,
+        unit=" x",
     ),
     Goal(
-        "saturated, over LitServe, our engine and size",
+        "saturated throughput over LitServe, our backend and input size",
         "crops",
         lambda r: r["ours_over"]["litserve, ours"],
         1.1,
         unit=" x",
     ),
     Goal(
-        "photographs of four faces, over one-by-one work",
+        "photographs of four faces: throughput over one-by-one processing",
         "photographs",
         lambda r: r["ours_over"]["one by one, torch at 224"],
         3,
         unit=" x",
     ),
-    Goal("one client's median latency over the bare call", "one_client", lambda r: r["over_bare_ms"], 5, le, " ms"),
-    Goal("goodput at twice the capacity", "overload", lambda r: r["goodput_over_capacity"], 0.9),
-    Goal("refusals there within 50 ms", "overload", lambda r: r["refused_within_50_ms"], 0.99),
-    Goal("p99 there of the accepted, deadline 1 s", "overload", lambda r: r["accepted_p99_ms"], 1000, le, " ms"),
     Goal(
-        "a backend that costs nothing: crops a second for each core used",
+        "one client: median latency beyond that of the bare call",
+        "one_client",
+        lambda r: r["over_bare_ms"],
+        5,
+        le,
+        " ms",
+    ),
+    Goal("goodput at twice the capacity", "overload", lambda r: r["goodput_over_capacity"], 0.9),
+    Goal("rejections answered within 50 ms at that load", "overload", lambda r: r["refused_within_50_ms"], 0.99),
+    Goal(
+        "p99 latency of accepted requests at that load, deadline 1 s",
+        "overload",
+        lambda r: r["accepted_p99_ms"],
+        1000,
+        le,
+        " ms",
+    ),
+    Goal(
+        "crops per second and core used, with a backend that costs nothing",
         "null_backend",
         lambda r: r["crops_a_second_for_each_core"],
         800,
     ),
     Goal("resident memory under load", "memory", lambda r: r["largest_mb"], 700, le, " MB"),
-    Goal("its growth after the first minute", "memory", lambda r: r["growth_after_the_first_minute"], 0.03, le),
+    Goal("memory growth after the first minute", "memory", lambda r: r["growth_after_the_first_minute"], 0.03, le),
     Goal("start to ready, cache warm", "start", lambda r: r["median_seconds"], 3, le, " s"),
 )
 
@@ -98,22 +116,22 @@ def table(results: Results) -> Iterator[str]:
     Args:
         results: each row's JSON, by name.
     """
-    yield "| what | reach | measured | reached | machine |"
+    yield "| metric | target | measured | met | machine |"
     yield "|---|---|---|---|---|"
     for goal in GOALS:
         row = results.get(goal.row)
         if row is None:
             continue
         value = goal.value(row)
-        reached = "-" if value is None else "yes" if goal.holds(value, goal.reach) else "no"
+        met = "-" if value is None else "yes" if goal.meets(value, goal.target) else "no"
         shown = "-" if value is None else f"{value:g}{goal.unit}"
         quiet = "quiet" if row["machine_before"]["quiet"] else "not quiet"
-        yield f"| {goal.what} | {goal.reach:g}{goal.unit} | {shown} | {reached} | {quiet} |"
+        yield f"| {goal.metric} | {goal.target:g}{goal.unit} | {shown} | {met} | {quiet} |"
 
 
 def servers(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the table of all servers of one row, ``crops`` or ``photographs``."""
-    yield "| server | requests a second | ours is | median ms | p99 ms | server CPU ms a request | resident MB |"
+    yield "| server | requests/s | ours is | median ms | p99 ms | CPU ms per request | resident MB |"
     yield "|---|---|---|---|---|---|---|"
     for name, found in result["servers"].items():
         times = result["ours_over"].get(name)

@@ -10,7 +10,7 @@ from bench.server import Server, send_load
 from bench.summary import raw, summary
 
 CLIENTS = 64
-"""Of a saturated server: two full batches of ours, half of the pictures that it lets in."""
+"""Of a saturated server: two full batches of ours, half of the images that it admits."""
 
 FORCED = 224
 """The input size, in pixels, of the authors' weights, at which the network weighs most."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 EXTRAS = ("otel",)
-"""Traces, for whoever sets MANET_OTLP_ENDPOINT."""
+"""Traces, which MANET_OTLP_ENDPOINT switches on."""
 
 LEFT_OUT = "torch"
 

@@ -6,12 +6,12 @@
     ├── CheckpointError           a file is not a checkpoint of this network
     │   └── ChecksumError         a file is not, byte for byte, the one that was expected
     ├── OfflineRunError           a folder cannot take, or did not get, all answers of an offline run
-    ├── ImageError                bytes that give no image to look at
+    ├── ImageError                bytes that give no image
     │   ├── ImageTooLargeError    more bytes or pixels than the limits allow
     │   ├── ImageFormatError      not one of the formats that are read
     │   └── ImageCorruptError     one of the formats, but truncated, corrupt or empty
     ├── UnknownWeightsError       no weights are registered under that name
-    ├── VideoError                a file gives no frames to look at, or a copy of one cannot be written
+    ├── VideoError                a file gives no frames, or a copy of one cannot be written
     └── WeightsNotInstalledError  the weights are known, but their file is not here
 
 Every message is one line that names what was expected and what was found.
@@ -43,11 +43,11 @@ class OfflineRunError(ManetError):
 
 
 class VideoError(ManetError):
-    """A file gives no frames to look at, or a copy of one cannot be written; the message does not name it."""
+    """A file gives no frames, or a copy of one cannot be written; the message does not name it."""
 
 
 class ImageError(ManetError):
-    """Bytes that give no image to look at; the message holds nothing of the image itself."""
+    """Bytes that give no image; the message holds nothing of the image itself."""
 
 
 class ImageTooLargeError(ImageError):

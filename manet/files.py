@@ -32,7 +32,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part, plain = Path(folder) / path.name, Path(folder) / "plain"
         write(part)
-        # Some writers make files that only their owner can read; a service often runs as somebody else.
+        # Some writers make files that only their owner can read; a service often runs as another user.
         plain.touch()
         part.chmod(plain.stat().st_mode)
         _sync(part)

@@ -1,4 +1,4 @@
-"""Stop: whether somebody asked long work to end; such work looks at it between two pieces and leaves whole files."""
+"""Stop: whether long work was asked to end; such work looks at it between two pieces and leaves whole files."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ INTERRUPTED = 130
 
 
 class Stop:
-    """Whether somebody asked the work to end; set by SIGTERM and SIGINT."""
+    """Whether the work was asked to end; set by SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -41,7 +41,7 @@ REASONS = ("draining", "not_ready", "uploads", "images", "bytes", "deadline")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class AdmissionLimits:
     """What is in flight at once, at most.
 
     Attributes:
@@ -79,7 +79,7 @@ class Upload:
     """A body that was admitted; its bytes count as they arrive.
 
     Args:
-        admission: who let it in.
+        admission: what admitted it.
     """
 
     def __init__(self, admission: "Admission") -> None:
@@ -109,7 +109,7 @@ class Admission:
         observer: is notified of every refusal.
     """
 
-    def __init__(self, bounds: Bounds, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:
+    def __init__(self, bounds: AdmissionLimits, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:
         self.draining = False
         self._bounds = bounds
         self._engine = engine

@@ -19,7 +19,7 @@ from manet.cpus import image_threads
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits
 from service import problems
-from service.admission import Admission, Bounds
+from service.admission import Admission, AdmissionLimits
 from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import Scheduler
@@ -27,9 +27,9 @@ from service.clock import Clock
 from service.errors import InternalError, RateLimitedError, UnauthorizedError
 from service.inference.detector import DetectorGuard, TimedDetector
 from service.inference.engine import NetworkEngine
-from service.inference.explainer import Explanations
+from service.inference.explainer import ExplanationWorker
 from service.inference.predictor import Predictor
-from service.inference.stream_session import Streams
+from service.inference.stream_session import StreamRegistry
 from service.keys import read_keys
 from service.middleware.api_keys import ApiKeyMiddleware, is_open
 from service.middleware.load_shedding import LoadSheddingMiddleware
@@ -42,7 +42,7 @@ from service.openapi import document
 from service.problems import documented
 from service.routes import explain, health, metrics, model, page, predict, stream, v2
 from service.settings import Settings
-from service.state import Parts
+from service.state import ServiceState
 
 if TYPE_CHECKING:
     from service.observability.tracing import Tracing
@@ -52,7 +52,7 @@ _log = logging.getLogger("manet.app")
 _DESCRIPTION = """
 Send an image, get each face and its apparent expression with named probabilities.
 
-"Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` tells the intended use
+"Apparent expression" is what an onlooker would name, not what the person feels; `GET /model` returns the intended use
 and its limits. Images are held in memory for as long as their answer takes, and nothing of them is logged. Every
 error is `application/problem+json` (RFC 9457) with a stable `type`; besides what each operation names, an unknown path
 is answered with 404 and a known path's unknown method with 405, and a request whose head is too large or too slow with
@@ -73,20 +73,20 @@ def create_app(
         reload: loads the network once more, in place of one that was lost; without it, that is the end.
     """
     tracing = _tracing(settings)
-    parts = _parts(settings, recognizer, clock, reload, tracing)
+    state = _state(settings, recognizer, clock, reload, tracing)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await parts.scheduler.start()
+        await state.scheduler.start()
         backend = recognizer.backend
         _log.info("ready: weights %s on %s (%s)", recognizer.weights.id, backend.device, backend.reason)
         try:
             yield
         finally:
-            parts.admission.draining = True
-            parts.predictor.close()
-            parts.explanations.close()
-            await parts.scheduler.stop()
+            state.admission.draining = True
+            state.predictor.close()
+            state.explanations.close()
+            await state.scheduler.stop()
             if tracing is not None:
                 await tracing.close()
 
@@ -103,9 +103,9 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.state.parts = parts
+    app.state.service = state
     problems.install(app)
-    _surround(app, settings, clock, parts)
+    _surround(app, settings, clock, state)
     if tracing is not None:
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
@@ -115,10 +115,10 @@ def create_app(
     return app
 
 
-def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> None:
+def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceState) -> None:
     """Put the middleware around an application, the innermost first; what is not requested is not there at all."""
     app.add_middleware(
-        LoadSheddingMiddleware, admission=parts.admission, paths=("/predict", "/predict/batch", "/explain")
+        LoadSheddingMiddleware, admission=state.admission, paths=("/predict", "/predict/batch", "/explain")
     )
     if settings.rate_limit is not None or settings.max_client_requests is not None:
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
@@ -126,7 +126,7 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, parts: Parts) -> N
     keys = read_keys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     if keys:
         app.add_middleware(ApiKeyMiddleware, keys=keys)
-    app.add_middleware(TimingMiddleware, clock=clock, observer=parts.metrics)
+    app.add_middleware(TimingMiddleware, clock=clock, observer=state.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -149,13 +149,13 @@ def _tracing(settings: Settings) -> "Tracing | None":
     return Tracing(str(settings.otlp_endpoint), wall=time.time_ns)
 
 
-def _parts(
+def _state(
     settings: Settings,
     recognizer: Recognizer,
     clock: Clock,
     reload: Callable[[], Backend] | None,
     tracing: "Tracing | None",
-) -> Parts:
+) -> ServiceState:
     observer = Metrics()
     recognizer = _observed(recognizer, clock, observer)
     new_scheduler = Scheduler if tracing is None else tracing.scheduler
@@ -172,7 +172,7 @@ def _parts(
         rebuild=_rebuild(settings, reload, classes),
     )
     admission = Admission(
-        Bounds(
+        AdmissionLimits(
             uploads=settings.max_uploads,
             images=settings.max_inflight_images,
             bytes=settings.max_bytes_in_flight,
@@ -193,12 +193,12 @@ def _parts(
         clock=clock,
         observer=observer,
     )
-    explanations = Explanations(
+    explanations = ExplanationWorker(
         recognizer, limits=readable, most=settings.max_explanations, clock=clock, store=settings.weights_dir
     )
-    streams = Streams(most=settings.max_streams, most_each=settings.max_client_requests)
+    streams = StreamRegistry(most=settings.max_streams, most_each=settings.max_client_requests)
     _watch(observer, admission, scheduler, guard, streams)
-    return Parts(
+    return ServiceState(
         settings=settings,
         clock=clock,
         recognizer=recognizer,
@@ -212,7 +212,7 @@ def _parts(
 
 
 def _watch(
-    observer: Metrics, admission: Admission, scheduler: Scheduler, guard: DetectorGuard, streams: Streams
+    observer: Metrics, admission: Admission, scheduler: Scheduler, guard: DetectorGuard, streams: StreamRegistry
 ) -> None:
     """Have the metrics look at what changes by itself."""
     watch = observer.watch
@@ -241,7 +241,7 @@ def _rebuild(
 
 
 def _observed(recognizer: Recognizer, clock: Clock, observer: Metrics) -> Recognizer:
-    """Return a recognizer whose detector is timed, and tell the observer what serves."""
+    """Return a recognizer whose detector is timed, and report what serves to the observer."""
     weights, backend = recognizer.weights, recognizer.backend
     observer.build(
         version=manet.__version__,

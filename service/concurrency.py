@@ -78,7 +78,7 @@ def attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], N
     return lambda: None if outcome.done() else outcome.set_exception(error)
 
 
-class Rounds:
+class LoopRounds:
     """Makes calls in the order in which they came, and lets the loop go round before the next ones when time is up.
 
     However many wait, nothing else that the loop has to do waits longer than that time and one call. One call a round

@@ -12,7 +12,7 @@ OWNER = "key "
 _KEY = re.compile(r"[!-~]{16,}")
 
 
-class Keys:
+class KeyStore:
     """The keys that are known.
 
     Args:
@@ -45,7 +45,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("latin-1", "replace")).digest()
 
 
-def read_keys(listed: Iterable[str], file: Path | None) -> Keys:
+def read_keys(listed: Iterable[str], file: Path | None) -> KeyStore:
     """Return the keys that are listed and those in a file: one a line; empty lines and those with ``#`` do not count.
 
     Raises:
@@ -56,4 +56,4 @@ def read_keys(listed: Iterable[str], file: Path | None) -> Keys:
     filed = [line for line in lines if line and not line.startswith("#")]
     if file is not None and not filed:
         raise ValueError("the file of API keys holds none")
-    return Keys([*listed, *filed])
+    return KeyStore([*listed, *filed])

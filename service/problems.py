@@ -136,7 +136,7 @@ def install(app: FastAPI) -> None:
 
 
 class UnhandledErrorMiddleware:
-    """Answers what no one foresaw, inside of everything else that sees an answer on its way out."""
+    """Answers unexpected exceptions, inside of all middleware that sees answers on their way out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -156,7 +156,7 @@ class UnhandledErrorMiddleware:
             if scope["type"] != "http" or begun:
                 raise
             # The log has the traceback; the client learns nothing of it.
-            _log.exception("an unforeseen %s; this is a defect of the service", type(error).__name__)
+            _log.exception("an unexpected %s; this is a defect of the service", type(error).__name__)
             await answer(InternalError("this is a defect of the service"), scope["path"])(scope, receive, send)
 
 

@@ -28,7 +28,7 @@ Loader = Callable[[Settings], Recognizer]
 """Returns a replica's own recognizer, in the replica's process."""
 
 _CLOSING = 10
-"""Seconds that a stopping replica gets beyond the drain, for its network to be closed."""
+"""Seconds that a stopping replica gets beyond the shutdown timeout, for its network to be closed."""
 
 
 class ClusterSettings(Settings):
@@ -99,7 +99,7 @@ class Replica:
         Raises:
             NotReadyError: if it does not; Ray Serve then replaces the replica.
         """
-        if not self._application.state.parts.scheduler.alive:
+        if not self._application.state.service.scheduler.alive:
             raise NotReadyError("the network does not answer")
 
 

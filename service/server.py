@@ -24,7 +24,7 @@ LISTENERS = 8
 under full load, when rounds are long, new clients would stand in the kernel's line and not even hear of a refusal."""
 
 SWITCH = 0.0005
-"""Seconds after which the interpreter goes from one thread to another that asks for it. A batch that is done asks, and
+"""Seconds after which the interpreter goes from one thread to another that requests it. A batch that is done asks, and
 the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
 
 
@@ -54,16 +54,16 @@ class Server(uvicorn.Server):
         """Begin to stop: refuse what is new, finish what was admitted. A second signal does not wait."""
         app = self.config.app
         if isinstance(app, FastAPI):
-            app.state.parts.admission.draining = True
+            app.state.service.admission.draining = True
         self.force_exit = self.should_exit
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether to stop."""
         app = self.config.app
-        if isinstance(app, FastAPI) and app.state.parts.scheduler.dead:
+        if isinstance(app, FastAPI) and app.state.service.scheduler.dead:
             self.lost = True
-            app.state.parts.admission.draining = True
+            app.state.service.admission.draining = True
             return True
         return await super().on_tick(counter)
 
@@ -81,7 +81,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        http=bounded(app.state.parts.metrics, _bounds(settings)),
+        http=bounded(app.state.service.metrics, _bounds(settings)),
         ws="websockets-sansio",
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
         ws_per_message_deflate=False,  # frames are compressed images, and answers are small

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     max_pixels: PositiveInt = 40_000_000
     """The largest image, width times height; more is answered with 413 before it is decoded."""
     max_faces: PositiveInt = MAX_FACES
-    """The most faces answered in one image, whatever the request asks for."""
+    """The most faces answered in one image, whatever the request says."""
 
     max_streams: PositiveInt = 32
     """The most live videos at once, each with one frame in flight; more are closed with 1013. Of one client, no more

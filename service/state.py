@@ -1,4 +1,4 @@
-"""Parts: what the application is made of, for its handlers to reach."""
+"""State: the objects that an application is made of, where its handlers find them."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from manet.recognizer import Recognizer
 from service.admission import Admission
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.inference.explainer import Explanations
+from service.inference.explainer import ExplanationWorker
 from service.inference.predictor import Predictor
-from service.inference.stream_session import Streams
+from service.inference.stream_session import StreamRegistry
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """One of each, made in ``service.app``."""
+class ServiceState:
+    """One object of each kind, made in ``service.app``; an application keeps it as ``app.state.service``."""
 
     settings: Settings
     clock: Clock
@@ -26,20 +26,20 @@ class Parts:
     scheduler: Scheduler
     admission: Admission
     predictor: Predictor
-    explanations: Explanations
-    streams: Streams
+    explanations: ExplanationWorker
+    streams: StreamRegistry
     metrics: Metrics
 
 
-def parts_of(connection: HTTPConnection) -> Parts:
-    """Return the parts of the application that a request or a websocket came to."""
-    found: Parts = connection.app.state.parts
+def state_of(connection: HTTPConnection) -> ServiceState:
+    """Return the state of the application that a request or a websocket came to."""
+    found: ServiceState = connection.app.state.service
     return found
 
 
-async def parts(request: Request) -> Parts:
-    """Return them as a dependency, which costs a request 20 microseconds more.
+async def state(request: Request) -> ServiceState:
+    """Return it as a dependency, which costs a request 20 microseconds more.
 
     A coroutine, though it waits for nothing: FastAPI would send a plain function to a thread and back.
     """
-    return parts_of(request)
+    return state_of(request)

@@ -44,7 +44,7 @@ def write_clip(
             video.codec_context.sample_aspect_ratio = aspect
         if turned is not None:
             video.set_display_rotation(turned[0], hflip=turned[1], vflip=turned[2])
-        tones = [container.add_stream(codec, rate=RATE, layout="mono") for codec in sounds]
+        tones = [_tone(container, codec) for codec in sounds]
         for number, tone in enumerate(tones):
             tone.metadata["language"] = ("eng", "ita")[number]
         container.start_encoding()
@@ -53,9 +53,16 @@ def write_clip(
             _show(container, video, frame, time)
             for number, tone in enumerate(tones):
                 written[number] = _sound(container, tone, written[number], time + 40, 440 * (number + 1))
-        for stream in (video, *tones):
-            container.mux(stream.encode())
+        container.mux(video.encode())
+        for tone in tones:
+            container.mux(tone.encode())
     return path
+
+
+def _tone(container: OutputContainer, codec: str) -> AudioStream:
+    stream = container.add_stream(codec, rate=RATE, layout="mono")
+    assert isinstance(stream, AudioStream), codec
+    return stream
 
 
 def _show(container: OutputContainer, video: VideoStream, image: Image.Image, time: int) -> None:

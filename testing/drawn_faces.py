@@ -50,14 +50,16 @@ class Look:
 
 def _ellipsoid(p: Floats, centre: Colour, radii: Colour) -> Floats:
     scaled = (p - centre) / radii
-    length = np.linalg.norm(scaled, axis=-1)
-    return length * (length - 1) / np.maximum(np.linalg.norm(scaled / radii, axis=-1), 1e-9)
+    length: Floats = np.linalg.norm(scaled, axis=-1)
+    distance: Floats = length * (length - 1) / np.maximum(np.linalg.norm(scaled / radii, axis=-1), 1e-9)
+    return distance
 
 
 def _capsule(p: Floats, start: Colour, end: Colour, radius: float, taper: float = 0.0) -> Floats:
     a, b = np.array(start), np.array(end)
     along = np.clip((p - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
-    return np.linalg.norm(p - a - along[..., None] * (b - a), axis=-1) - radius - taper * along
+    distance: Floats = np.linalg.norm(p - a - along[..., None] * (b - a), axis=-1) - radius - taper * along
+    return distance
 
 
 def _join(a: Floats, b: Floats, softness: float) -> Floats:
@@ -108,7 +110,8 @@ def _normals(p: Floats, distance: Callable[[Floats], Floats]) -> Floats:
     step = 2e-3
     slopes = [distance(p + step * axis) - distance(p - step * axis) for axis in np.eye(3)]
     normal = np.stack(slopes, axis=-1)
-    return normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
+    unit: Floats = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
+    return unit
 
 
 def _soft(inside: Floats, width: float) -> Floats:
@@ -175,7 +178,8 @@ def _mouth(colour: Floats, x: Floats, y: Floats, front: Floats, look: Look) -> F
 
 def _turned(p: Floats, angle: float) -> Floats:
     c, s = np.cos(angle), np.sin(angle)
-    return p @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    turned: Floats = p @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    return turned
 
 
 def draw(look: Look, side: int) -> Image.Image:
@@ -217,7 +221,8 @@ def _light(p: Floats, solids: Solids, turn: float) -> Floats:
     open_ = np.clip(np.mean(near, axis=0), 0.25, 1)[..., None]
     warm = np.clip(normal @ lamp * 0.8 + 0.2, 0, 1)[..., None] * np.array((0.80, 0.77, 0.72))
     cool = np.clip(normal @ window, 0, 1)[..., None] * np.array((0.16, 0.19, 0.24))
-    return (warm + cool + np.array((0.28, 0.28, 0.30))) * (0.35 + 0.65 * open_)
+    light: Floats = (warm + cool + np.array((0.28, 0.28, 0.30))) * (0.35 + 0.65 * open_)
+    return light
 
 
 LOOKS = MappingProxyType(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -125,14 +126,14 @@ def make_app(
     *,
     detector: BrokenDetector | None = None,
     weights: Weights = WEIGHTS,
-    **settings: object,
+    **settings: Any,
 ) -> FastAPI:
     """Return the real application around fakes."""
-    parts = Recognizer(weights, backend or FakeBackend(), detector or FakeDetector())
-    return create_app(Settings(**settings), parts, SystemClock())
+    found = Recognizer(weights, backend or FakeBackend(), detector or FakeDetector())
+    return create_app(Settings(**settings), found, SystemClock())
 
 
-async def post(client: httpx.AsyncClient, data: bytes, **query: object) -> httpx.Response:
+async def post(client: httpx.AsyncClient, data: bytes, **query: str | int) -> httpx.Response:
     """Upload one image."""
     return await client.post("/predict", params=query, files={"image": ("x", data)})
 

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.http.protocol import ConnectionBounds, bounded
-from service.state import Parts
+from service.state import ServiceState
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Live:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def parts(self) -> Parts:
-        found: Parts = self.app.state.parts
+    def state(self) -> ServiceState:
+        found: ServiceState = self.app.state.service
         return found
 
     def connect(self) -> socket.socket:
@@ -47,11 +47,11 @@ class Live:
     def count(self, route: str, status: int) -> float:
         """Return how many requests were answered so."""
         labels = {"route": route, "status": str(status)}
-        return self.parts.metrics.registry.get_sample_value("manet_requests_total", labels) or 0.0
+        return self.state.metrics.registry.get_sample_value("manet_requests_total", labels) or 0.0
 
     def at_rest(self) -> bool:
-        """Return whether nothing is held for anybody."""
-        admission, scheduler = self.parts.admission, self.parts.scheduler
+        """Return whether the service holds nothing for a request."""
+        admission, scheduler = self.state.admission, self.state.scheduler
         return admission.uploads == admission.images == admission.bytes == scheduler.depth == 0
 
 
@@ -72,7 +72,7 @@ def running_in_a_thread(server: uvicorn.Server) -> Iterator[None]:
 @contextlib.contextmanager
 def live(app: FastAPI, bounds: ConnectionBounds | None = None) -> Iterator[Live]:
     """Serve an application on a free port while inside."""
-    http = bounded(app.state.parts.metrics, bounds or ConnectionBounds())
+    http = bounded(app.state.service.metrics, bounds or ConnectionBounds())
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
     with running_in_a_thread(server):
         yield Live(app, server)

@@ -1,7 +1,9 @@
-"""The service as a process around fakes."""
+"""The service as a process: around fakes, or with the weights that ship."""
 
 import contextlib
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -82,3 +84,30 @@ def serving(*, held: bool) -> Iterator[Service]:
                 raise AssertionError("the service did not start")
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def manet_serve() -> Iterator[str]:
+    """Run ``manet-serve`` on a free port and yield its address; in the end it must stop with status 0."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("manet-serve")), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_until_ready(address, process)
+            yield address
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{address}/health/ready").status_code == 200:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the service did not become ready")

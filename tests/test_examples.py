@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from manet.labels import CLASS_ORDERS
 from manet.weights.registry import described_by
-from tests.test_readme import serving
+from testing.processes import manet_serve
 from tests.training.conftest import draw_ferplus
 from training.__main__ import app
 
@@ -51,7 +51,7 @@ def test_there_is_no_example_that_no_test_runs() -> None:
 
 
 def test_a_program_calls_the_service(album: Path) -> None:
-    with serving() as address:
+    with manet_serve() as address:
         told = run("call_the_service.py", album / "face.png", "--url", address)
         broken = subprocess.run(
             [sys.executable, EXAMPLES / "call_the_service.py", album / "notes.txt", "--url", address],

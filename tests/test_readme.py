@@ -1,48 +1,22 @@
-"""Every code block of the README runs, and every figure in it is the registry's or a result file's."""
+"""Every code block of the README runs, and its table of weights is the registry's."""
 
-import contextlib
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 import skimage.data
-import torch
 from PIL import Image
 
-from manet.labels import CLASS_ORDERS
-from manet.nn.model import MANet
-from manet.weights.checkpoint import save_weights
 from manet.weights.registry import STORE_VARIABLE, get, names
 from testing.clips import write_clip
-from tests.training.conftest import draw_ferplus
-from training import recipe as recipes
-from training.run import weights_header
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
-HERE = Path(sys.executable).parent
-ADDRESS = "http://127.0.0.1:8000"
-
-
-def _shell(command: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the README where its reader would, with this environment in the place of ``.venv``."""
-    command = command.replace(".venv/bin/", f"{HERE}/")
-    environment = {**os.environ, "COLUMNS": "120", **settings}
-    return subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+from testing.documents import ADDRESS, README, ROOT, run_command
+from testing.processes import manet_serve
 
 
 @pytest.fixture
@@ -60,94 +34,36 @@ def served() -> Iterator[str]:
     plan = ["make", "--no-print-directory", "-n", "serve"]  # quiet also inside `make test`
     command = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert command.splitlines()[-1] == ".venv/bin/manet-serve"
-    with serving() as address:
+    with manet_serve() as address:
         yield address
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Run ``manet-serve`` until its job is done; it must leave with status 0."""
-    port = _free_port()
-    command = [str(HERE / "manet-serve"), "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT) as process:
-        address = f"http://127.0.0.1:{port}"
-        try:
-            _until_ready(address, process)
-            yield address
-        finally:
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 90
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{address}/health/ready").status_code == 200:
-                return
-        time.sleep(0.2)
-    raise AssertionError("the service did not become ready")
-
-
-def test_there_is_no_block_that_no_test_runs() -> None:
-    assert [language for language, _ in BLOCKS] == [
-        "text",
-        "bash",
-        "bash",
-        "json",
-        "bash",
-        "bash",
-        "python",
-        "bash",
-        "ts",
-        "bash",
-        "python",
-        "bash",
-        "bash",
-        "bash",
-        "bash",
-    ]
-    doors = ("make serve", "curl ", ".venv/bin/manet-serve --help")
+def test_every_block_is_run_by_a_test() -> None:
+    run_here = ("make serve", "curl ", ".venv/bin/manet-serve --help", ".venv/bin/manet weights import FILE")
     tools = (".venv/bin/manet predict ", ".venv/bin/manet explain ")
-    more = (".venv/bin/manet weights import FILE", ".venv/bin/manet-train ", ".venv/bin/torchrun ")
-    generators = ("openapi-python-client generate ", "npx openapi-typescript ")
-    assert [command for command in COMMANDS if not command.startswith(doors + tools + more + generators)] == []
+    training = (
+        ".venv/bin/manet-train fit raf_db",
+        ".venv/bin/manet-train report",
+    )  # tests/training/test_training_page.py
+
+    assert {language for language, _ in README.blocks} == {"bash", "json", "python", "bibtex"}
+    assert [command for command in README.commands if not command.startswith((*run_here, *tools, *training))] == []
 
 
-@pytest.mark.parametrize(("language", "name"), [("python", "program.py"), ("ts", "program.ts")])
-def test_the_programs_of_generated_clients_are_those_that_their_tests_run(language: str, name: str) -> None:
-    shown = [block for known, block in BLOCKS if known == language]
-
-    assert shown[0] == (ROOT / "tests/clients" / name).read_text()
-
-
-@pytest.mark.parametrize("generator", ["openapi-python-client generate", "npx openapi-typescript"])
-def test_the_commands_that_generate_clients_are_those_that_their_tests_run(generator: str) -> None:
-    [command] = [command for command in COMMANDS if command.startswith(generator)]
-    run = re.findall(r'"([^"\n]+)"', (ROOT / "tests/clients/test_clients.py").read_text())
-
-    words = [word.replace(ADDRESS, "{address}") for word in command.split()]
-    assert [word for word in words if word not in run] == []
+def test_it_is_short() -> None:
+    assert len(README.text.splitlines()) <= 180
 
 
 def test_the_answer_shown_is_the_answer_given(served: str, folder: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed here")
-    [command] = [command for command in COMMANDS if command.startswith("curl ")]
+    command = README.command("curl ")
     assert ADDRESS in command
 
-    done = _shell(command.replace("curl", "curl --silent --show-error").replace(ADDRESS, served), folder)
+    done = run_command(command.replace("curl", "curl --silent --show-error").replace(ADDRESS, served), folder)
 
     assert done.returncode == 0, done.stderr
-    [shown] = [json.loads(block) for language, block in BLOCKS if language == "json"]
-    given = json.loads(done.stdout)
+    shown, given = json.loads(README.block("json")), json.loads(done.stdout)
     assert (shown["model"], shown["image"]) == (given["model"], given["image"])
     [face], [wanted] = given["faces"], shown["faces"]
     assert list(face) == list(wanted)
@@ -158,18 +74,17 @@ def test_the_answer_shown_is_the_answer_given(served: str, folder: Path) -> None
         assert face["landmarks"][name] == pytest.approx(point, abs=1)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/model", "/metrics", "/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/model", "/metrics", "/health/live", "/health/ready"])
 def test_the_pages_it_names_are_there(served: str, path: str) -> None:
-    assert f"`{path}`" in README
+    assert f"`{path}`" in README.text
     assert httpx.get(served + path).status_code == 200
 
 
-OTHERS = [c for c in COMMANDS if "manet predict" in c or "manet explain" in c or "--help" in c]
-
-
-@pytest.mark.parametrize("command", OTHERS)
+@pytest.mark.parametrize(
+    "command", [c for c in README.commands if "manet predict" in c or "manet explain" in c or "--help" in c]
+)
 def test_the_other_commands(command: str, folder: Path) -> None:
-    done = _shell(command, folder)
+    done = run_command(command, folder)
 
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).strip()
@@ -178,97 +93,35 @@ def test_the_other_commands(command: str, folder: Path) -> None:
 
 
 def test_the_python_block(folder: Path) -> None:
-    [_, program] = [block for language, block in BLOCKS if language == "python"]
+    program = README.block("python")
 
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
 
     assert re.fullmatch(r"[a-z]+ [01]\.\d+\n", done.stdout)
 
 
-def test_the_import_of_an_authors_checkpoint(authors_checkpoints: dict[str, Path], folder: Path) -> None:
-    [command] = [command for command in COMMANDS if "weights import" in command]
+def test_the_import_of_an_authors_checkpoint(authors_checkpoints: Mapping[str, Path], folder: Path) -> None:
+    command = README.command("weights import").replace("FILE", str(authors_checkpoints["seven"]))
 
-    done = _shell(command.replace("FILE", str(authors_checkpoints["seven"])), folder, **{STORE_VARIABLE: str(folder)})
+    done = run_command(command, folder, **{STORE_VARIABLE: str(folder)})
 
     assert done.returncode == 0, done.stderr
     assert (folder / "raf_db.safetensors").is_file()
 
 
-TRAINING = [command for command in COMMANDS if "manet-train" in command or "torchrun" in command]
+def test_the_citation_is_a_bibtex_entry_of_the_paper_that_it_links_to() -> None:
+    entry = README.block("bibtex")
+    fields = dict(re.findall(r"^  (\w+) = \{(.*)\},?$", entry, flags=re.MULTILINE))
 
-
-def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
-    fit, resume, refine, evaluate, pack = TRAINING[4:]
-    votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
-    rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(200)]
-    rows += [("PublicTest", f"v{i}.png", votes[i % 3]) for i in range(6)]
-    draw_ferplus(tmp_path / "DIR", rows)
-    header = weights_header(recipes.load("ferplus"), CLASS_ORDERS["ferplus"], "random")
-    assert header is not None
-    for command in (fit, resume, refine):
-        line = f"exec {command} --threads 1".replace(".venv/bin/", f"{HERE}/")
-        with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert "200 training and 6 valid images" in process.stdout.readline()
-            process.send_signal(signal.SIGTERM)
-            assert "stopped and saved" in process.stdout.read()
-            assert process.wait(timeout=60) == 0
-        for run in ("RUN", "RUN2"):
-            if (tmp_path / run).is_dir():
-                save_weights(MANet(8), tmp_path / run / "best.safetensors", header)
-
-    for command in (evaluate, pack):
-        done = _shell(command, tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "valid.json").read_text())["n"] == 6
-    assert (tmp_path / "ferplus.safetensors").stat().st_size < 55e6
-
-
-SMALL = " --set epochs=1 --set input_size=32 --set batch_size=8"
-"""What makes the authors' recipes fit a test."""
-
-
-def _portraits(folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    for number in range(count):
-        Image.fromarray(skimage.data.astronaut()).save(folder / f"{number:04}.png", compress_level=1)
-
-
-def test_the_commands_that_repeat_a_figure_of_the_paper(tmp_path: Path) -> None:
-    fit, report, _, _ = TRAINING[:4]
-    for split, number in (("train", 8), ("test", 4)):
-        for label in range(7):
-            folder = tmp_path / f"DIR/{split}/{label}"
-            folder.mkdir(parents=True)
-            for i in range(number):
-                Image.new("RGB", (40, 40), (30 * label, 20 * i, 60)).save(folder / f"{i}.png")
-    torch.save({"state_dict": MANet(12).state_dict()}, tmp_path / "Pretrained_on_MSCeleb.pth.tar")
-
-    done = _shell(fit + SMALL, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "; the authors then had 71.87 %" in done.stdout
-    done = _shell(report, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "| the authors' published log | 88.40 @ 29 |" in (tmp_path / "reports/raf_db/report.md").read_text()
-
-
-def test_the_commands_for_film_frames_and_many_devices(tmp_path: Path) -> None:
-    prepare, torchrun = TRAINING[2:4]
-    _portraits(tmp_path / "FRAMES/train/Happy", 8)
-    _portraits(tmp_path / "FRAMES/test/Happy", 2)
-
-    done = _shell(prepare, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "10 faces" in done.stdout
-    done = _shell(torchrun + SMALL, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished") == 1
+    assert re.fullmatch(r"@article\{\w+,\n(?:  \w+ = \{.*\},\n)+  \w+ = \{.*\}\n\}\n", entry)
+    assert {"author", "title", "journal", "year"} <= set(fields)
+    assert f"(https://doi.org/{fields['doi']})" in README.text
 
 
 @pytest.mark.parametrize("name", names())
 def test_the_table_of_weights_is_the_registry(name: str) -> None:
     weights = get(name)
-    [row] = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    [row] = [line for line in README.text.splitlines() if line.startswith(f"| `{name}` |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     figures = next(iter((*weights.measured, *weights.published)))
 
@@ -280,39 +133,10 @@ def test_the_table_of_weights_is_the_registry(name: str) -> None:
     assert cells[6] == ("yes" if weights.shipped else "import it")
 
 
-def test_the_figures_of_speed_are_those_of_the_result_files() -> None:
-    results = ROOT / "bench/results"
-    assert (results / "benchmark.md").read_text().strip() in README
-    rows = [json.loads(path.read_text()) for path in results.glob("*.json")]
-    measured = [row for row in rows if "row" in row]
-    assert {row["row"] for row in measured} >= {
-        "crops",
-        "photographs",
-        "overload",
-        "one_client",
-        "null_backend",
-        "start",
-    }
-    for row in measured:
-        assert f"`{row['commit'][:7]}`" in README
-        assert row["machine"]["cores"] == 2
-    engines = json.loads((results / "engines.json").read_text())
-    assert f"`{engines['commit'][:7]}`" in README
-    alone, full = ({row["way"]: row for row in engines["rows"] if row["batch"] == batch} for batch in (1, 32))
-    for way, row in full.items():
-        assert f"| {way} | {alone[way]['images_per_second']} | {row['images_per_second']} |" in README
-    stream = json.loads((results / "stream.json").read_text())
-    assert f"`{stream['commit'][:7]}`" in README
-
-
-def test_the_accuracy_shown_names_where_it_was_measured() -> None:
+def test_the_measured_accuracy_is_that_of_its_result_file() -> None:
     result = json.loads((ROOT / "training/reports/ferplus/valid.json").read_text())
     [figures] = get("ferplus").measured
 
     assert figures.source == "training/reports/ferplus/valid.json"
-    assert figures.source in README
-    assert f"`{result['commit'][:7]}`" in README
-    assert not result["commit"].endswith("-dirty")
-    assert result["weights"]["sha256"] == get("ferplus").sha256
     assert figures.accuracy == round(result["accuracy"], 2)
     assert figures.macro_recall == round(result["macro_recall"], 2)

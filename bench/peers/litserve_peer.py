@@ -17,7 +17,7 @@ BATCH_TIMEOUT = 0.01
 """Seconds for which LitServe waits for a batch to fill."""
 
 
-class ExpressionAPI(litserve.LitAPI):
+class ExpressionAPI(litserve.LitAPI):  # type: ignore[misc]  # an extra, so mypy sees no types
     """LitServe's steps, in the worker's process."""
 
     def setup(self, device: str) -> None:
@@ -25,7 +25,7 @@ class ExpressionAPI(litserve.LitAPI):
         self.network = PeerNetwork.from_environment()
 
     def decode_request(self, request: Request) -> Pixels:
-        """Return one picture as network input."""
+        """Return one image as network input."""
         return self.network.decode(request["image"].file.read())
 
     def batch(self, inputs: list[Pixels]) -> Pixels:
@@ -37,7 +37,7 @@ class ExpressionAPI(litserve.LitAPI):
         return self.network.infer(x)
 
     def unbatch(self, output: "np.ndarray[Any, Any]") -> list["np.ndarray[Any, Any]"]:
-        """Return the logits of each picture."""
+        """Return the logits of each image."""
         return list(output)
 
     def encode_response(self, output: "np.ndarray[Any, Any]") -> dict[str, Any]:

@@ -17,7 +17,7 @@ MAX_WAIT_MS = 10
 """Milliseconds for which mosec waits for a batch to fill."""
 
 
-class Preprocess(Worker):
+class Preprocess(Worker):  # type: ignore[misc]  # an extra, so mypy sees no types
     """From a JPEG to network input."""
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Preprocess(Worker):
         return data
 
     def forward(self, data: bytes) -> Pixels:
-        """Return one picture as network input."""
+        """Return one image as network input."""
         return self._decode(data)
 
 
-class Inference(Worker):
+class Inference(Worker):  # type: ignore[misc]  # an extra, so mypy sees no types
     """From a batch of network inputs to answers."""
 
     def __init__(self) -> None:

@@ -23,13 +23,13 @@ VARIABLE = "BENCH_PEER"
 forward passes may run side by side, each with its share of the CPUs; 0 leaves it to the framework, each with all."""
 
 BATCH = 32
-"""The most pictures in a batch, as in ours."""
+"""The most images in a batch, as in ours."""
 
 Infer = Callable[[Pixels], Logits]
 
 
 class PeerNetwork:
-    """Pictures in, answers out.
+    """Images in, answers out.
 
     Args:
         weights: what ``infer`` runs.
@@ -42,7 +42,7 @@ class PeerNetwork:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return the network that the environment asks for, warm."""
+        """Return the network that the environment names, warmed up."""
         settings, weights = _requested()
         passes = settings["passes"]
         threads = max(1, available_cpus() // (passes or 1))
@@ -57,18 +57,18 @@ class PeerNetwork:
 
     @staticmethod
     def decoder() -> Callable[[bytes], Pixels]:
-        """Return what makes network input of a picture, for a process that has no network of its own."""
+        """Return what makes network input of an image, for a process that has no network of its own."""
         return partial(_decoded, spec=_requested()[1].preprocessing)
 
     def decode(self, jpeg: bytes) -> Pixels:
-        """Return a picture of one face as network input, (S, S, 3)."""
+        """Return an image of one face as network input, (S, S, 3)."""
         return _decoded(jpeg, self._weights.preprocessing)
 
-    def crop(self, picture: Pixels, face: DetectedFace) -> Pixels:
-        """Return a face in a picture as network input, (S, S, 3)."""
+    def crop(self, image: Pixels, face: DetectedFace) -> Pixels:
+        """Return a face in an image as network input, (S, S, 3)."""
         spec, crop = self._weights.preprocessing, self._weights.crop
         assert crop is not None
-        return network_input(align(picture, face.landmarks, crop, spec.input_size), spec)
+        return network_input(align(image, face.landmarks, crop, spec.input_size), spec)
 
     def read(self, logits: "np.ndarray[Any, Any]") -> dict[str, Any]:
         """Return the answer for one face's logits, (classes,)."""

@@ -18,8 +18,8 @@ def main() -> None:
     network, detector = PeerNetwork.from_environment(), RetinaFaceDetector()
 
     def answer(data: bytes) -> list[dict[str, Any]]:
-        picture = read_image(data, limits=ImageLimits())
-        crops = (network.crop(picture, face) for face in detector.detect(picture))
+        image = read_image(data, limits=ImageLimits())
+        crops = (network.crop(image, face) for face in detector.detect(image))
         return [network.read(network.infer(crop[None])[0]) for crop in crops]
 
     serve(answer)

@@ -15,8 +15,8 @@ def main() -> None:
     """Serve until SIGTERM."""
     network = PeerNetwork.from_environment()
 
-    def answer(picture: bytes) -> list[dict[str, Any]]:
-        [logits] = network.infer(network.decode(picture)[None])
+    def answer(image: bytes) -> list[dict[str, Any]]:
+        [logits] = network.infer(network.decode(image)[None])
         return [network.read(logits)]
 
     serve(answer)

@@ -1,4 +1,4 @@
-"""Threaded: plain FastAPI around a function of one picture, as FastAPI's documentation uploads a file."""
+"""Threaded: plain FastAPI around a function of one image, as FastAPI's documentation uploads a file."""
 
 import argparse
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import uvicorn
 from fastapi import FastAPI, UploadFile
 
 Answer = Callable[[bytes], list[dict[str, Any]]]
-"""From a picture's bytes to its faces."""
+"""From an image's bytes to its faces."""
 
 
 def create_app(answer: Answer) -> FastAPI:
-    """Return an application that answers each picture in a thread of Starlette's pool of forty."""
+    """Return an application that answers each image in a thread of Starlette's pool of forty."""
     app = FastAPI()
 
     @app.post("/predict")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import pictures, programs, sizes
+from bench import images, programs, sizes
 from bench.server import Server, spawned, wait_ready
 from bench.summary import ratio, raw
 from bench.workbench import CLIENTS, FORCED, Bench
@@ -71,13 +71,13 @@ def _hosting(bench: Bench, size: int, *, null: bool = False) -> Iterator[Hosted]
 
 
 def _mean_bare(report: Mapping[str, Any], batch: str, figure: str) -> float:
-    return statistics.mean(report[when][batch][figure] for when in ("before", "after"))
+    return statistics.mean(float(report[when][batch][figure]) for when in ("before", "after"))
 
 
 def _bare_cpu_ms(report: Mapping[str, Any], batch: float) -> float:
-    """Return the network's bare CPU time a picture at a mean batch size, between the two nearest that were run."""
+    """Return the network's bare CPU time an image at a mean batch size, between the two nearest that were run."""
     known = sorted(int(size) for size in report["before"])
-    costs = {size: _mean_bare(report, str(size), "cpu_ms_per_picture") for size in known}
+    costs = {size: _mean_bare(report, str(size), "cpu_ms_per_image") for size in known}
     below = max((size for size in known if size <= batch), default=known[0])
     above = min((size for size in known if size >= batch), default=known[-1])
     share = 0.0 if above == below else (batch - below) / (above - below)
@@ -86,7 +86,7 @@ def _bare_cpu_ms(report: Mapping[str, Any], batch: float) -> float:
 
 def _hosted_saturated(bench: Bench, size: int) -> dict[str, Any]:
     """Return the service's saturated throughput and CPU time beside its own network's bare loop."""
-    uploads = pictures.crops()
+    uploads = images.crops()
     with _hosting(bench, size) as hosted:
         bench.warm(hosted.server, uploads, CLIENTS)
         threads, (batches, faces) = hosted.thread_seconds(), hosted.batches()
@@ -94,7 +94,7 @@ def _hosted_saturated(bench: Bench, size: int) -> dict[str, Any]:
         after, (batches_after, faces_after) = hosted.thread_seconds(), hosted.batches()
         report = hosted.stop()
     batch = (faces_after - faces) / (batches_after - batches)
-    bare = _mean_bare(report, "32", "pictures_per_second")
+    bare = _mean_bare(report, "32", "images_per_second")
     share = served["generator_cpu_seconds"] / (served["seconds"] * available_cpus())
     done = served["requests"]
     network = _bare_cpu_ms(report, batch)
@@ -114,7 +114,7 @@ def _hosted_saturated(bench: Bench, size: int) -> dict[str, Any]:
             "network_bare_at_that_batch": round(network, 3),
             "outside_the_network": round(whole - network, 3),
             "by_threads": spent,
-            "outside_by_threads": round(spent["loop"] + spent["pictures"], 3),
+            "outside_by_threads": round(spent["loop"] + spent["images"], 3),
         },
         "samples": raw(samples),
     }
@@ -132,7 +132,7 @@ def cpu_outside_network(bench: Bench) -> dict[str, Any]:
 
 def one_client(bench: Bench) -> dict[str, Any]:
     """One client's median latency over the bare batch-1 call, at the weights' own size."""
-    uploads = pictures.crops()
+    uploads = images.crops()
     with _hosting(bench, sizes.own_size()) as hosted:
         bench.warm(hosted.server, uploads, 1)
         samples, served = bench.load(hosted.server, uploads, clients=1)
@@ -151,9 +151,9 @@ def one_client(bench: Bench) -> dict[str, Any]:
 def null_backend(bench: Bench) -> dict[str, Any]:
     """Crops a second for each core the server uses, with a backend that costs nothing."""
     with _hosting(bench, sizes.own_size(), null=True) as hosted:
-        bench.warm(hosted.server, pictures.crops(), CLIENTS)
+        bench.warm(hosted.server, images.crops(), CLIENTS)
         before = hosted.thread_seconds()
-        samples, served = bench.load(hosted.server, pictures.crops(), clients=CLIENTS)
+        samples, served = bench.load(hosted.server, images.crops(), clients=CLIENTS)
         after = hosted.thread_seconds()
     cores = served["server_cpu_seconds"] / served["seconds"]
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import pictures, programs, sizes
+from bench import images, programs, sizes
 from bench.server import finished, loading, spawned, started, wait_ready
 from bench.summary import ratio, raw
 from bench.workbench import CLIENTS, Bench
@@ -24,7 +24,7 @@ _SETTLING = 60.0
 
 def overload(bench: Bench) -> dict[str, Any]:
     """Goodput at twice the capacity, with a deadline of one second."""
-    uploads = pictures.crops()
+    uploads = images.crops()
     program = programs.ours(sizes.DEFAULT, deadline=str(DEADLINE))
     with started(program, bench.log("overload")) as server:
         before = bench.saturated(server, uploads)
@@ -69,7 +69,7 @@ def start(bench: Bench) -> dict[str, Any]:
 
 def memory(bench: Bench) -> dict[str, Any]:
     """Resident memory under a saturating load of ten minutes."""
-    uploads = pictures.crops()
+    uploads = images.crops()
     program = programs.ours(sizes.DEFAULT)
     with started(program, bench.log("memory")) as server:
         before, resident = server.cpu_seconds(), []

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bench import pictures, programs, sizes
+from bench import images, programs, sizes
 from bench.server import Program, Server, started
 from bench.summary import ratio, raw
 from bench.workbench import CLIENTS, FORCED, Bench
@@ -17,8 +17,8 @@ _SHARES = (0.25, 0.5, 0.75, 0.9, 1.1, 1.5, 2.0)
 
 def crops(bench: Bench) -> dict[str, Any]:
     """Saturated throughput on crops beside plain FastAPI, LitServe and mosec."""
-    servers = {program.name: _saturated(bench, program, pictures.crops(), 1, CLIENTS) for program in _servers(bench)}
-    again = _saturated(bench, _ours(bench), pictures.crops(), 1, CLIENTS)
+    servers = {program.name: _saturated(bench, program, images.crops(), 1, CLIENTS) for program in _servers(bench)}
+    again = _saturated(bench, _ours(bench), images.crops(), 1, CLIENTS)
     ours = statistics.mean([servers["ours"]["answered"], again["answered"]])
     ratios = {name: ratio(ours, found["answered"]) for name, found in servers.items() if name != "ours"}
     return {"ours_over": ratios, "ours_answered": round(ours, 2), "servers": {**servers, "ours, again": again}}
@@ -26,7 +26,7 @@ def crops(bench: Bench) -> dict[str, Any]:
 
 def photographs(bench: Bench) -> dict[str, Any]:
     """Requests a second on photographs with four faces beside DeepFace-style work, one face at a time."""
-    uploads, faces = pictures.photographs(), pictures.PHOTOGRAPH_FACES
+    uploads, faces = images.photographs(), images.PHOTOGRAPH_FACES
     own = bench.weights(sizes.own_size())
     ours = programs.ours(sizes.DEFAULT, faces="detect")
     programs_by_name = {
@@ -44,7 +44,7 @@ def photographs(bench: Bench) -> dict[str, Any]:
 
 def curves(bench: Bench) -> dict[str, Any]:
     """Throughput and latency against offered load on crops, ours and the others'."""
-    uploads = pictures.crops()
+    uploads = images.crops()
     found = {}
     for program in _servers(bench):
         with started(program, bench.log(program.name)) as server:
@@ -53,7 +53,7 @@ def curves(bench: Bench) -> dict[str, Any]:
             points = []
             for share in _SHARES:
                 server.rest()
-                samples, point = bench.load(server, uploads, rate=max(0.5, share * capacity), patience=10)
+                samples, point = bench.load(server, uploads, rate=max(0.5, share * capacity), answer_timeout=10)
                 points.append({"share": share, **point, "samples": raw(samples, most=1000)})
             found[program.name] = {"saturated": capacity, "points": points}
     return {"servers": found}
@@ -80,9 +80,9 @@ def _saturated(bench: Bench, program: Program, uploads: list[bytes], faces: int,
         return {"first_face": answer, **bench.saturated(server, uploads, clients)}
 
 
-def _check(server: Server, picture: bytes, faces: int) -> dict[str, Any]:
-    """Return the first face that a server answers a picture with, after making sure that it does the whole work."""
-    found = server.ask(picture)["faces"]
+def _check(server: Server, image: bytes, faces: int) -> dict[str, Any]:
+    """Return the first face that a server answers an image with, after making sure that it does the whole work."""
+    found = server.ask(image)["faces"]
     if len(found) != faces:
         raise RuntimeError(f"{server.program.name} answered {len(found)} faces instead of {faces}")
     first = found[0]

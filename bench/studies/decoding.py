@@ -2,14 +2,15 @@
 
     python bench/studies/decoding.py --data DIR --out bench/results/decoding.json
 
-Each picture of FER+ Valid is enlarged to an upload's size, tinted as skin in warm light is, saved as a colour JPEG of
-quality 90, and answered twice: from the crop as the service reads it, and from the whole picture decoded as it is.
+Each image of FER+ Valid is enlarged to an upload's size, tinted as skin in warm light is, saved as a colour JPEG of
+quality 90, and answered twice: from the crop as the service reads it, and from the whole image decoded as it is.
 """
 
 import argparse
 import io
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bench.machine import heading
 from manet import Recognizer
 from manet.recognizer import FaceInput
 from manet.vision.images import ImageLimits, read_crop, read_image
-from manet.vision.preprocess import network_input
+from manet.vision.preprocess import Pixels, network_input
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet
 
@@ -36,11 +37,12 @@ _LIMITS = ImageLimits()
 def measure(recognizer: Recognizer, valid: ExpressionSet, side: int) -> dict[str, Any]:
     """Return accuracies both ways, how often and how far the answers differ, and the time to the network's input."""
     spec, classes = recognizer.weights.preprocessing, recognizer.weights.classes
-    ways = {
+    ways: dict[str, Callable[[bytes], Pixels]] = {
         "crop": lambda data: read_crop(data, spec, limits=_LIMITS).pixels,
         "whole": lambda data: network_input(read_image(data, limits=_LIMITS), spec),
     }
-    seconds, answers = dict.fromkeys(ways, 0.0), {way: [] for way in ways}
+    seconds = dict.fromkeys(ways, 0.0)
+    answers: dict[str, list[list[float]]] = {way: [] for way in ways}
     for start in track(range(0, len(valid), _BATCH), f"{side} px"):
         uploads = [_upload(valid.read(index), side) for index in range(start, min(start + _BATCH, len(valid)))]
         for way, read in ways.items():
@@ -57,7 +59,7 @@ def measure(recognizer: Recognizer, valid: ExpressionSet, side: int) -> dict[str
         "accuracy": {way: round(100 * float((np.array(answers[way]).argmax(1) == labels).mean()), 2) for way in ways},
         "same_answer_percent": round(100 * float((crop.argmax(1) == whole.argmax(1)).mean()), 2),
         "probability_apart": {"mean": round(float(apart.mean()), 5), "p99": round(float(np.quantile(apart, 0.99)), 5)},
-        "milliseconds_a_picture": {way: round(1e3 * spent / len(valid), 3) for way, spent in seconds.items()},
+        "milliseconds_a_image": {way: round(1e3 * spent / len(valid), 3) for way, spent in seconds.items()},
     }
 
 
@@ -78,7 +80,7 @@ def main() -> None:
     valid = ferplus.load(asked.data, "valid")
     rows = [measure(recognizer, valid, side) for side in SIDES]
     engine = f"{recognizer.backend.name}, {recognizer.backend.precision}"
-    result = {**heading(), "engine": engine, "pictures": len(valid), "protocol": valid.protocol, "rows": rows}
+    result = {**heading(), "engine": engine, "images": len(valid), "protocol": valid.protocol, "rows": rows}
     asked.out.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -18,7 +18,7 @@ import torch
 
 from bench.bare import SIZES, Infer, noise
 from bench.machine import heading
-from manet.backends.base import Logits
+from manet.backends.base import Logits, PrecisionName
 from manet.backends.factory import load_backend
 from manet.backends.openvino.backend import compiled, graph_of
 from manet.backends.selection import Precision
@@ -39,9 +39,10 @@ def ways(weights: Weights, threads: int) -> Mapping[str, Infer]:
         for name, apart in {"shared": False, "apart": True}.items():
             network = compiled(graph, side=side, precision=precision, threads=threads, apart=apart)
             found[f"openvino {precision}, {name}"] = network.infer
-    for precision in ("float32", "bf16"):
-        backend = load_backend(weights, backend="torch", precision=precision, device="cpu", threads=threads)
-        found[f"torch {precision}"] = backend.infer
+    torch_precisions: tuple[PrecisionName, ...] = ("float32", "bf16")
+    for torch_precision in torch_precisions:
+        backend = load_backend(weights, backend="torch", precision=torch_precision, device="cpu", threads=threads)
+        found[f"torch {torch_precision}"] = backend.infer
     found["torch float32, compiled"] = _compiled(weights)
     return found
 

@@ -2,15 +2,15 @@
 
     python bench/studies/explain.py --data DIR --out bench/results/explain.json
 
-On pictures of FER+ Valid, drawn by a seed. In each, a square is covered with the picture's own mean grey, and the
+On images of FER+ Valid, drawn by a seed. In each, a square is covered with the image's own mean grey, and the
 probability of the expression that was answered before tells by how much the answer moved. The square is
 
 *pointed*  where the map holds the most evidence (of all squares that lie within the face);
 *random*   anywhere within the face, evenly drawn; several of them, averaged;
-*another*  where the same kind of map points in another picture of the draw: whatever is only in the middle, or only
+*another*  where the same kind of map points in another image of the draw: whatever is only in the middle, or only
            where faces have a mouth, this square covers, too.
 
-Pictures are compared with themselves: the figures are of the differences, *pointed* less the other, picture by picture.
+Images are compared with themselves: the figures are of the differences, *pointed* less the other, image by image.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from training.run import commit, machine
 
 @dataclass(frozen=True)
 class Drops:
-    """By how much the answer's probability fell in each picture, (pictures,) each; and in how many it changed."""
+    """By how much the answer's probability fell in each image, (images,) each; and in how many it changed."""
 
     pointed: Mapping[str, Floats]
     another: Mapping[str, Floats]
@@ -83,7 +83,7 @@ def measure(
 
 
 def paired(first: Floats, second: Floats) -> dict[str, float]:
-    """Return how much larger the first is than the second, picture by picture, and how sure that is."""
+    """Return how much larger the first is than the second, image by image, and how sure that is."""
     difference = first - second
     low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
     return {
@@ -118,8 +118,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ferplus/")
     parser.add_argument("--weights", default="ferplus")
-    parser.add_argument("--pictures", type=int, default=300)
-    parser.add_argument("--squares", type=int, default=10, help="random ones in each picture")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--squares", type=int, default=10, help="random ones in each image")
     parser.add_argument("--share", type=float, default=0.3, help="side of a square, of the face's side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -127,7 +127,7 @@ def main() -> None:
     recognizer = Recognizer.from_weights(asked.weights)
     spec = recognizer.weights.preprocessing
     valid = ferplus.load(asked.data, "valid")
-    drawn = np.random.default_rng(asked.seed).choice(len(valid), asked.pictures, replace=False)
+    drawn = np.random.default_rng(asked.seed).choice(len(valid), asked.images, replace=False)
     faces = [network_input(valid.read(int(index)), spec) for index in drawn]
     side = round(asked.share * spec.input_size)
     drops = measure(recognizer, Explainer.load(recognizer), faces, side=side, squares=asked.squares, seed=asked.seed)
@@ -136,7 +136,7 @@ def main() -> None:
         "machine": machine(),
         "weights": {"id": recognizer.weights.id, "sha256": recognizer.weights.sha256},
         "engine": f"{recognizer.backend.name}, {recognizer.backend.precision}",
-        "pictures": asked.pictures,
+        "images": asked.images,
         "random_squares": asked.squares,
         "square": {"side": side, "face": spec.input_size},
         "seed": asked.seed,

@@ -24,7 +24,7 @@ from torchvision.datasets import ImageFolder
 
 from bench.machine import heading
 from manet.vision.preprocess import Preprocessing
-from training.augment import Batch, Draws, augment
+from training.augment import Batch, Draws, augment, draw
 from training.datasets import load
 from training.recipe import Augmentation
 from training.transforms import Draw, Reader, Samples
@@ -35,7 +35,7 @@ SPEC = Preprocessing(input_size=224, colour="rgb")
 RECIPE = Augmentation(crop_area=0.08, flip=0.5)
 
 
-def draw(folder: Path) -> None:
+def write_set(folder: Path) -> None:
     """Write the images: smooth noise, which costs a decoder about what faces do."""
     random = np.random.default_rng(0)
     for index in range(IMAGES):
@@ -64,7 +64,8 @@ def our_images(folder: Path, workers: int) -> Callable[[], Iterator[torch.Tensor
         for step, (images, targets) in enumerate(
             reader.read([draws[at : at + BATCH] for at in range(0, IMAGES, BATCH)])
         ):
-            changed = augment(Batch(images, targets), RECIPE, Draws(step, len(images), slice(None), CPU))
+            numbers = draw(step, len(images), slice(None), mixup=RECIPE.mixup)
+            changed = augment(Batch(images, targets), RECIPE, Draws(numbers))
             yield changed.images.float() / 255
 
     return epoch
@@ -78,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
-        draw(Path(place))
+        write_set(Path(place))
         for workers in (0, 1, 2):
             ways = {"torchvision": torchvision_images(Path(place), workers), "ours": our_images(Path(place), workers)}
             rates: dict[str, list[float]] = {name: [] for name in ways}

@@ -1,4 +1,4 @@
-"""How the answer moves when a picture is as bad as users' pictures are.
+"""How the answer moves when an image is as bad as users' images are.
 
     python bench/studies/robustness.py --data DIR --photos PHOTOS --out bench/results/robustness.json
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skimage.data
 from PIL import Image, ImageEnhance
-from skimage import data as pictures
 
 from manet import Recognizer
 from manet.backends.factory import load_backend
@@ -60,12 +60,13 @@ def _jpeg(quality: int) -> Degrade:
 
 
 def _covered(left: float, upper: float, right: float, lower: float) -> Degrade:
-    """Cover a part of the picture, its edges as shares of the sides, with grey."""
+    """Cover a part of the image, its edges as shares of the sides, with grey."""
 
     def covered(image: Image.Image) -> Image.Image:
         image = image.copy()
-        edges = (left * image.width, upper * image.height, right * image.width, lower * image.height)
-        image.paste((110, 110, 110), tuple(round(edge) for edge in edges))
+        width, height = image.size
+        box = (round(left * width), round(upper * height), round(right * width), round(lower * height))
+        image.paste((110, 110, 110), box)
         return image
 
     return covered
@@ -94,13 +95,13 @@ def on_photographs(recognizer: Recognizer, photos: Path) -> list[dict[str, objec
     """Return, for each photograph and degradation, the answer and the probability of what a person sees."""
     rows: list[dict[str, object]] = []
     for name, seen in SEEN.items():
-        picture = pictures.astronaut() if name == "astronaut" else _read(photos / name)
-        [face, *_] = recognizer.recognize(picture)
+        image = skimage.data.astronaut() if name == "astronaut" else _read(photos / name)
+        [face, *_] = recognizer.recognize(image)
         assert face.face is not None
         box = face.face.box
-        shares = (box.x / picture.shape[1], box.y / picture.shape[0])
-        extent = (box.width / picture.shape[1], box.height / picture.shape[0])
-        halves = {  # of the face, not of the picture
+        shares = (box.x / image.shape[1], box.y / image.shape[0])
+        extent = (box.width / image.shape[1], box.height / image.shape[0])
+        halves = {  # of the face, not of the image
             "left half of the face covered": _covered(
                 shares[0], shares[1], shares[0] + extent[0] / 2, shares[1] + extent[1]
             ),
@@ -109,7 +110,7 @@ def on_photographs(recognizer: Recognizer, photos: Path) -> list[dict[str, objec
             ),
         }
         for degradation, degrade in {**DEGRADATIONS, **halves}.items():
-            faces = recognizer.recognize(np.asarray(degrade(Image.fromarray(picture))))
+            faces = recognizer.recognize(np.asarray(degrade(Image.fromarray(image))))
             row = {"photo": name, "seen": seen, "degradation": degradation, "faces": len(faces)}
             if faces:
                 row |= {"answer": faces[0].expression, "probability": round(faces[0].probabilities[seen], 3)}
@@ -158,7 +159,7 @@ def on_crops(weights_name: str, data: Path, sizes: list[int]) -> list[dict[str, 
 
 def tables(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the result as Markdown."""
-    yield "## How the answer moves when the picture is bad"
+    yield "## How the answer moves when the image is bad"
     yield ""
     weights = result["weights"]
     yield f"Weights `{weights['id']}`, SHA-256 `{weights['sha256'][:12]}...`, commit `{result['commit']}`."
@@ -167,7 +168,7 @@ def tables(result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     photos = list(SEEN)
     heads = (f"{Path(name).stem} ({SEEN[name]})" for name in photos)
-    yield f"| picture | {' | '.join(heads)} |"
+    yield f"| image | {' | '.join(heads)} |"
     yield f"|---|{'---|' * len(photos)}"
     cells: dict[str, dict[str, str]] = {}
     for row in result["photographs"]:
@@ -179,9 +180,9 @@ def tables(result: Mapping[str, Any]) -> Iterator[str]:
     for degradation, answers in cells.items():
         yield f"| {degradation} | {' | '.join(answers[name] for name in photos)} |"
     yield ""
-    yield "On FER+ Valid, 3,199 pictures by the majority protocol, in percent:"
+    yield "On FER+ Valid, 3,199 images by the majority protocol, in percent:"
     yield ""
-    yield "| pictures of 48 x 48 px | input, px | accuracy | macro recall | calibration error |"
+    yield "| images of 48 x 48 px | input, px | accuracy | macro recall | calibration error |"
     yield "|---|---|---|---|---|"
     for row in result["ferplus_valid"]:
         figures = f"{row['accuracy']:.2f} | {row['macro_recall']:.2f} | {row['calibration_error']:.2f}"

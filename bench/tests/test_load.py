@@ -53,7 +53,9 @@ def run_open(server_of: Callable[[], Server], timetable: list[float], *, limit: 
             server.may_answer.clear()
             asyncio.get_running_loop().call_later(stall, server.may_answer.set)
         async with pool(server, limit) as connections:
-            return await open_loop(connections, [REQUEST], timetable, seconds=0.4, patience=5, clock=time.perf_counter)
+            return await open_loop(
+                connections, [REQUEST], timetable, seconds=0.4, answer_timeout=5, clock=time.perf_counter
+            )
 
     return asyncio.run(run())
 
@@ -103,7 +105,7 @@ def test_no_server_is_an_answer_too() -> None:
     async def run() -> Samples:
         async with pool(Server()) as connections:
             pass
-        return await open_loop(connections, [REQUEST], [0.0], seconds=0.01, patience=1, clock=time.perf_counter)
+        return await open_loop(connections, [REQUEST], [0.0], seconds=0.01, answer_timeout=1, clock=time.perf_counter)
 
     assert asyncio.run(run()).status == [0]
 
@@ -114,7 +116,7 @@ def test_what_is_not_answered_in_time_is_given_up() -> None:
         server.may_answer.clear()
         async with pool(server, limit=2) as connections:
             samples = await open_loop(
-                connections, [REQUEST], [0.0] * 5, seconds=0.01, patience=0.1, clock=time.perf_counter
+                connections, [REQUEST], [0.0] * 5, seconds=0.01, answer_timeout=0.1, clock=time.perf_counter
             )
         server.may_answer.set()
         return samples
@@ -132,7 +134,9 @@ def test_a_closed_loop_has_as_many_requests_on_their_way_as_clients() -> None:
             asyncio.get_running_loop().call_later(0.1, server.may_answer.set)
             waiting = asyncio.get_running_loop().create_future()
             asyncio.get_running_loop().call_later(0.08, lambda: waiting.set_result(len(server.seen)))
-            samples = await closed_loop(connections, [REQUEST], 3, seconds=0.3, patience=5, clock=time.perf_counter)
+            samples = await closed_loop(
+                connections, [REQUEST], 3, seconds=0.3, answer_timeout=5, clock=time.perf_counter
+            )
         return samples, await waiting
 
     samples, waiting = asyncio.run(run())
@@ -145,7 +149,7 @@ def test_clients_whose_server_is_gone_try_again_only_now_and_then() -> None:
     async def run() -> Samples:
         async with pool(Server()) as connections:
             pass
-        return await closed_loop(connections, [REQUEST], 3, seconds=0.3, patience=1, clock=time.perf_counter)
+        return await closed_loop(connections, [REQUEST], 3, seconds=0.3, answer_timeout=1, clock=time.perf_counter)
 
     samples = asyncio.run(run())
     assert set(samples.status) == {0}

@@ -91,7 +91,7 @@ class CudaBackend(BaseBackend[FusedClassifier]):
         torch.cuda.empty_cache()
 
     def _warmed(self, _network: FusedClassifier, batch_sizes: Sequence[int]) -> Iterable[int]:
-        """Return all sizes up to the largest one asked for, the largest first: the others' graphs share its memory."""
+        """Return all sizes up to the largest one requested, the largest first: the others' graphs share its memory."""
         if min(batch_sizes) < 1:
             return batch_sizes  # refused, each with its own words
         largest = _next_size(min(max(batch_sizes), SIZES[-1]))

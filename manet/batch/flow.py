@@ -12,14 +12,14 @@ from typing import Protocol, TypeVar
 from manet.recognizer import BATCH, FaceInput, RecognizedFace, Recognizer
 from manet.vision.preprocess import Pixels
 
-_GROUP_ITEMS, _GROUP_BYTES = 64, 256 * 1024 * 1024
+GROUP_ITEMS, GROUP_BYTES = 64, 256 * 1024 * 1024
 """A group is classified no later than this, even if its faces fill no batch: images without faces, large images."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Held(Protocol):
+class WithFaces(Protocol):
     """What waits for the network."""
 
     @property
@@ -31,7 +31,7 @@ class Held(Protocol):
         """The image itself, where it is kept."""
 
 
-Waiting = TypeVar("Waiting", bound=Held)
+Waiting = TypeVar("Waiting", bound=WithFaces)
 
 
 def in_order(
@@ -68,7 +68,7 @@ def _groups(items: Iterable[Waiting]) -> Iterator[list[Waiting]]:
         group.append(item)
         faces += len(item.faces)
         size += 0 if item.image is None else item.image.nbytes
-        if faces >= BATCH or len(group) >= _GROUP_ITEMS or size >= _GROUP_BYTES:
+        if faces >= BATCH or len(group) >= GROUP_ITEMS or size >= GROUP_BYTES:
             yield group
             group, faces, size = [], 0, 0
     if group:

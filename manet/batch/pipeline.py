@@ -14,8 +14,8 @@ from manet.vision.preprocess import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How each image is looked at.
+class DetectionOptions:
+    """How faces are detected in each image.
 
     Attributes:
         faces: whether to detect faces, or to take each image as one.
@@ -57,7 +57,7 @@ Outcome = Answer | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Looked(ImageFaces[FaceInput]):
+class DetectedImage(ImageFaces[FaceInput]):
     """An image whose faces wait for the network.
 
     Attributes:
@@ -69,47 +69,49 @@ class Looked(ImageFaces[FaceInput]):
     image: Pixels | None
 
 
-def answers(files: Iterable[Found], recognizer: Recognizer, look: Look, *, workers: int) -> Iterator[Outcome]:
+def answers(
+    files: Iterable[Found], recognizer: Recognizer, options: DetectionOptions, *, workers: int
+) -> Iterator[Outcome]:
     """Yield what became of each file, in their order.
 
     Args:
         files: taken one by one, a little ahead of the outcomes.
         recognizer: finds the faces and classifies them.
-        look: how.
+        options: how.
         workers: threads that decode images and find faces, at least 1.
     """
     # Images are large and their faces are not: without the images the threads may run a whole batch ahead.
-    ahead = 2 * workers if look.keep_image else max(2 * workers, BATCH)
-    with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
-        seen = in_order(pool, lambda file: _look_at(file, recognizer, look), files, ahead)
+    ahead = 2 * workers if options.keep_image else max(2 * workers, BATCH)
+    with ThreadPoolExecutor(workers, thread_name_prefix="detect") as pool:
+        seen = in_order(pool, lambda file: _read_and_detect(file, recognizer, options), files, ahead)
         yield from outcomes(seen, recognizer)
 
 
-def outcomes(seen: Iterable[Looked | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
+def outcomes(seen: Iterable[DetectedImage | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
     """Yield what became of each image, in order, with its faces classified."""
     for one, faces in classified(seen, recognizer):
         yield one if isinstance(one, Failure) else Answer(one.width, one.height, faces, one.file, one.image)
 
 
-def _look_at(file: Found, recognizer: Recognizer, look: Look) -> Looked | Failure:
+def _read_and_detect(file: Found, recognizer: Recognizer, options: DetectionOptions) -> DetectedImage | Failure:
     if file.error is not None:
         return Failure(file, reason(file.error))
     try:
-        data = image_bytes(file.path, look.limits)
+        data = image_bytes(file.path, options.limits)
     except OSError as error:
         return Failure(file, reason(error))
-    return looked(file, data, recognizer, look)
+    return detect_in(file, data, recognizer, options)
 
 
-def looked(file: Found, data: bytes, recognizer: Recognizer, look: Look) -> Looked | Failure:
+def detect_in(file: Found, data: bytes, recognizer: Recognizer, options: DetectionOptions) -> DetectedImage | Failure:
     """Return what an image's bytes show, or why they show nothing."""
     try:
-        image = read_image(data, limits=look.limits)
+        image = read_image(data, limits=options.limits)
     except ImageError as error:
         return Failure(file, reason(error))
     height, width = image.shape[:2]
-    found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return Looked(width, height, found, file, image if look.keep_image else None)
+    found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
+    return DetectedImage(width, height, found, file, image if options.keep_image else None)
 
 
 def reason(error: ImageError | VideoError | OSError) -> str:

@@ -19,7 +19,7 @@ _WHOLE = ("image_width", "image_height", "faces", "face")
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Generic[Item_contra]):
+class RecordFormat(Generic[Item_contra]):
     """How something that was answered is written down.
 
     Attributes:
@@ -33,9 +33,9 @@ class Form(Generic[Item_contra]):
     nested: Callable[[Item_contra], dict[str, Any]]
 
 
-def image_form(weights: Weights) -> Form[Outcome]:
+def image_form(weights: Weights) -> RecordFormat[Outcome]:
     """Return how outcomes are written down."""
-    return Form(columns(weights.classes), partial(flat, model=weights.id), partial(nested, model=weights.id))
+    return RecordFormat(columns(weights.classes), partial(flat, model=weights.id), partial(nested, model=weights.id))
 
 
 def name_of(outcome: Outcome) -> str:

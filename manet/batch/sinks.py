@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Generic, Protocol
 
-from manet.batch.records import Form, Item_contra
+from manet.batch.records import Item_contra, RecordFormat
 from manet.files import AtomicFile
 
 
@@ -38,7 +38,7 @@ class JsonLines(Generic[Item_contra]):
         form: how an item is written down.
     """
 
-    def __init__(self, stream: IO[str], form: Form[Item_contra]) -> None:
+    def __init__(self, stream: IO[str], form: RecordFormat[Item_contra]) -> None:
         self._stream = stream
         self._form = form
 
@@ -54,7 +54,7 @@ class JsonLines(Generic[Item_contra]):
 class JsonLinesFile(JsonLines[Item_contra]):
     """The same in a file of its own."""
 
-    def __init__(self, path: Path, form: Form[Item_contra]) -> None:
+    def __init__(self, path: Path, form: RecordFormat[Item_contra]) -> None:
         self._file = _text(path)
         super().__init__(self._file, form)
 
@@ -66,7 +66,7 @@ class JsonLinesFile(JsonLines[Item_contra]):
 class CsvFile(Generic[Item_contra]):
     """Comma-separated values (RFC 4180, with bare line feeds), a header and one row a face."""
 
-    def __init__(self, path: Path, form: Form[Item_contra]) -> None:
+    def __init__(self, path: Path, form: RecordFormat[Item_contra]) -> None:
         self._file = _text(path)
         self._form = form
         self._write([{name: name for name in form.columns}])
@@ -92,7 +92,7 @@ class ParquetFile(Generic[Item_contra]):
     _ROWS = 4096
     """Rows in memory before they become a row group."""
 
-    def __init__(self, path: Path, form: Form[Item_contra]) -> None:
+    def __init__(self, path: Path, form: RecordFormat[Item_contra]) -> None:
         import pyarrow  # noqa: PLC0415 - an extra
         from pyarrow import parquet  # noqa: PLC0415
 
@@ -143,7 +143,7 @@ def check_table(path: Path) -> None:
         raise ValueError("Parquet needs pyarrow, which is not installed: pip install 'manet[parquet]'")
 
 
-def table(path: Path, form: Form[Item_contra]) -> Sink[Item_contra]:
+def table(path: Path, form: RecordFormat[Item_contra]) -> Sink[Item_contra]:
     """Return the sink that writes a file of rows, in the format that its name ends with.
 
     ``.csv`` and ``.jsonl`` grow with each item. ``.parquet`` is in its place once it is closed.

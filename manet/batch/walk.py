@@ -1,4 +1,4 @@
-"""Walk: the image files that somebody names, one by one, and those below the folders among them."""
+"""Walk: the image files that are named, one by one, and those below the folders among them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from manet.vision.images import SUFFIXES
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to look at, or a folder that could not be looked into.
+    """A file to read, or a folder that could not be listed.
 
     Attributes:
         path: where it is.

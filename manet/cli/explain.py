@@ -34,7 +34,7 @@ def explain(
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to explain.")] = MAX_FACES,
     store: Store = None,
 ) -> None:
-    """Tell what each branch says by itself, what each patch of the face adds to it, and where the evidence lies.
+    """Explain an answer: what each branch says by itself, what each patch adds, and where the evidence lies.
 
     Evidence is in logits: what a place adds to the score of the explained expression, below zero where it speaks
     against it. Attention, 0 to 1, is how much of a patch the local module lets through. The exit status is 1 if the
@@ -46,7 +46,7 @@ def explain(
 
     recognizer = Recognizer.from_weights(weights, backend="torch", store=store)
     if expression is not None and expression not in recognizer.weights.classes:
-        raise typer.BadParameter(f"these weights tell {', '.join(recognizer.weights.classes)} apart")
+        raise typer.BadParameter(f"the expressions of these weights are {', '.join(recognizer.weights.classes)}")
     limits = ImageLimits()
     try:
         image = read_image(image_bytes(file, limits), limits=limits)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from manet.batch.drawings import Drawings
-from manet.batch.pipeline import Failure, Look, Outcome, answers
+from manet.batch.pipeline import DetectionOptions, Failure, Outcome, answers
 from manet.batch.records import image_form, name_of
 from manet.batch.sheet import ContactSheet
 from manet.batch.sinks import JsonLines, Sink, check_table, table
@@ -25,7 +25,7 @@ from manet.stop import INTERRUPTED, Stop
 from manet.vision.images import ImageLimits
 from manet.weights.entry import Weights
 
-_MOST_LISTED = 1000
+MOST_LISTED = 1000
 """Files that could not be read are listed one by one up to this many, and counted beyond."""
 
 
@@ -72,7 +72,7 @@ class Outputs:
 def predict_locally(
     paths: list[Path], outputs: Outputs, load: Callable[[], Recognizer], *, faces: FaceMode, max_faces: int
 ) -> None:
-    """Answer the images, and tell how far it is on standard error; see ``manet.batch``.
+    """Answer the images, and show the progress on standard error; see ``manet.batch``.
 
     Args:
         paths: files and folders.
@@ -88,7 +88,7 @@ def predict_locally(
     """
     images = outputs.images(paths)
     recognizer = load()
-    look = Look(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
+    options = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
     stop, tally = Stop(), _Tally()
 
     def named() -> Iterator[Found]:
@@ -99,7 +99,7 @@ def predict_locally(
         for sink in sinks:
             closing.callback(sink.close)
         files = itertools.takewhile(lambda _: not stop.asked, named())
-        outcomes = answers(files, recognizer, look, workers=image_threads())
+        outcomes = answers(files, recognizer, options, workers=image_threads())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
             for sink in sinks:
@@ -126,7 +126,7 @@ class _Tally:
             self.faces.update(face.expression for face in outcome.faces)
             return
         self.failed += 1
-        if self.failed <= _MOST_LISTED:
+        if self.failed <= MOST_LISTED:
             self.failures.append((printable(name_of(outcome)), outcome.reason))
 
 
@@ -143,7 +143,7 @@ def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[
 
 
 def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> None:
-    """Tell what could not be read, and, where nothing else tells it, how much was done."""
+    """Print what could not be read, and, where nothing else shows it, how much was done."""
     if listed:
         for name, reason in tally.failures:
             say(console, f"{name}: {reason}", "red")

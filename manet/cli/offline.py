@@ -31,7 +31,7 @@ def predict_on_ray(
     address: str | None,
     gpus: float,
 ) -> None:
-    """Answer the images, and tell how far it is on standard error; see ``manet.offline``.
+    """Answer the images, and show the progress on standard error; see ``manet.offline``.
 
     Raises:
         typer.BadParameter: if no folder is named, or Ray is not installed.

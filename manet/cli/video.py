@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from manet.batch.pipeline import Look, reason
+from manet.batch.pipeline import DetectionOptions, reason
 from manet.batch.records import as_text
 from manet.batch.sinks import JsonLines, Sink, check_table, table
 from manet.batch.terminal import printable, say, shares
@@ -75,7 +75,7 @@ def predict_on_clip(
     faces: FaceMode,
     max_faces: int,
 ) -> None:
-    """Answer each frame of a clip, and tell how far it is on standard error; see ``manet.video``.
+    """Answer each frame of a clip, and show the progress on standard error; see ``manet.video``.
 
     Args:
         path: the clip.
@@ -105,10 +105,10 @@ def predict_on_clip(
             targets = _beside(path, clip)
             targets.check(path)
         recognizer = load()
-        look = Look(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
+        options = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=targets.draw is not None, limits=limits)
         stop = Stop()
         with stop.on_signals():
-            tally = _answer(path, clip, targets, recognizer, look, stop)
+            tally = _answer(path, clip, targets, recognizer, options, stop)
         trouble = None if stop.asked else clip.trouble
     _report(tally, path, targets, trouble, console)
     if stop.asked:
@@ -138,7 +138,9 @@ class _Tally:
         self.faces.update(face.smoothed_face.expression for face in answer.faces)
 
 
-def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, look: Look, stop: Stop) -> _Tally:
+def _answer(
+    path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, options: DetectionOptions, stop: Stop
+) -> _Tally:
     tally, form = _Tally(), frame_form(path, recognizer.weights)
     with ExitStack() as closing:
         copy = None if targets.draw is None else AnnotatedClip(targets.draw, clip)
@@ -151,7 +153,7 @@ def _answer(path: Path, clip: Clip, targets: Targets, recognizer: Recognizer, lo
             closing.callback(sink.close)
         pieces = itertools.takewhile(lambda _: not stop.asked, clip.pieces())
         frame_bytes = 3 * clip.width * clip.height
-        answered = answers(pieces, recognizer, look, Tracker(), workers=image_threads(), frame_bytes=frame_bytes)
+        answered = answers(pieces, recognizer, options, Tracker(), workers=image_threads(), frame_bytes=frame_bytes)
         for item in _watched(answered, clip.duration):
             if copy is not None:
                 copy.add(item)
@@ -180,7 +182,7 @@ def _watched(answered: Iterator[FrameAnswer | Sound], duration: float | None) ->
 
 
 def _report(tally: _Tally, path: Path, targets: Targets, trouble: str | None, console: Console) -> None:
-    """Tell what was amiss, how much was done, and where it is."""
+    """Print what went wrong, how much was done, and where it is."""
     name = printable(as_text(path))
     if trouble is not None:
         say(console, f"{name}: {trouble}", "red")

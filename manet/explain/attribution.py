@@ -74,7 +74,7 @@ class Explainer:
         """
         classes = self._recognizer.weights.classes
         if expression is not None and expression not in classes:
-            raise ValueError(f"the weights tell {', '.join(classes)} apart; {expression} is none of them")
+            raise ValueError(f"the expressions of the weights are {', '.join(classes)}; {expression} is none of them")
         with self._turn, _single_threaded():
             images = torch.from_numpy(face.pixels.copy())[None].permute(0, 3, 1, 2)
             x = self._classifier.normalise(images)  # (1, 3, S, S)

@@ -16,12 +16,12 @@ import pyarrow
 from pyarrow import parquet
 
 from manet.batch.arrow import schema
-from manet.batch.pipeline import Failure, Look, Looked, looked, outcomes, reason
+from manet.batch.pipeline import DetectedImage, DetectionOptions, Failure, detect_in, outcomes, reason
 from manet.batch.records import columns, flat
 from manet.batch.walk import Found
 from manet.files import atomic_write
 from manet.offline.attempt import Attempt
-from manet.offline.plan import Files, Job, Part, Rows
+from manet.offline.plan import ImageFiles, Job, Part, TableRows
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits, image_bytes
 
@@ -30,7 +30,7 @@ _READ = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PartImage:
     """An image whose faces wait for the network, or that could not be read.
 
     Attributes:
@@ -39,11 +39,11 @@ class Seen:
     """
 
     name: str | None
-    what: Looked | Failure
+    what: DetectedImage | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class FinishedPart:
     """What a part's file holds.
 
     Attributes:
@@ -64,23 +64,23 @@ def place(folder: Path, number: int) -> Path:
     return folder / f"part-{number:09d}.parquet"
 
 
-def find(part: Part, job: Job, recognizer: Recognizer, limits: ImageLimits, attempt: Attempt) -> list[Seen]:
+def find(part: Part, job: Job, recognizer: Recognizer, limits: ImageLimits, attempt: Attempt) -> list[PartImage]:
     """Return what every image of a part shows, in order; only the faces are held, not the images."""
-    look = Look(faces=job.faces, max_faces=job.max_faces, keep_image=False, limits=limits)
-    seen: list[Seen] = []
+    options = DetectionOptions(faces=job.faces, max_faces=job.max_faces, keep_image=False, limits=limits)
+    seen: list[PartImage] = []
     for number, one in enumerate(_read(part, job, limits)):
         if not attempt.begins(number):
-            what: Looked | Failure = Failure(one.file, "the image ends the process that reads it")
+            what: DetectedImage | Failure = Failure(one.file, "the image ends the process that reads it")
         elif isinstance(one.data, Failure):
             what = one.data
         else:
-            what = looked(one.file, one.data, recognizer, look)
-        seen.append(Seen(one.name, what))
+            what = detect_in(one.file, one.data, recognizer, options)
+        seen.append(PartImage(one.name, what))
     attempt.ended()
     return seen
 
 
-def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Path) -> Done:
+def answer(number: int, seen: Sequence[PartImage], recognizer: Recognizer, folder: Path) -> FinishedPart:
     """Run the network on a part's faces and write its file: one row a face, or an image without any.
 
     Raises:
@@ -93,8 +93,8 @@ def answer(number: int, seen: Sequence[Seen], recognizer: Recognizer, folder: Pa
     table = pyarrow.Table.from_pylist(rows, schema=schema(columns(recognizer.weights.classes)))
     atomic_write(place(folder, number), lambda path: parquet.write_table(table, path, compression="zstd"))
     unread = sum(isinstance(one.what, Failure) for one in seen)
-    faces = sum(len(one.what.faces) for one in seen if isinstance(one.what, Looked))
-    return Done(number, len(seen), unread, faces)
+    faces = sum(len(one.what.faces) for one in seen if isinstance(one.what, DetectedImage))
+    return FinishedPart(number, len(seen), unread, faces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,12 @@ class _Given:
 
 
 def _read(part: Part, job: Job, limits: ImageLimits) -> Iterator[_Given]:
-    if isinstance(part, Rows):
+    if isinstance(part, TableRows):
         return _read_rows(part, job)
     return _read_files(part, limits)
 
 
-def _read_files(part: Files, limits: ImageLimits) -> Iterator[_Given]:
+def _read_files(part: ImageFiles, limits: ImageLimits) -> Iterator[_Given]:
     for path in part.paths:
         found = Found(path)
         try:
@@ -122,7 +122,7 @@ def _read_files(part: Files, limits: ImageLimits) -> Iterator[_Given]:
         yield _Given(found, None, data)
 
 
-def _read_rows(part: Rows, job: Job) -> Iterator[_Given]:
+def _read_rows(part: TableRows, job: Job) -> Iterator[_Given]:
     """Yield a part's rows; those behind a place where the file is damaged cannot be read, and are yielded, too."""
     row, last = part.row, part.row + part.count
     try:
@@ -138,7 +138,7 @@ def _read_rows(part: Rows, job: Job) -> Iterator[_Given]:
             yield _Given(found, None, Failure(found, "the Parquet file is damaged or gone"))
 
 
-def _values(part: Rows, job: Job) -> Iterator[tuple[Any, Any]]:
+def _values(part: TableRows, job: Job) -> Iterator[tuple[Any, Any]]:
     names = [job.column] if job.name_column is None else [job.column, job.name_column]
     with parquet.ParquetFile(part.table) as file:
         for batch in file.iter_batches(_READ, row_groups=[part.group], columns=names):
@@ -147,5 +147,5 @@ def _values(part: Rows, job: Job) -> Iterator[tuple[Any, Any]]:
             yield from zip(images, given, strict=True)
 
 
-def _numbered(part: Rows, row: int) -> Found:
+def _numbered(part: TableRows, row: int) -> Found:
     return Found(Path(f"{os.fspath(part.table)}#{row}"))

@@ -25,7 +25,7 @@ from ray.exceptions import RayError, RayTaskError
 from manet.errors import OfflineRunError
 from manet.offline.attempt import Attempt
 from manet.offline.loading import REAL, Loaders, Resources
-from manet.offline.part import Done, answer, find, place
+from manet.offline.part import FinishedPart, answer, find, place
 from manet.offline.plan import NAME, Job, Plan, planned
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits
@@ -45,9 +45,9 @@ class _Actor:
 
     Args:
         folder: of the answers.
-        resources: tell where imported weights are, and what the network may use.
-        loaders: tell what it loads.
-        run: what tells this run from others.
+        resources: where imported weights are, and what the network may use.
+        loaders: load what it needs.
+        run: id of this run.
     """
 
     def __init__(self, folder: Path, resources: Resources, loaders: Loaders, run: str) -> None:
@@ -105,7 +105,7 @@ class Progress:
 
     parts: int
     finished: int
-    last: Done | None
+    last: FinishedPart | None
 
 
 def predict_at_scale(
@@ -185,16 +185,18 @@ def _settled(job: Job, resources: Resources, loaders: Loaders) -> Job:
     return settled
 
 
-def _answers(numbers: Sequence[int], out: Path, resources: Resources, loaders: Loaders) -> Iterator[Done]:
+def _answers(numbers: Sequence[int], out: Path, resources: Resources, loaders: Loaders) -> Iterator[FinishedPart]:
     run = uuid.uuid4().hex
     for first in range(0, len(numbers), _WAVE):
         yield from _wave(numbers[first : first + _WAVE], out, resources, loaders, run)
 
 
-def _wave(numbers: Sequence[int], out: Path, resources: Resources, loaders: Loaders, run: str) -> Iterator[Done]:
+def _wave(
+    numbers: Sequence[int], out: Path, resources: Resources, loaders: Loaders, run: str
+) -> Iterator[FinishedPart]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = min(_MOST_FAILED, len(numbers) - 1)  # where all of them fail, the reason is told
+    context.max_errored_blocks = min(_MOST_FAILED, len(numbers) - 1)  # where all of them fail, the reason is reported
     parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
     seen = parts.map_batches(
         Finder,
@@ -213,7 +215,7 @@ def _wave(numbers: Sequence[int], out: Path, resources: Resources, loaders: Load
     )
     try:
         for row in done.iter_rows():
-            yield Done(**row)
+            yield FinishedPart(**row)
     except (RayError, ExecutionTimeoutError) as error:
         raise OfflineRunError(f"the run was given up, for too many parts failed, the last: {_why(error)}") from error
 

@@ -81,7 +81,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TableRows:
     """Images in a row group of a Parquet file.
 
     Attributes:
@@ -100,13 +100,13 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class ImageFiles:
     """Images in files of their own."""
 
     paths: tuple[Path, ...]
 
 
-Part = Rows | Files
+Part = TableRows | ImageFiles
 
 
 class Plan:
@@ -134,8 +134,8 @@ class Plan:
         """Return a part."""
         row = self._file.read_row_group(number // _GROUP).slice(number % _GROUP, 1).to_pylist()[0]
         if row["table"] is None:
-            return Files(tuple(Path(os.fsdecode(path)) for path in row["files"]))
-        return Rows(Path(os.fsdecode(row["table"])), row["group"], row["first"], row["row"], row["count"])
+            return ImageFiles(tuple(Path(os.fsdecode(path)) for path in row["files"]))
+        return TableRows(Path(os.fsdecode(row["table"])), row["group"], row["first"], row["row"], row["count"])
 
 
 def planned(job: Job, folder: Path) -> Plan:
@@ -168,7 +168,7 @@ def _write(job: Job, folder: Path, path: Path) -> None:
 
 
 def _row(part: Part) -> dict[str, object]:
-    if isinstance(part, Files):
+    if isinstance(part, ImageFiles):
         return {"count": len(part.paths), "files": [os.fsencode(path) for path in part.paths]}
     where = {"group": part.group, "first": part.first, "row": part.row}
     return {"table": os.fsencode(part.table), "count": part.count, **where}
@@ -182,7 +182,7 @@ def _parts(job: Job, folder: Path) -> Iterator[Part]:
         leave_out=lambda path: path == folder,
     )
     for files in _cut(map(_readable, images), job.part_images):
-        yield Files(tuple(files))
+        yield ImageFiles(tuple(files))
 
 
 def _readable(found: Found) -> Path:
@@ -203,7 +203,7 @@ def _tables(sources: Iterable[str], folder: Path) -> Iterator[Path]:
                     yield table
 
 
-def _rows(table: Path, job: Job) -> Iterator[Rows]:
+def _rows(table: Path, job: Job) -> Iterator[TableRows]:
     with parquet.ParquetFile(table) as file:
         for column in filter(None, (job.column, job.name_column)):
             if column not in file.schema_arrow.names:
@@ -212,7 +212,7 @@ def _rows(table: Path, job: Job) -> Iterator[Rows]:
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             for first in range(0, rows, job.part_images):
-                yield Rows(table, group, first, row + first, min(job.part_images, rows - first))
+                yield TableRows(table, group, first, row + first, min(job.part_images, rows - first))
             row += rows
 
 

@@ -59,7 +59,7 @@ class Shape:
     matrix: tuple[int, int, int, int]
 
     def upright(self, pixels: Pixels) -> Pixels:
-        """Return a frame turned and mirrored as the matrix asks for, in steps of 90 degrees."""
+        """Return a frame turned and mirrored as the matrix says, in steps of 90 degrees."""
         a, b, c, d = self.matrix
         if abs(a) + abs(d) < abs(b) + abs(c):
             pixels, a, d = pixels.swapaxes(0, 1), c, b

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from manet.batch.flow import classified, in_order
-from manet.batch.pipeline import Look
+from manet.batch.pipeline import DetectionOptions
 from manet.recognizer import BATCH, FaceInput, ImageFaces, Recognizer
 from manet.tracking import FollowedFace, Tracker
 from manet.video.clip import Frame, Moment, Sound
@@ -34,7 +34,7 @@ class FrameAnswer(ImageFaces[FollowedFace]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked(ImageFaces[FaceInput]):
+class _DetectedFrame(ImageFaces[FaceInput]):
     """A frame whose faces wait for the network."""
 
     moment: Moment
@@ -42,7 +42,7 @@ class _Looked(ImageFaces[FaceInput]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _WaitingSound:
     """Sound, which passes between the frames so that the two stay beside each other."""
 
     sound: Sound
@@ -53,7 +53,7 @@ class _Heard:
 def answers(
     pieces: Iterable[Frame | Sound],
     recognizer: Recognizer,
-    look: Look,
+    options: DetectionOptions,
     tracker: Tracker,
     *,
     workers: int,
@@ -64,26 +64,28 @@ def answers(
     Args:
         pieces: taken one by one, some ahead of the answers.
         recognizer: finds the faces and classifies them.
-        look: how; its limits are the clip's own.
+        options: how; its limits are the clip's own.
         tracker: follows the faces.
         workers: threads that find faces, at least 1.
         frame_bytes: how large a frame is, in RGB.
     """
     ahead = max(2 * workers, min(2 * BATCH, _AHEAD_BYTES // frame_bytes))
-    with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
-        looked = in_order(pool, lambda piece: _look_at(piece, recognizer, look), pieces, ahead)
-        for one, faces in classified(looked, recognizer):
-            if isinstance(one, _Heard):
+    with ThreadPoolExecutor(workers, thread_name_prefix="detect") as pool:
+        detected = in_order(pool, lambda piece: _detect_in(piece, recognizer, options), pieces, ahead)
+        for one, faces in classified(detected, recognizer):
+            if isinstance(one, _WaitingSound):
                 yield one.sound
                 continue
             followed = tracker.follow(faces, one.moment.time)
             yield FrameAnswer(one.width, one.height, followed, one.moment, one.image)
 
 
-def _look_at(piece: Frame | Sound, recognizer: Recognizer, look: Look) -> _Looked | _Heard:
+def _detect_in(
+    piece: Frame | Sound, recognizer: Recognizer, options: DetectionOptions
+) -> _DetectedFrame | _WaitingSound:
     if isinstance(piece, Sound):
-        return _Heard(piece)
+        return _WaitingSound(piece)
     image = piece.pixels()
     height, width = image.shape[:2]
-    found = recognizer.find(image, faces=look.faces, max_faces=look.max_faces)
-    return _Looked(width, height, found, piece.moment, image if look.keep_image else None)
+    found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
+    return _DetectedFrame(width, height, found, piece.moment, image if options.keep_image else None)

@@ -4,13 +4,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manet.batch.records import Form, as_text, face_columns, row_of
+from manet.batch.records import RecordFormat, as_text, face_columns, row_of
 from manet.tracking import FollowedFace
 from manet.video.pipeline import FrameAnswer
 from manet.weights.entry import Weights
 
 
-def frame_form(file: Path, weights: Weights) -> Form[FrameAnswer]:
+def frame_form(file: Path, weights: Weights) -> RecordFormat[FrameAnswer]:
     """Return how the frames of a clip are written down.
 
     ``frame`` counts them from 0, ``time`` is when one is shown, in seconds since the clip's beginning. ``track`` is a
@@ -26,7 +26,7 @@ def frame_form(file: Path, weights: Weights) -> Form[FrameAnswer]:
     smoothed: dict[str, type] = {f"smoothed_{expression}": float for expression in weights.classes}
     kinds: dict[str, type] = {"file": str, "model": str, "frame": int, "time": float}
     kinds |= dict.fromkeys(("image_width", "image_height", "faces", "face", "track"), int)
-    return Form(
+    return RecordFormat(
         kinds | face_columns(weights.classes) | smoothed, partial(_flat, whole=whole), partial(_nested, whole=whole)
     )
 

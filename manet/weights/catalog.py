@@ -10,13 +10,13 @@ from manet.weights.entry import Int8, Measurement, Weights
 
 INTENDED_USE = (
     "Reading the apparent expression of a face in a photograph, for research, statistics over many images, and "
-    "tools whose users asked for it."
+    "tools whose users chose to use them."
 )
 
 LIMITS = (
     "It says which expression a face shows as an onlooker would name it, not what the person feels.",
     "Not for decisions about a person. The EU AI Act (Regulation 2024/1689) bans inferring emotions at work and in "
-    "schools (article 5(1)(f)) and asks that people exposed to such a system be told (article 50(3)).",
+    "schools (article 5(1)(f)) and requires that people exposed to such a system are informed (article 50(3)).",
     "Accuracy was not measured by age, sex, skin colour or culture, and is known to differ between them in this field.",
     "Trained on still images of mostly frontal faces; turned, covered, blurred or very small faces do worse.",
 )

@@ -73,7 +73,7 @@ class Weights:
         temperature: what the fused logits are divided by before softmax, above 0; 1 where it was not calibrated.
         preprocessing: how a face crop becomes network input.
         crop: how a detected face is cut so that it looks like the training images; None where no one measured it.
-        shipped: whether the file is part of this package; else it is looked for in the user's store.
+        shipped: whether the file is part of this package; else it is searched for in the user's store.
         file: the file's name there, or the absolute path of a file that the registry does not know; None where
             there is no file to be had.
         card: the model card's file in this package; None where no one wrote one.

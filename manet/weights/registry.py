@@ -112,7 +112,7 @@ def locate(weights: Weights, store: Path | None = None) -> Path:
 
     Args:
         weights: an entry of the registry.
-        store: the user's folder of weights; None means ``default_store()``. Shipped weights are not looked for there.
+        store: the user's folder of weights; None means ``default_store()``. Shipped weights are not searched for there.
 
     Raises:
         WeightsNotInstalledError: if the file is not there, or there is nothing to check it against.

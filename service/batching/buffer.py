@@ -10,7 +10,7 @@ from service.batching.queue import Item
 ItemT = TypeVar("ItemT", bound=Item)
 
 
-class Staging(Generic[ItemT]):
+class BatchBuffer(Generic[ItemT]):
     """A preallocated batch that grows item by item, always without holes, so that the engine can take it as it is.
 
     Args:

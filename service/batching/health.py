@@ -12,7 +12,7 @@ class EngineHealth:
     """The engine's heartbeat: the last batch that came back, and the failures since.
 
     Attributes:
-        interval: an engine that has been quiet for so many seconds is asked for a blank batch.
+        interval: an engine that has been quiet for so many seconds is sent a blank batch.
         timeout: an engine from which nothing came back for so many seconds is taken to hang.
     """
 
@@ -57,7 +57,7 @@ class EngineHealth:
         self._fault = reason
 
     def until_probe(self, now: float) -> float:
-        """Return the seconds until a quiet engine should be asked for a blank batch; 0 or less means now."""
+        """Return the seconds until a quiet engine should be sent a blank batch; 0 or less means now."""
         return 0.0 if self._last_try is None else self._last_try + self.interval - now
 
     def alive(self, now: float) -> bool:

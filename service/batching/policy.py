@@ -9,7 +9,7 @@ from math import ceil
 from typing import ClassVar
 
 
-class Smoothed:
+class SmoothedTime:
     """An exponentially weighted mean: it follows what it measures and forgives a single outlier.
 
     Attributes:
@@ -31,7 +31,7 @@ class BatchTimes:
     """How long a batch takes, smoothed, by bucket of size: 1, 2, 3-4, 5-8, and so on."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, Smoothed] = {}
+        self._buckets: dict[int, SmoothedTime] = {}
         self._expected: dict[int, float] = {}  # by size, since the last batch: every request asks several times
 
     def add(self, size: int, seconds: float) -> None:
@@ -41,7 +41,7 @@ class BatchTimes:
         if bucket in self._buckets:
             self._buckets[bucket].add(seconds)
         else:
-            self._buckets[bucket] = Smoothed(seconds)
+            self._buckets[bucket] = SmoothedTime(seconds)
 
     def expect(self, size: int) -> float:
         """Return the seconds that a batch of ``size`` items should take; 0 before anything was measured.
@@ -65,7 +65,7 @@ def _bucket(size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningBatch:
     """The batch that the engine works on: its size and when it started."""
 
     size: int
@@ -96,7 +96,7 @@ class BatchPolicy:
             return 0.0
         return oldest + self.window - now
 
-    def expected_wait(self, times: BatchTimes, *, ahead: int, running: Running | None, now: float) -> float:
+    def expected_wait(self, times: BatchTimes, *, ahead: int, running: RunningBatch | None, now: float) -> float:
         """Return the seconds until the logits of an item that is handed in now should be there.
 
         Args:

@@ -31,7 +31,7 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken(Generic[ItemT]):
+class TakenItems(Generic[ItemT]):
     """What left the queue: items to work on, and items whose deadline has passed."""
 
     ready: list[ItemT]
@@ -71,12 +71,12 @@ class BoundedQueue(Generic[ItemT]):
             self._lanes.setdefault(item.lane, OrderedDict())[item] = None
         self._count += len(group)
 
-    def take(self, limit: int, now: float) -> Taken[ItemT]:
+    def take(self, limit: int, now: float) -> TakenItems[ItemT]:
         """Remove and return up to ``limit`` items that can still be answered, the oldest of each lane in turn.
 
         Items met on the way whose deadline has passed come back apart and do not count against the limit.
         """
-        taken: Taken[ItemT] = Taken([], [])
+        taken: TakenItems[ItemT] = TakenItems([], [])
         while self._lanes and len(taken.ready) < limit:
             lane, items = self._lanes.popitem(last=False)
             item, _ = items.popitem(last=False)

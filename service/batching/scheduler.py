@@ -10,7 +10,7 @@ import numpy as np
 
 from manet.backends.base import Logits
 from manet.vision.preprocess import Pixels
-from service.batching.buffer import Staging
+from service.batching.buffer import BatchBuffer
 from service.batching.errors import (
     BatchingError,
     DeadlinePassedError,
@@ -41,7 +41,7 @@ class BatchObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class InferenceResult:
     """What one image's faces were answered with.
 
     Attributes:
@@ -98,8 +98,8 @@ class Scheduler:
         self._clock = clock
         self._observer = observer
         self._queue: BoundedQueue[_Face] = BoundedQueue(capacity)
-        self._next: Staging[_Face] = Staging(policy.max_batch_size, side)
-        self._spare: Staging[_Face] = Staging(policy.max_batch_size, side)
+        self._next: BatchBuffer[_Face] = BatchBuffer(policy.max_batch_size, side)
+        self._spare: BatchBuffer[_Face] = BatchBuffer(policy.max_batch_size, side)
         self._blank: Pixels = np.zeros((policy.max_batch_size, side, side, 3), dtype=np.uint8)
         self._supervisor = EngineSupervisor(
             engine,
@@ -162,7 +162,7 @@ class Scheduler:
             self._supervisor.times, ahead=self.depth + ahead, running=self._supervisor.running, now=self._clock.now()
         )
 
-    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
+    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> InferenceResult:
         """Return the logits of one image's faces, which wait as a group and are batched one by one.
 
         If the caller is cancelled, or one of the faces fails, the others leave the queue.
@@ -197,7 +197,7 @@ class Scheduler:
             raise
         started = max((face.started for face in group), default=now)
         batch = max((face.batch for face in group), default=0)
-        return Answered(logits, started - now, self._clock.now() - started, batch)
+        return InferenceResult(logits, started - now, self._clock.now() - started, batch)
 
     # -- its life
 

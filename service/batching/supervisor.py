@@ -11,7 +11,7 @@ from manet.backends.base import Logits
 from manet.vision.preprocess import Pixels
 from service.batching.errors import EngineLostError, EngineTimeoutError
 from service.batching.health import EngineHealth
-from service.batching.policy import BatchTimes, Running
+from service.batching.policy import BatchTimes, RunningBatch
 from service.clock import Clock
 from service.concurrency import Workers
 
@@ -25,7 +25,7 @@ class Recovery:
     """The bounds within which a lost engine is replaced; beyond them the process is better started again.
 
     Attributes:
-        attempts: rebuilds in succession, with no batch of somebody's work answered in between.
+        attempts: rebuilds in succession, with no batch of requests answered in between.
         abandoned: engines that hang and were abandoned, each with its thread and its memory.
         pause: seconds before the second attempt; each further one waits twice as long.
         longest: the longest pause, in seconds.
@@ -108,7 +108,7 @@ class EngineSupervisor:
     ) -> None:
         self.health = health
         self.times = BatchTimes()
-        self.running: Running | None = None
+        self.running: RunningBatch | None = None
         self.rebuilt = 0
         self._engine: Engine | None = engine
         self._thread = Workers(1, "engine")
@@ -138,7 +138,7 @@ class EngineSupervisor:
             await self._ask(self._blank[:size])
 
     async def infer(self, pixels: Pixels) -> Logits:
-        """Return the logits, (N, C), of a batch of somebody's work, (N, S, S, 3).
+        """Return the logits, (N, C), of a batch of requests, (N, S, S, 3).
 
         Raises:
             EngineTimeoutError: if the batch did not come back in time; the engine is lost.
@@ -218,7 +218,7 @@ class EngineSupervisor:
 
     async def _ask(self, pixels: Pixels) -> Logits:
         started = self._clock.now()
-        self.running = Running(len(pixels), started)
+        self.running = RunningBatch(len(pixels), started)
         try:
             call = partial(self._present().infer, pixels)
             logits = await self._within(self.health.timeout, self._thread.run(call))

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from service.admission import Upload
 from service.errors import PayloadTooLargeError, UploadTimedOutError
-from service.http.compression import PLAIN, Unpacker, coding_of
+from service.http.compression import PLAIN, Decompressor, coding_of
 
 
 def largest_size(request: Request, limit: int) -> int:
@@ -28,7 +28,7 @@ async def receive(request: Request, take: Callable[[bytes], None], seconds: floa
     """Hand a request's body to ``take``, piece by piece as it arrives.
 
     Raises:
-        ClientDisconnect: if the client hung up.
+        ClientDisconnect: if the client disconnected.
         UploadTimedOutError: if it did not arrive in so many seconds.
     """
     try:
@@ -61,13 +61,13 @@ async def read_body(request: Request, upload: Upload, *, limit: int, seconds: fl
 
     Raises:
         UnsupportedEncodingError: if it is compressed in a way that is not read.
-        ClientDisconnect: if the client hung up.
+        ClientDisconnect: if the client disconnected.
         PayloadTooLargeError: if it is larger than the limit.
         OverloadedError: if there is no room for it in memory.
         MalformedRequestError: if it is not compressed as it says.
         UploadTimedOutError: if it did not arrive in time.
     """
-    unpacker = Unpacker(coding_of(request.headers.get("content-encoding", "")), limit)
+    unpacker = Decompressor(coding_of(request.headers.get("content-encoding", "")), limit)
 
     def take(chunk: bytes) -> None:
         unpacker.add(chunk)

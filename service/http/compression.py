@@ -46,7 +46,7 @@ def pack(content: bytes, coding: str) -> bytes:
     return content if coding == PLAIN else _PACKERS[coding](content)
 
 
-class Unpacker:
+class Decompressor:
     """Takes a body in as it arrives, and holds it as it was before it was packed.
 
     Args:

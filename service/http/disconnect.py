@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the outcome of some work, unless the client hangs up first: then the work is cancelled.
+    """Return the outcome of some work, unless the client disconnects first: then the work is cancelled.
 
     The work is done in the caller's own task, as under ``asyncio.timeout``: only the watcher is a task more.
 
@@ -19,7 +19,7 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -
         work: what is done for it.
 
     Raises:
-        ClientDisconnect: if the client hung up.
+        ClientDisconnect: if the client disconnected.
     """
     working = asyncio.current_task()
     assert working is not None

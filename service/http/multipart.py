@@ -160,7 +160,7 @@ async def read_images(
         seconds: in which the whole body must have arrived.
 
     Raises:
-        ClientDisconnect: if the client hung up.
+        ClientDisconnect: if the client disconnected.
         MalformedRequestError: if the body is no multipart form, or has too many parts.
         InvalidParameterError: if the form has no file under that name, or too many.
         OverloadedError: if there is no room for it in memory.

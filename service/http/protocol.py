@@ -37,7 +37,7 @@ class ConnectionBounds:
 
     Attributes:
         max_head_bytes: of the request's target and its fields together, trailers after the body among them.
-        max_target_bytes: bytes of the target alone; RFC 9110, section 4.1, asks for 8000 at least.
+        max_target_bytes: bytes of the target alone; RFC 9110, section 4.1, recommends 8000 at least.
         max_head_fields: the fields of a head, in number.
         head_timeout: seconds in which a head must be whole. A connection that has nothing in flight, and on which no
             head begins, is closed after as many.

@@ -17,7 +17,7 @@ _log = logging.getLogger("manet.detection")
 class DetectorGuard:
     """Stands around every search for faces; safe in several threads.
 
-    After a failure the detector is asked for the faces of a blank image. If it answers, the image was at fault and
+    After a failure the detector is run on a blank image. If it answers, the image was at fault and
     fails alone. If not, searches are refused, and after each interval one of them is let through to see whether the
     detector answers again. It holds no state of its own that rebuilding it would mend.
 

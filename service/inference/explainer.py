@@ -36,14 +36,14 @@ Explained = ImageFaces[Explanation]
 """An image whose faces are explained."""
 
 
-class Place:
+class ExplanationSlot:
     """An image's place among those that are explained or wait for it; ``left`` once no one waits for it any more."""
 
     def __init__(self) -> None:
         self.left = False
 
 
-class Explanations:
+class ExplanationWorker:
     """Explains images that were admitted.
 
     Args:
@@ -62,12 +62,12 @@ class Explanations:
         self._most = most
         self._clock = clock
         self._store = store
-        self._places: set[Place] = set()
+        self._places: set[ExplanationSlot] = set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explainer: Explainer | None = None  # only the worker touches it
 
     @contextmanager
-    def place(self, expression: Expression | None) -> Iterator[Place]:
+    def place(self, expression: Expression | None) -> Iterator[ExplanationSlot]:
         """Hold an image's place while inside.
 
         Args:
@@ -83,10 +83,10 @@ class Explanations:
             raise ExplanationsUnavailableError(f"this server has no {' and no '.join(missing)}; see its operator")
         classes = self._recognizer.weights.classes
         if expression is not None and expression not in classes:
-            raise InvalidParameterError(f"expression: the weights tell {', '.join(classes)} apart")
+            raise InvalidParameterError(f"expression: the weights know {', '.join(classes)}")
         if len(self._places) >= self._most:
-            raise OverloadedError("as many images as allowed wait to be explained", retry_after=RETRY_SECONDS)
-        place = Place()
+            raise OverloadedError("too many images wait to be explained", retry_after=RETRY_SECONDS)
+        place = ExplanationSlot()
         self._places.add(place)
         try:
             yield place
@@ -98,7 +98,7 @@ class Explanations:
         self,
         data: bytes,
         ticket: Ticket,
-        place: Place,
+        place: ExplanationSlot,
         *,
         faces: FaceMode,
         max_faces: int,
@@ -126,7 +126,7 @@ class Explanations:
         self,
         data: bytes,
         ticket: Ticket,
-        place: Place,
+        place: ExplanationSlot,
         *,
         faces: FaceMode,
         max_faces: int,

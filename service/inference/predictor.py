@@ -12,7 +12,7 @@ from manet.vision.images import ImageLimits, read_crop, read_image
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.concurrency import Rounds, Workers
+from service.concurrency import LoopRounds, Workers
 from service.errors import DeadlineExceededError
 from service.inference.detector import DetectorGuard
 
@@ -93,7 +93,7 @@ class Predictor:
         self._small = ImageLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
         )
-        self._rounds = Rounds(_ROUND, clock)
+        self._rounds = LoopRounds(_ROUND, clock)
         self._worker_count = workers
         self._workers = Workers(workers, "image")
         self._clock = clock

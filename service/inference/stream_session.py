@@ -45,21 +45,21 @@ class FrameObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
+class CloseReason:
     """Why the service ends a session: a code of RFC 6455 or IANA's registry, and a sentence of at most 123 bytes."""
 
     code: int
     reason: str
 
 
-DRAINING = Close(1012, "the service is being stopped")
-NOT_READY = Close(1013, "the network does not answer; try again later")
-FULL = Close(1013, "as many streams as allowed are open; try again later")
-NO_FRAME = Close(1003, "a frame is a binary message")
-DEFECT = Close(1011, "this is a defect of the service")
+DRAINING = CloseReason(1012, "the service is being stopped")
+NOT_READY = CloseReason(1013, "the network does not answer; try again later")
+FULL = CloseReason(1013, "too many streams are open; try again later")
+NO_FRAME = CloseReason(1003, "a frame is a binary message")
+DEFECT = CloseReason(1011, "this is a defect of the service")
 
 
-class Streams:
+class StreamRegistry:
     """The sessions that are open.
 
     Args:
@@ -105,7 +105,7 @@ class _Frame:
     arrived: float
 
 
-class _Newest:
+class _LatestFrame:
     """Holds one frame, the newest."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class _Newest:
         return frame
 
 
-class Session:
+class StreamSession:
     """One client's stream, from its acceptance to its end.
 
     Args:
@@ -169,10 +169,10 @@ class Session:
         self._model = model
         self._max_faces = max_faces
         self._idle_timeout = idle_timeout
-        self._newest = _Newest()
+        self._newest = _LatestFrame()
         self._dropped = 0
 
-    async def run(self) -> Close | None:
+    async def run(self) -> CloseReason | None:
         """Answer frames until the session ends; return how to close it, or None where the client is gone."""
         tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._answer())]
         try:
@@ -183,7 +183,7 @@ class Session:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _read(self) -> Close | None:
+    async def _read(self) -> CloseReason | None:
         """Take frames off the wire as they come, so that none grows old there."""
         number = 0
         while True:
@@ -191,7 +191,7 @@ class Session:
                 async with asyncio.timeout(self._idle_timeout):
                     message = await self._websocket.receive()
             except TimeoutError:
-                return Close(1001, f"no frame came within {self._idle_timeout:g} seconds")
+                return CloseReason(1001, f"no frame came within {self._idle_timeout:g} seconds")
             if message["type"] == "websocket.disconnect":
                 return None
             data = message.get("bytes")
@@ -202,17 +202,17 @@ class Session:
                 self._observer.frame("dropped")
             number += 1
 
-    async def _answer(self) -> Close | None:
+    async def _answer(self) -> CloseReason | None:
         """Answer the newest frame, again and again."""
         while True:
             frame = await self._newest.take()
             try:
                 answer = await self._answered(frame)
             except Exception as error:  # a defect in one frame must not pass unseen, nor end in silence
-                _log.exception("an unforeseen %s; this is a defect of the service", type(error).__name__)
+                _log.exception("an unexpected %s; this is a defect of the service", type(error).__name__)
                 self._observer.frame("failed")
                 return DEFECT
-            if isinstance(answer, Close):
+            if isinstance(answer, CloseReason):
                 self._observer.frame("refused")
                 return answer
             try:
@@ -221,7 +221,7 @@ class Session:
             except (TimeoutError, WebSocketDisconnect):
                 return None  # who takes no answer takes no reason for its end either
 
-    async def _answered(self, frame: _Frame) -> FrameAnswer | FrameProblem | Close:
+    async def _answered(self, frame: _Frame) -> FrameAnswer | FrameProblem | CloseReason:
         try:
             with self._gate(), self._admission.receive(len(frame.data)) as upload:
                 upload.add(len(frame.data))

@@ -8,10 +8,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
 from service.errors import UnauthorizedError
-from service.keys import Keys
+from service.keys import KeyStore
 
 OPEN = ("/", "/docs", "/openapi.json", "/favicon.ico")
-"""Paths that need no key: the page, and what tells how to use the service."""
+"""Paths that need no key: the page and the documentation."""
 OPEN_BELOW = ("/web/", "/docs/", "/static-offline-docs/", "/health/", "/v2/health/")
 """Likewise everything below these: their files, and the probes."""
 
@@ -30,7 +30,7 @@ class ApiKeyMiddleware:
     answered with 401 before a byte of their body is read; only what ``OPEN`` names needs no key.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, *, keys: KeyStore) -> None:
         self._app = app
         self._keys = keys
 

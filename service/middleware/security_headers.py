@@ -1,4 +1,4 @@
-"""SecurityHeadersMiddleware: what every answer tells a browser not to do."""
+"""SecurityHeadersMiddleware: the headers that forbid browsers what no answer needs."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

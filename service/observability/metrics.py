@@ -50,7 +50,7 @@ class Metrics:
         Gauge(name, help, registry=self.registry).set_function(value)
 
     def build(self, **facts: str) -> None:
-        """Tell what serves, once: its version, weights, engine."""
+        """Report what serves, once: its version, weights, engine."""
         Info("manet_build", "What serves.", registry=self.registry).info(facts)
 
     def answered(self, route: str, status: int, seconds: float) -> None:

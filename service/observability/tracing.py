@@ -2,8 +2,8 @@
 
 A request is a span; below it each image is one, with ``find`` (decode and detect), ``queue`` and ``infer`` as its
 children. A span carries the method, the route's template, the status, and sizes of batches. The ready-made
-instrumentation also writes down paths, queries, user agents and addresses, and cannot be told not to; so the spans are
-made here.
+instrumentation also records paths, queries, user agents and addresses, and has no option against that; so the spans
+are made here.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import manet
 from manet.vision.preprocess import Pixels
-from service.batching.scheduler import Answered, Scheduler
+from service.batching.scheduler import InferenceResult, Scheduler
 from service.inference.predictor import PredictionResult, Predictor
 
 _log = logging.getLogger("manet.tracing")
@@ -160,7 +160,7 @@ class TracedScheduler(Scheduler):
         super().__init__(*args, **options)
         self._tracing = tracing
 
-    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> Answered:
+    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> InferenceResult:
         """Return the logits of one image's faces, as ``Scheduler.submit`` does."""
         answered = await super().submit(faces, deadline=deadline, lane=lane)
         now = self._tracing.wall()

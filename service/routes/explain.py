@@ -22,7 +22,7 @@ from service.problems import documented
 from service.routes.predict import HOST, IMAGE, Mode
 from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation, Overlays
 from service.schemas.predict import Face, Image
-from service.state import Parts, parts
+from service.state import ServiceState, state
 
 router = APIRouter(tags=["explain"])
 
@@ -55,7 +55,7 @@ MOST_FACES = 4
 async def explain(
     request: Request,
     *,
-    parts: Annotated[Parts, Depends(parts)],
+    state: Annotated[ServiceState, Depends(state)],
     faces: Mode = "detect",
     max_faces: Annotated[int, Query(ge=1, description="The most faces to explain, the largest first.")] = MOST_FACES,
     expression: Annotated[
@@ -65,22 +65,22 @@ async def explain(
     ] = None,
     overlays: Annotated[bool, Query(description="Whether to send the maps as images, too.")] = True,
 ) -> ExplainedImage:
-    """Tell each branch's own vote, what each quarter of the face adds to it, and where the evidence lies.
+    """Return each branch's own vote, what each quarter of the face adds to it, and where the evidence lies.
 
     The maps come as numbers and, unless `overlays=false`, as PNG in base64; `data:image/png;base64,` before one makes
     it the source of an `img`. Explanations are made one after the other; the first after a start takes seconds longer.
     """
-    settings = parts.settings
+    settings = state.settings
     size = largest_size(request, settings.max_upload_bytes)
-    with parts.admission.receive(size) as upload, parts.explanations.place(expression) as place:
+    with state.admission.receive(size) as upload, state.explanations.place(expression) as place:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
         [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
-        with parts.admission.admit(upload) as ticket:
-            work = parts.explanations.explain(
+        with state.admission.admit(upload) as ticket:
+            work = state.explanations.explain(
                 data, ticket, place, faces=faces, max_faces=min(max_faces, settings.max_faces), expression=expression
             )
             found = await cancel_on_disconnect(request, work)
-            return await asyncio.to_thread(_answer, found, parts.recognizer.weights.id, overlays)
+            return await asyncio.to_thread(_answer, found, state.recognizer.weights.id, overlays)
 
 
 def _answer(found: Explained, model: str, overlays: bool) -> ExplainedImage:
@@ -95,8 +95,8 @@ def _face(explanation: Explanation, overlays: bool) -> ExplainedFace:
     drawn = None
     if overlays:
         drawn = Overlays(**{name: _png(image) for name, image in draw_explanation(explanation).items()})
-    told = FaceExplanation(**record(explanation), overlays=drawn)
-    return ExplainedFace(**dict(Face.of(explanation.answer)), explanation=told)
+    explained = FaceExplanation(**record(explanation), overlays=drawn)
+    return ExplainedFace(**dict(Face.of(explanation.answer)), explanation=explained)
 
 
 def _png(image: PILImage.Image) -> str:

@@ -8,7 +8,7 @@ from service.errors import NotReadyError
 from service.openapi.document import succeeded
 from service.problems import documented
 from service.schemas.predict import Health
-from service.state import Parts, parts
+from service.state import ServiceState, state
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -30,18 +30,18 @@ async def live() -> Health:
     summary="Does it answer?",
     responses=succeeded("It answers.") | documented(NotReadyError),
 )
-async def ready(parts: Annotated[Parts, Depends(parts)]) -> Health:
+async def ready(state: Annotated[ServiceState, Depends(state)]) -> Health:
     """Answer 200 as long as the network has completed a batch lately and the service is not being stopped."""
-    check_ready(parts)
+    check_ready(state)
     return Health(status="ready")
 
 
-def check_ready(parts: Parts) -> None:
+def check_ready(state: ServiceState) -> None:
     """Return if images are admitted.
 
     Raises:
         NotReadyError: if they are not; it says why.
     """
-    if not parts.admission.ready:
-        reason = "the service is being stopped" if parts.admission.draining else parts.scheduler.reason
+    if not state.admission.ready:
+        reason = "the service is being stopped" if state.admission.draining else state.scheduler.reason
         raise NotReadyError(reason)

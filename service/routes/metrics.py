@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.openapi.document import succeeded
-from service.state import Parts, parts
+from service.state import ServiceState, state
 
 router = APIRouter(tags=["metrics"])
 
@@ -19,6 +19,6 @@ router = APIRouter(tags=["metrics"])
     response_class=PlainTextResponse,
     responses=succeeded("All metrics in Prometheus's text format."),
 )
-async def metrics(parts: Annotated[Parts, Depends(parts)]) -> Response:
+async def metrics(state: Annotated[ServiceState, Depends(state)]) -> Response:
     """Return all metrics in Prometheus's text format."""
-    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

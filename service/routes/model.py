@@ -10,7 +10,7 @@ from service.errors import NoModelCardError
 from service.openapi.document import succeeded
 from service.problems import documented
 from service.schemas.predict import Model
-from service.state import Parts, parts
+from service.state import ServiceState, state
 
 router = APIRouter(tags=["model"])
 
@@ -27,9 +27,9 @@ class Markdown(PlainTextResponse):
     summary="What is loaded?",
     responses=succeeded("What is loaded."),
 )
-async def model(parts: Annotated[Parts, Depends(parts)]) -> Model:
-    """Tell the weights, their classes and preprocessing, how well they were measured to do, and their limits."""
-    return Model.of(parts.recognizer.weights, parts.recognizer.backend)
+async def model(state: Annotated[ServiceState, Depends(state)]) -> Model:
+    """Return the weights, their classes and preprocessing, their measured accuracy, and their limits."""
+    return Model.of(state.recognizer.weights, state.recognizer.backend)
 
 
 @router.get(
@@ -39,9 +39,9 @@ async def model(parts: Annotated[Parts, Depends(parts)]) -> Model:
     response_class=Markdown,
     responses=succeeded("The model card.") | documented(NoModelCardError),
 )
-async def card(parts: Annotated[Parts, Depends(parts)]) -> Markdown:
+async def card(state: Annotated[ServiceState, Depends(state)]) -> Markdown:
     """Return the model card of the weights: data and rights, measurements, intended use, known failures."""
-    weights = parts.recognizer.weights
+    weights = state.recognizer.weights
     text = read_card(weights)
     if text is None:
         raise NoModelCardError(f"no one wrote a model card for the weights {weights.id}")

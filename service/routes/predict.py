@@ -20,7 +20,7 @@ from service.openapi.document import SERVER_TIMING, form, succeeded
 from service.problems import described, documented
 from service.schemas.predict import Face, Image, Prediction, Predictions, Row
 from service.settings import Settings
-from service.state import Parts, parts_of
+from service.state import ServiceState, state_of
 
 router = APIRouter(tags=["predict"])
 
@@ -71,21 +71,21 @@ Most = Annotated[
 async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
     """Find the faces in an image and name the apparent expression of each, with a probability for every class.
 
-    The header `Server-Timing` tells the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
+    The header `Server-Timing` has the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
     and in the network (`infer`).
     """
-    parts = parts_of(request)
-    settings = parts.settings
+    state = state_of(request)
+    settings = state.settings
     size = largest_size(request, settings.max_upload_bytes)
-    with parts.admission.receive(size) as upload:
+    with state.admission.receive(size) as upload:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
         [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
-        with parts.admission.admit(upload) as ticket:
+        with state.admission.admit(upload) as ticket:
             most = _most(max_faces, settings)
-            work = parts.predictor.predict(data, ticket, client=parts.predictor.client(), faces=faces, max_faces=most)
+            work = state.predictor.predict(data, ticket, client=state.predictor.client(), faces=faces, max_faces=most)
             found = await cancel_on_disconnect(request, work)
     # A response of its own: FastAPI would check once more what was made to fit.
-    body = _prediction(found, parts).model_dump_json()
+    body = _prediction(found, state).model_dump_json()
     return Response(body, media_type="application/json", headers={"Server-Timing": _timing(found)})
 
 
@@ -105,21 +105,21 @@ async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Mos
 
     Each image is admitted by itself, as if it had come alone, and this request takes turns with others.
     """
-    parts = parts_of(request)
-    settings, predictor = parts.settings, parts.predictor
+    state = state_of(request)
+    settings, predictor = state.settings, state.predictor
     size = largest_size(request, settings.max_batch_bytes)
-    with parts.admission.receive(size) as upload:
+    with state.admission.receive(size) as upload:
         limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_images
         images = await read_images(request, upload, "images", most=most, limit=limit, seconds=seconds)
         client, most_faces = predictor.client(), _most(max_faces, settings)
 
         async def row(data: bytes) -> Row:
             try:
-                with parts.admission.admit(upload) as ticket:
+                with state.admission.admit(upload) as ticket:
                     found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
             except (errors.ServiceError, ImageError, BatchingError) as error:
                 return Row(problem=described(error))
-            return Row(prediction=_prediction(found, parts))
+            return Row(prediction=_prediction(found, state))
 
         return Predictions(results=await cancel_on_disconnect(request, _all(map(row, images))))
 
@@ -135,9 +135,9 @@ def _most(asked: int | None, settings: Settings) -> int:
     return settings.max_faces if asked is None else min(asked, settings.max_faces)
 
 
-def _prediction(found: PredictionResult, parts: Parts) -> Prediction:
+def _prediction(found: PredictionResult, state: ServiceState) -> Prediction:
     return Prediction(
-        model=parts.recognizer.weights.id,
+        model=state.recognizer.weights.id,
         image=Image(width=found.width, height=found.height),
         faces=[Face.of(face) for face in found.faces],
     )

@@ -14,16 +14,16 @@ from fastapi import APIRouter, Query, WebSocket
 
 from manet.tracking import Tracker, TrackingRules
 from service.errors import OverloadedError
-from service.inference.stream_session import DRAINING, FULL, NOT_READY, Close, Session
+from service.inference.stream_session import DRAINING, FULL, NOT_READY, CloseReason, StreamSession
 from service.middleware.rate_limit import FRAME_LIMITER, client_of
-from service.state import Parts, parts_of
+from service.state import ServiceState, state_of
 
 router = APIRouter()
 
 PROTOCOL = "manet.stream"
 """The subprotocol of what is said here; a browser that offers another one beside it must hear this one."""
 
-_CLOSING = 2.0
+CLOSE_TIMEOUT = 2.0
 """Seconds that a client gets to take the reason for its end."""
 
 
@@ -34,14 +34,14 @@ async def stream(
     half_life: Annotated[float, Query(ge=0, le=60)] = TrackingRules().half_life,
 ) -> None:
     """Answer the newest frame of a client until it leaves."""
-    parts = parts_of(websocket)
-    if not is_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), parts.settings.cors_origins):
+    state = state_of(websocket)
+    if not is_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), state.settings.cors_origins):
         await websocket.close()  # before it is accepted: the handshake is answered with 403
         return
     await websocket.accept(PROTOCOL if PROTOCOL in websocket.scope["subprotocols"] else None)
     try:
-        with parts.streams.entering(client_of(websocket.scope)):
-            ended = _untimely(parts) or await _session(websocket, parts, max_faces, half_life).run()
+        with state.streams.entering(client_of(websocket.scope)):
+            ended = _untimely(state) or await _session(websocket, state, max_faces, half_life).run()
     except OverloadedError:
         ended = FULL
     if ended is not None:
@@ -57,29 +57,29 @@ def is_allowed(origin: str | None, host: str | None, allowed: Sequence[str]) -> 
     return origin is None or origin.partition("://")[2] == host or origin in allowed or "*" in allowed
 
 
-def _untimely(parts: Parts) -> Close | None:
-    if parts.admission.draining:
+def _untimely(state: ServiceState) -> CloseReason | None:
+    if state.admission.draining:
         return DRAINING
-    return None if parts.admission.ready else NOT_READY
+    return None if state.admission.ready else NOT_READY
 
 
-def _session(websocket: WebSocket, parts: Parts, max_faces: int | None, half_life: float) -> Session:
-    settings = parts.settings
-    return Session(
+def _session(websocket: WebSocket, state: ServiceState, max_faces: int | None, half_life: float) -> StreamSession:
+    settings = state.settings
+    return StreamSession(
         websocket,
-        admission=parts.admission,
-        predictor=parts.predictor,
+        admission=state.admission,
+        predictor=state.predictor,
         gate=websocket.scope.get(FRAME_LIMITER, nullcontext),
         tracker=Tracker(TrackingRules(half_life=half_life)),
-        clock=parts.clock,
-        observer=parts.metrics,
-        model=parts.recognizer.weights.id,
+        clock=state.clock,
+        observer=state.metrics,
+        model=state.recognizer.weights.id,
         max_faces=min(max_faces or settings.max_faces, settings.max_faces),
         idle_timeout=settings.stream_idle_timeout,
     )
 
 
-async def _close(websocket: WebSocket, ended: Close) -> None:
+async def _close(websocket: WebSocket, ended: CloseReason) -> None:
     with contextlib.suppress(TimeoutError, RuntimeError, OSError):  # of a client that is gone, or does not read
-        async with asyncio.timeout(_CLOSING):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
             await websocket.close(ended.code, ended.reason)

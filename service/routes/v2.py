@@ -31,8 +31,8 @@ from service.schemas.v2 import (
     ServerReady,
     TensorMetadata,
 )
-from service.schemas.v2_codec import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_question, write_answer
-from service.state import Parts, parts
+from service.schemas.v2_codec import IMAGES, JSON_LENGTH, OUTPUTS, largest_body, read_tensor_request, write_answer
+from service.state import ServiceState, state
 
 _OCTETS = "application/octet-stream"
 _REFUSALS = (
@@ -60,7 +60,7 @@ Length = Annotated[
     WithJsonSchema(_LENGTH),
     Header(alias=JSON_LENGTH, ge=0, description="Bytes of JSON, where a tensor follows it."),
 ]
-WithParts = Annotated[Parts, Depends(parts)]
+WithState = Annotated[ServiceState, Depends(state)]
 
 
 def _open(*possible: type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -87,14 +87,14 @@ def version_of(weights: Weights) -> str:
     return "1" if weights.sha256 is None else weights.sha256[:12]
 
 
-def _named(model: Annotated[str, Path(description="Id of the weights that are loaded.")], parts: WithParts) -> None:
-    weights = parts.recognizer.weights
+def _named(model: Annotated[str, Path(description="Id of the weights that are loaded.")], state: WithState) -> None:
+    weights = state.recognizer.weights
     if model != weights.id:
         raise errors.UnknownModelError(f"the model that is loaded is {weights.id!r}")
 
 
-def _versioned(version: Annotated[str, Path(description="As the model's metadata has it.")], parts: WithParts) -> None:
-    weights = parts.recognizer.weights
+def _versioned(version: Annotated[str, Path(description="As the model's metadata has it.")], state: WithState) -> None:
+    weights = state.recognizer.weights
     if version != version_of(weights):
         raise errors.UnknownModelError(f"the version of {weights.id!r} that is loaded is {version_of(weights)!r}")
 
@@ -105,7 +105,7 @@ probes = APIRouter(prefix=f"{INFERENCE}/health", tags=["v2"], responses=_open())
 
 @router.get("", operation_id="getInferenceServer", summary="What server is this?", responses=succeeded("What it is."))
 async def server() -> ServerMetadata:
-    """Tell the name and version of the server, and the extensions of the protocol that it has."""
+    """Return the name and version of the server, and the extensions of the protocol that it has."""
     return ServerMetadata(name="manet", version=manet.__version__, extensions=("binary_tensor_data",))
 
 
@@ -126,15 +126,15 @@ async def live() -> ServerLive:
     summary="Does it answer?",
     responses=succeeded("It answers.") | _open(errors.NotReadyError),
 )
-async def ready(parts: WithParts) -> ServerReady:
+async def ready(state: WithState) -> ServerReady:
     """Answer 200 as long as the network has completed a batch lately, as `/health/ready` does."""
-    check_ready(parts)
+    check_ready(state)
     return ServerReady()
 
 
-async def metadata(parts: WithParts) -> ModelMetadata:
-    """Tell the tensors of the model; the classes along an output's last axis are in its `labels`."""
-    weights, backend = parts.recognizer.weights, parts.recognizer.backend
+async def metadata(state: WithState) -> ModelMetadata:
+    """Return the tensors of the model; the classes along an output's last axis are in its `labels`."""
+    weights, backend = state.recognizer.weights, state.recognizer.backend
     side, labels = weights.preprocessing.input_size, {"labels": ",".join(weights.classes)}
     images = TensorMetadata(name=IMAGES, datatype="UINT8", shape=(-1, side, side, 3))
     outputs = [
@@ -150,15 +150,15 @@ async def metadata(parts: WithParts) -> ModelMetadata:
     )
 
 
-async def model_ready(parts: WithParts) -> ModelReady:
+async def model_ready(state: WithState) -> ModelReady:
     """Answer 200 as long as the model is loaded and has completed a batch lately."""
-    check_ready(parts)
-    return ModelReady(name=parts.recognizer.weights.id)
+    check_ready(state)
+    return ModelReady(name=state.recognizer.weights.id)
 
 
 async def infer(
     request: Request,
-    parts: WithParts,
+    state: WithState,
     json_length: Length = None,
     accept_encoding: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
@@ -169,19 +169,19 @@ async def infer(
     that large batches want the extension. A body may be compressed by gzip or deflate.
     Each face is admitted by itself; where one is refused, all are.
     """
-    settings, recognizer = parts.settings, parts.recognizer
+    settings, recognizer = state.settings, state.recognizer
     side, most = recognizer.weights.preprocessing.input_size, settings.max_batch_images
     limit = min(settings.max_batch_bytes, largest_body(json_length, side=side, most=most))
     with ExitStack() as places:
-        upload = places.enter_context(parts.admission.receive(size_in_memory(request, limit)))
+        upload = places.enter_context(state.admission.receive(size_in_memory(request, limit)))
         body = await read_body(request, upload, limit=limit, seconds=settings.upload_timeout)
-        question = read_question(body, json_length, side=side, most=most)
-        tickets = [places.enter_context(parts.admission.admit(upload)) for _ in question.images]
+        question = read_tensor_request(body, json_length, side=side, most=most)
+        tickets = [places.enter_context(state.admission.admit(upload)) for _ in question.images]
         for ticket in tickets:
             ticket.leave()
-        work = parts.scheduler.submit(list(question.images), deadline=tickets[0].deadline)  # on a lane of its own
+        work = state.scheduler.submit(list(question.images), deadline=tickets[0].deadline)  # on a lane of its own
         answered = await cancel_on_disconnect(request, work)
-    parts.metrics.recognized(len(question.images))
+    state.metrics.recognized(len(question.images))
     outputs = {"logits": np.stack(answered.logits), "probabilities": _probabilities(recognizer, answered.logits)}
     weights = recognizer.weights
     content, head = write_answer(question, outputs, model=weights.id, version=version_of(weights))

@@ -71,7 +71,7 @@ class Face(Answer):
     confidence: Share
     """Its probability."""
     probabilities: dict[Expression, Share]
-    """Of every expression that the weights tell apart; they sum to 1."""
+    """Of every expression that the weights know; they sum to 1."""
 
     @classmethod
     def of(cls, face: RecognizedFace) -> "Face":
@@ -83,7 +83,7 @@ class Prediction(Answer):
     """What one image shows."""
 
     model: str
-    """Id of the weights that answered; `GET /model` tells the rest."""
+    """Id of the weights that answered; `GET /model` has the rest."""
     image: Image
     faces: list[Face]
     """The largest first; empty when no face was found."""

@@ -11,35 +11,35 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from service.schemas.predict import Problem
 
 Parameters = dict[str, Any]
-"""Named values; which names mean something is told where they are used."""
+"""Named values; which names have a meaning is documented where they are used."""
 
 Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-class _Told(BaseModel):
+class _ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
-class ServerLive(_Told):
+class ServerLive(_ResponseModel):
     """Whether the process runs."""
 
     live: Literal[True] = True
 
 
-class ServerReady(_Told):
+class ServerReady(_ResponseModel):
     """Whether it answers; where it does not, a problem says so."""
 
     ready: Literal[True] = True
 
 
-class ModelReady(_Told):
+class ModelReady(_ResponseModel):
     """Whether a model answers; where it does not, a problem says so."""
 
     name: str
     ready: Literal[True] = True
 
 
-class ServerMetadata(_Told):
+class ServerMetadata(_ResponseModel):
     """What the server is."""
 
     name: str
@@ -48,7 +48,7 @@ class ServerMetadata(_Told):
     """Of the protocol."""
 
 
-class TensorMetadata(_Told):
+class TensorMetadata(_ResponseModel):
     """A tensor that the model takes or gives."""
 
     name: str
@@ -59,7 +59,7 @@ class TensorMetadata(_Told):
     """`labels` names the classes along the last axis, separated by commas."""
 
 
-class ModelMetadata(_Told):
+class ModelMetadata(_ResponseModel):
     """What a model takes and gives."""
 
     name: str
@@ -69,11 +69,11 @@ class ModelMetadata(_Told):
     outputs: tuple[TensorMetadata, ...]
 
 
-class _Asked(BaseModel):
+class _RequestModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
 
 
-class RequestInput(_Asked):
+class RequestInput(_RequestModel):
     """A tensor of the request: its values are in `data`, or follow the JSON as bytes."""
 
     name: str
@@ -85,7 +85,7 @@ class RequestInput(_Asked):
     """Whole numbers from 0 to 255, row-major: nested as the shape says, or flat."""
 
 
-class RequestOutput(_Asked):
+class RequestOutput(_RequestModel):
     """A tensor that is requested."""
 
     name: str
@@ -93,7 +93,7 @@ class RequestOutput(_Asked):
     """`binary_data`, whether it comes as bytes after the JSON; no other is known."""
 
 
-class InferenceRequest(_Asked):
+class InferenceRequest(_RequestModel):
     """What a model is asked."""
 
     id: str | None = None
@@ -105,7 +105,7 @@ class InferenceRequest(_Asked):
     """Where none is named, all are answered."""
 
 
-class ResponseOutput(_Told):
+class ResponseOutput(_ResponseModel):
     """A tensor of the answer."""
 
     name: str
@@ -117,7 +117,7 @@ class ResponseOutput(_Told):
     """Row-major and flat, where it does not."""
 
 
-class InferenceResponse(_Told):
+class InferenceResponse(_ResponseModel):
     """What a model answers."""
 
     model_name: str

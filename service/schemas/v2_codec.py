@@ -35,7 +35,7 @@ _MOST_JSON = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TensorRequest:
     """What an inference request asks.
 
     Attributes:
@@ -50,11 +50,11 @@ class Question:
 
 
 def largest_body(json_length: int | None, *, side: int, most: int) -> int:
-    """Return the most bytes that a request can need; the arguments are those of ``read_question``."""
+    """Return the most bytes that a request can need; the arguments are those of ``read_tensor_request``."""
     return _MOST_JSON if json_length is None else _MOST_JSON + most * side * side * 3
 
 
-def read_question(body: bytearray, json_length: int | None, *, side: int, most: int) -> Question:
+def read_tensor_request(body: bytearray, json_length: int | None, *, side: int, most: int) -> TensorRequest:
     """Return what a request asks.
 
     Args:
@@ -84,11 +84,11 @@ def read_question(body: bytearray, json_length: int | None, *, side: int, most: 
         raise InvalidTensorError(f"{len(binary)} bytes follow the JSON, but the input has no binary_data_size")
     data = _values(given.data, given.shape) if size is None else _bytes(binary, size, given)
     images = np.frombuffer(data, np.uint8).reshape(given.shape)
-    return Question(request.id, images, _wanted(request))
+    return TensorRequest(request.id, images, _wanted(request))
 
 
 def write_answer(
-    question: Question, outputs: Mapping[str, npt.NDArray[np.float32]], *, model: str, version: str
+    question: TensorRequest, outputs: Mapping[str, npt.NDArray[np.float32]], *, model: str, version: str
 ) -> tuple[bytes, int | None]:
     """Return the body of the answer, and how many bytes of it are JSON where others follow.
 
@@ -152,7 +152,7 @@ def _values(data: Any, shape: Sequence[int]) -> bytes:
             _check_rows(data, size)
             data = list(chain.from_iterable(data))
     if len(data) != math.prod(shape):
-        raise InvalidTensorError(f"data has {len(data)} values; the shape asks for {math.prod(shape)}")
+        raise InvalidTensorError(f"data has {len(data)} values; the shape needs {math.prod(shape)}")
     if set(map(type, data)) != {int}:
         raise InvalidTensorError("data must hold whole numbers from 0 to 255, and nothing else")
     try:

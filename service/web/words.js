@@ -28,7 +28,7 @@ export function spoken(faces) {
 }
 
 const SENTENCES = {
-  unauthorized: "This service asks for an API key.",
+  unauthorized: "This service needs an API key.",
   "malformed-request": "The service could not read what was sent. Please try again.",
   "upload-timed-out": "The upload took too long. Try again, or with a smaller image.",
   "payload-too-large": "This image is larger than the service takes.",

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, P
 from testing.browser import FLAGS, KEY, serving
 
 CHROMIUM = shutil.which("chromium")
-PATIENCE = 20_000
+TIMEOUT = 20_000
 """Milliseconds that an answer may take on a machine with other work."""
 
 
@@ -88,7 +88,7 @@ def watch() -> Iterator[Watch]:
 @pytest.fixture
 def page(browser: Browser, watch: Watch) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT)
     watch.over(context)
     yield context.new_page()
     context.close()

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Page, Playwright, Request, expect
 from skimage import data
 
 from testing.browser import KEY, write_clip
-from tests.browser.conftest import PATIENCE, Watch, launch
+from tests.browser.conftest import TIMEOUT, Watch, launch
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,13 @@ def test_a_moving_face_is_boxed_and_drawn_over_time(page: Page, watch: Watch, re
     watch.expected = ("This document requires 'TrustedScript'", "Canvas2D: Multiple readback operations")
     flying = {"now": 0, "most": 0, "all": 0}
 
-    def left(request: object) -> None:
+    def left(request: Request) -> None:
         if "/predict" in request.url:
             flying["now"] += 1
             flying["all"] += 1
             flying["most"] = max(flying["most"], flying["now"])
 
-    def landed(request: object) -> None:
+    def landed(request: Request) -> None:
         flying["now"] -= "/predict" in request.url
 
     page.on("request", left)
@@ -147,7 +147,7 @@ def test_a_key_that_the_camera_needs_is_requested(page: Page, watch: Watch, lock
     page.goto(locked)
     page.get_by_role("button", name="Live camera").click()
 
-    expect(page.get_by_role("alert")).to_have_text("This service asks for an API key.")
+    expect(page.get_by_role("alert")).to_have_text("This service needs an API key.")
     page.get_by_label("API key").fill(KEY)
     page.keyboard.press("Enter")
     expect(page.locator(".card")).to_have_count(1)

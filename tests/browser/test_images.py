@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,9 +18,9 @@ from skimage import data
 
 from testing.browser import KEY, serving
 from testing.fakes import NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint
-from tests.browser.conftest import PATIENCE, Watch
+from tests.browser.conftest import TIMEOUT, Watch
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0), size=(640, 480)))
 FAILED = "Failed to load resource"
@@ -30,8 +31,9 @@ def give(page: Page, content: bytes, name: str = "image.png", kind: str = "image
     page.locator("#file").set_input_files({"name": name, "mimeType": kind, "buffer": content})
 
 
-def answer(page: Page) -> dict:
-    return json.loads(page.locator("#json").text_content() or "")
+def answer(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(page.locator("#json").text_content() or "")
+    return found
 
 
 def test_a_chosen_photo_shows_its_face_and_every_probability(page: Page, real: str) -> None:
@@ -59,7 +61,7 @@ def test_a_chosen_photo_shows_its_face_and_every_probability(page: Page, real: s
     expect(page.locator("#note")).to_have_text(re.compile(r"Answered in \d+ ms, of which finding faces \d+"))
 
 
-def test_drawn_faces_are_there_for_who_has_no_image(page: Page, real: str) -> None:
+def test_drawn_faces_can_be_tried_without_an_image(page: Page, real: str) -> None:
     page.goto(real)
     page.get_by_role("button", name="Try drawn faces").click()
 
@@ -190,7 +192,7 @@ def test_a_key_is_asked_for_only_where_one_is_needed_and_kept_in_memory(page: Pa
     key = page.get_by_label("API key")
     expect(key).to_be_hidden()
     give(page, RED_FACE)
-    expect(page.get_by_role("alert")).to_have_text("This service asks for an API key.")
+    expect(page.get_by_role("alert")).to_have_text("This service needs an API key.")
     expect(key).to_be_focused()
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
@@ -205,7 +207,7 @@ def test_a_key_is_asked_for_only_where_one_is_needed_and_kept_in_memory(page: Pa
     expect(page.locator("#snippet")).to_contain_text('-H "X-API-Key: $MANET_API_KEY"')
     page.reload()
     give(page, RED_FACE)
-    expect(page.get_by_role("alert")).to_have_text("This service asks for an API key.")
+    expect(page.get_by_role("alert")).to_have_text("This service needs an API key.")
 
 
 def test_faces_are_chosen_with_the_keyboard_alone(page: Page, fake: str) -> None:

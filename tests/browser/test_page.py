@@ -6,19 +6,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from testing.fakes import RED, RED_FACE, WEIGHTS
-from tests.browser.conftest import PATIENCE, Watch
+from tests.browser.conftest import TIMEOUT, Watch
 from tests.browser.test_images import FAILED, TWO_FACES, give
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 def check(page: Page) -> None:
@@ -27,15 +29,15 @@ def check(page: Page) -> None:
     assert results.violations_count == 0, results.generate_report()
 
 
-_LIGHT_DESK = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
-_DARK_PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
+_LIGHT_DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
+_DARK_PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
 
 
 @pytest.mark.parametrize("look", [_LIGHT_DESK, _DARK_PHONE])
-def test_axe_finds_nothing(browser: Browser, watch: Watch, fake: str, locked: str, look: dict[str, object]) -> None:
+def test_axe_finds_nothing(browser: Browser, watch: Watch, fake: str, locked: str, look: dict[str, Any]) -> None:
     watch.expected = (FAILED,)
     context = browser.new_context(reduced_motion="reduce", **look)
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT)
     watch.over(context)
     page = context.new_page()
     page.goto(fake)
@@ -63,7 +65,7 @@ def test_it_says_what_it_is_and_where_to_read_more(page: Page, fake: str) -> Non
         assert httpx.get(f"{fake}/{link}").status_code == 200
 
 
-def test_who_wants_no_motion_gets_none(browser: Browser, watch: Watch, fake: str) -> None:
+def test_reduced_motion_is_respected(browser: Browser, watch: Watch, fake: str) -> None:
     context = browser.new_context(reduced_motion="reduce")
     watch.over(context)
     page = context.new_page()
@@ -130,7 +132,7 @@ _COLOURS = """(names) => {
 
 # How people with no red, no green and no blue cones see linear RGB: Machado, Oliveira, Fernandes, "A
 # Physiologically-based Model for Simulation of Color Vision Deficiency", IEEE TVCG 2009, severity 1.0.
-_SIGHTS = {
+_SIGHTS: dict[str, npt.ArrayLike] = {
     "usual": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -138,15 +140,21 @@ _SIGHTS = {
 }
 
 
-def _seen(colours: list[str], sight: object) -> np.ndarray:
+Floats = npt.NDArray[np.float64]
+
+
+def _seen(colours: list[str], sight: npt.ArrayLike) -> Floats:
     rgb = np.array([[int(c[at : at + 2], 16) for at in (1, 3, 5)] for c in colours]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ np.array(sight).T, 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    srgb: Floats = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return srgb
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_expressions_are_told_apart_with_any_colour_vision(browser: Browser, fake: str, scheme: str) -> None:
+def test_expressions_are_told_apart_with_any_colour_vision(
+    browser: Browser, fake: str, scheme: Literal["light", "dark"]
+) -> None:
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     page.goto(fake)

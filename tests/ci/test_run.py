@@ -17,7 +17,7 @@ NEW = "As on a new machine"
 
 
 def _apart() -> bool:
-    """Whether namespaces can be had here, as ``.ci/run`` asks for them."""
+    """Whether namespaces can be had here, as ``.ci/run`` needs them."""
     mount = ["mount", "-t", "tmpfs", "none", "/dev/shm"]
     command = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", *mount]
     return (
@@ -119,7 +119,7 @@ def test_a_file_that_a_test_leaves_fails_it_by_name(checkout: Checkout, place: s
     status, told = checkout.run(f"mkdir -p {place}/new && touch {place}/new/file")
 
     assert status == 1
-    assert told[1] == "Left behind, and not expected:"
+    assert told[1] == "Left over and not expected:"
     assert [line.endswith("/new/file") for line in told[2:]] == [True]
 
 
@@ -136,7 +136,7 @@ def test_interrupted_it_leaves_no_folder_and_no_process(checkout: Checkout, stop
 
     process.communicate(timeout=30)
     _until(lambda: not any(name in command for command in _commands()))
-    if stop == signal.SIGKILL:  # which nobody can answer by removing a folder
+    if stop == signal.SIGKILL:  # which no process can answer by removing a folder
         assert process.returncode == -stop
         shutil.rmtree(work)
     else:

@@ -1,6 +1,6 @@
 """Clients that are generated from the running service, type-checked, and used: a photo at the first try.
 
-``program.py`` and ``program.ts`` are what the README shows.
+``program.py`` and ``program.ts`` are what docs/clients.md shows.
 """
 
 import hashlib

@@ -14,7 +14,7 @@ DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/manet.json").read_text
 RULES = yaml.safe_load((ROOT / "docker/prometheus/alerts.yml").read_text())
 
 
-class ComposeLoader(yaml.SafeLoader):
+class ComposeLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Reads YAML with the tags of Compose's merging; ``!override`` changes no content."""
 
 

@@ -22,7 +22,7 @@ def test_the_specifications_schema_takes_it(name: str, tmp_path: Path) -> None:
     document = tmp_path / "compose.json"
     document.write_text(json.dumps(compose(name)))  # the checker does not know Compose's tags
     tool = Path(sys.executable).with_name("check-jsonschema")
-    command = [tool, "--builtin-schema", "vendor.compose-spec", document]
+    command: list[str | Path] = [tool, "--builtin-schema", "vendor.compose-spec", document]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
@@ -77,13 +77,13 @@ def test_our_variables_are_settings(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_is_killed_only_after_it_had_time_to_drain(name: str) -> None:
     grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
-    drain = int(SERVICES[name]["environment"]["MANET_SHUTDOWN_TIMEOUT"])
+    shutdown = int(SERVICES[name]["environment"]["MANET_SHUTDOWN_TIMEOUT"])
 
-    assert grace >= drain + Settings().deadline
+    assert grace >= shutdown + Settings().deadline
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_who_lets_others_in_asks_for_keys(name: str) -> None:
+def test_a_service_for_other_machines_needs_keys(name: str) -> None:
     opened = PUBLIC["services"][name]
     [port] = opened["ports"]
 

@@ -21,6 +21,7 @@ STAGES = dict(re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, flags=re.MULTILIN
 
 def _stage(name: str) -> str:
     """Return the text of one stage."""
+    body: str
     [body] = re.findall(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", DOCKERFILE, flags=re.MULTILINE | re.DOTALL)
     return body
 
@@ -126,7 +127,7 @@ def test_the_health_check_says_what_the_service_says(answering: tuple[int, int])
 
 
 def test_the_health_check_fails_where_nothing_listens() -> None:
-    command = [sys.executable, ROOT / "docker/healthcheck.py"]
+    command: list[str | Path] = [sys.executable, ROOT / "docker/healthcheck.py"]
 
     assert subprocess.run(command, env={"MANET_PORT": "9"}, check=False).returncode == 1
 

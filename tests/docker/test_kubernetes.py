@@ -130,10 +130,10 @@ def test_a_pod_outlives_what_it_admitted(name: str) -> None:
     [container] = pod["containers"]
     settings = {variable["name"]: variable["value"] for variable in container["env"]}
     pause = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    drain, deadline = float(settings["MANET_SHUTDOWN_TIMEOUT"]), float(settings["MANET_DEADLINE"])
+    shutdown, deadline = float(settings["MANET_SHUTDOWN_TIMEOUT"]), float(settings["MANET_DEADLINE"])
 
-    assert (drain, deadline) == (Settings().shutdown_timeout, Settings().deadline)
-    assert pod["terminationGracePeriodSeconds"] > pause + drain + deadline
+    assert (shutdown, deadline) == (Settings().shutdown_timeout, Settings().deadline)
+    assert pod["terminationGracePeriodSeconds"] > pause + shutdown + deadline
     # Before the pause is over the endpoint must be gone, or callers would meet a closed door.
     assert pause >= container["readinessProbe"]["timeoutSeconds"]
 

@@ -9,9 +9,10 @@ import pytest
 
 from service.admission import REASONS
 from service.settings import Settings
+from testing.documents import Document
 from tests.docker.configuration import DASHBOARD, ROOT, alerts, compose, expressions, panels, selectors
 
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
+OPERATIONS = Document("docs/operations.md")
 OWN_LABELS = {"job", "instance"}
 """What Prometheus itself adds to each series."""
 
@@ -69,7 +70,7 @@ def test_latency_batches_queue_and_refusals_are_on_the_dashboard() -> None:
 
 async def test_every_metric_of_the_service_is_explained(exposed: dict[str, set[str]]) -> None:
     known = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in exposed}
-    explained = set(re.findall(r"^\| `(manet_\w+)` ", OPERATIONS, flags=re.MULTILINE))
+    explained = set(re.findall(r"^\| `(manet_\w+)` ", OPERATIONS.text, flags=re.MULTILINE))
 
     assert {name for name in known if name not in explained and f"{name}_total" not in explained} == set()
 
@@ -92,17 +93,13 @@ def test_thresholds_belong_to_the_default_settings() -> None:
 
 
 def test_every_alert_says_how_urgent_it_is_and_where_to_read_on() -> None:
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", heading.lower()).strip().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", OPERATIONS, flags=re.MULTILINE)
-    }
     for rule in alerts():
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
         page, _, anchor = rule["annotations"]["runbook"].partition("#")
-        assert page == "docs/operations.md"
-        assert anchor in headings
-        assert f"`{rule['alert']}`" in OPERATIONS
+        assert page == OPERATIONS.path
+        assert anchor in OPERATIONS.anchors
+        assert f"`{rule['alert']}`" in OPERATIONS.text
 
 
 def test_every_panel_says_what_it_shows_and_in_which_unit() -> None:

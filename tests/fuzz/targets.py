@@ -12,7 +12,7 @@ from starlette.types import Message
 from manet.errors import ImageError
 from manet.vision.images import ImageLimits, read_crop, read_image
 from manet.vision.preprocess import Preprocessing
-from service.admission import Admission, Bounds
+from service.admission import Admission, AdmissionLimits
 from service.clock import SystemClock
 from service.errors import ServiceError
 from service.http.multipart import read_images
@@ -52,7 +52,7 @@ def with_sums(data: bytes) -> bytes:
 
 
 class _Engine:
-    alive = True
+    alive, reason = True, ""
 
     def expected_wait(self, ahead: int = 0) -> float:
         return 0.0
@@ -79,7 +79,7 @@ def multipart(data: bytes) -> None:
     head, _, body = data[1:].partition(b"\n")
     piece = 1 + 4 * (data[0] if data else 0)
     admission = Admission(
-        Bounds(uploads=1, images=1, bytes=100_000, deadline=1.0),
+        AdmissionLimits(uploads=1, images=1, bytes=100_000, deadline=1.0),
         engine=_Engine(),
         clock=SystemClock(),
         observer=_NoOne(),

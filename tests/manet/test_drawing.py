@@ -14,7 +14,7 @@ HAPPY = MappingProxyType({Expression.HAPPINESS: 0.9, Expression.ANGER: 0.1})
 
 
 def _face(box: Box | None) -> RecognizedFace:
-    found = box and DetectedFace(box, 0.9, Landmarks(*[Point(0, 0)] * 5))
+    found = None if box is None else DetectedFace(box, 0.9, Landmarks(*[Point(0, 0)] * 5))
     return RecognizedFace(found, HAPPY)
 
 

@@ -24,7 +24,8 @@ def tracks(
     where: Callable[[float], Places], seconds: float, rate: float, tracker: Tracker | None = None, seed: int = 1
 ) -> dict[str, list[int]]:
     """Return the tracks that each named face had, frame by frame; the faces of a frame come in any order."""
-    tracker, order, seen = tracker or Tracker(), random.Random(seed), {}
+    tracker, order = tracker or Tracker(), random.Random(seed)
+    seen: dict[str, list[int]] = {}
     for frame in range(round(seconds * rate) + 1):
         now = frame / rate
         places = list(where(now).items())

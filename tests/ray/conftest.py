@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ os.environ.update(
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on any system: 127.0.0.1 stays 127.0.0.1
 )
 
-_NODE = {
+_NODE: dict[str, Any] = {
     "node_ip_address": "127.0.0.1",
     "num_cpus": 1,
     "memory": 3 * 2**30,
@@ -32,7 +33,7 @@ def ray_cluster() -> Iterator[str]:
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     # Ray's sockets lie in this folder, and a socket's path has at most 107 bytes. It is made Ray's default: whatever
-    # ``temp_dir`` says, the cluster's address is written into the default folder, and nobody else makes that.
+    # ``temp_dir`` says, the cluster's address is written into the default folder, and nothing else makes that.
     with (
         tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,

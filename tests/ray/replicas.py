@@ -60,8 +60,8 @@ class Fakes:
 class NotedReplica(Replica):
     """A replica whose process notes its requests in the folder of its fakes."""
 
-    async def __init__(self, settings: ClusterSettings, load: Fakes) -> None:
-        await super().__init__(settings, load)
+    async def __init__(self, settings: ClusterSettings, load: Fakes) -> None:  # type: ignore[misc]  # Serve awaits it
+        await super().__init__(settings, load)  # type: ignore[misc]  # Serve made it a coroutine
         self._application.add_middleware(Noting, folder=load.folder)
 
 

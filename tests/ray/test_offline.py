@@ -1,4 +1,4 @@
-"""Offline on two nodes: every image once, whatever is broken and whoever is killed."""
+"""Offline on two nodes: every image once, whatever is broken and whichever process is killed."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def _predict(*arguments: object) -> Result:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_every_image_has_the_answer_of_one_process_whoever_is_killed_meanwhile(
+def test_every_image_has_the_answer_of_one_process_whichever_process_is_killed(
     one_process: Recognizer, portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -139,7 +139,7 @@ def test_a_run_that_was_killed_goes_on_with_what_is_left_and_with_the_network_th
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_network_that_no_machine_has_is_told_before_anything_is_planned(drawn: Path, tmp_path: Path) -> None:
+def test_a_network_that_no_machine_has_is_reported_before_anything_is_planned(drawn: Path, tmp_path: Path) -> None:
     done = _predict(drawn, "--precision", "float16", "--device", "cpu", "--out", tmp_path / "out")
 
     assert isinstance(done.exception, OfflineRunError)

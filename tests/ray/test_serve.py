@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -29,7 +30,7 @@ from tests.ray.replicas import Fakes, given, serving
 
 ROOT = Path(__file__).parents[2]
 
-ONE_A_NODE = {"replica_cpus": 0.6, "replica_memory": 2**29}
+ONE_A_NODE: dict[str, Any] = {"replica_cpus": 0.6, "replica_memory": 2**29}
 """Two replicas of 0.6 CPUs never fit one node of one CPU."""
 
 
@@ -43,12 +44,12 @@ def _numbers(value: object) -> list[float]:
 
 @pytest.mark.usefixtures("one_process")
 def test_serve_run_on_two_nodes_answers_as_one_process_does(ray_cluster: str, serve_port: int) -> None:
-    choices = {"min_replicas": 2, "max_replicas": 2, **ONE_A_NODE}
+    choices: dict[str, Any] = {"min_replicas": 2, "max_replicas": 2, **ONE_A_NODE}
     portrait = Image.fromarray(skimage.data.astronaut())
     images = [encode(portrait.resize((side, side)), "JPEG", quality=90) for side in (512, 400, 300, 220)]
     own = ClusterSettings(**choices).of_replica()
 
-    async def one_process() -> list[dict[str, object]]:
+    async def one_process() -> list[dict[str, Any]]:
         async with running(create_app(own, load_recognizer(own), SystemClock())) as client:
             return [(await post(client, data)).json() for data in images]
 

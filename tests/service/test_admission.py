@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.admission import REASONS, Admission, Bounds, Ticket
+from service.admission import REASONS, Admission, AdmissionLimits, Ticket
 from service.errors import DrainingError, NotReadyError, OverloadedError
 
 
@@ -41,7 +41,7 @@ def rig() -> Rig:
 
 @pytest.fixture
 def admission(rig: Rig) -> Admission:
-    return Admission(Bounds(uploads=3, images=2, bytes=100, deadline=5.0), engine=rig, clock=rig, observer=rig)
+    return Admission(AdmissionLimits(uploads=3, images=2, bytes=100, deadline=5.0), engine=rig, clock=rig, observer=rig)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def test_bytes_are_bounded_by_what_is_stated_and_what_arrives(admission: Admissi
     assert rig.refused == ["bytes", "bytes"]
 
 
-def test_who_would_be_answered_too_late_is_told_at_once_and_when_to_come_back(admission: Admission, rig: Rig) -> None:
+def test_an_image_that_would_be_late_is_rejected_at_once_with_the_time_to_retry(admission: Admission, rig: Rig) -> None:
     rig.seconds_a_face = 7.5
     with pytest.raises(OverloadedError, match="deadline") as refused, admission.receive(1):
         pass
@@ -121,7 +121,7 @@ def test_images_on_their_way_to_the_queue_count_and_those_in_it_are_not_counted_
             pass
 
 
-def test_a_network_that_does_not_answer_lets_no_one_in(admission: Admission, rig: Rig) -> None:
+def test_a_network_that_does_not_answer_admits_nothing(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as upload:
         rig.alive = False
         assert not admission.ready
@@ -132,7 +132,7 @@ def test_a_network_that_does_not_answer_lets_no_one_in(admission: Admission, rig
     assert rig.refused == ["not_ready", "not_ready"]
 
 
-def test_draining_lets_no_one_new_in_but_what_was_admitted_goes_on(admission: Admission, rig: Rig) -> None:
+def test_draining_admits_nothing_new_but_finishes_what_was_admitted(admission: Admission, rig: Rig) -> None:
     with admission.receive(1) as upload, image(admission):
         admission.draining = True
         assert not admission.ready

@@ -57,7 +57,7 @@ async def test_no_time_at_all_is_no_wait_and_no_error(seconds: float) -> None:
         await SystemClock().wait(asyncio.Event(), seconds)
 
 
-async def test_cancelling_whoever_waits_is_not_taken_for_the_end_of_the_wait() -> None:
+async def test_cancelling_a_waiter_is_not_taken_for_the_end_of_the_wait() -> None:
     waiting = asyncio.create_task(SystemClock().wait(asyncio.Event(), LONG))
     await asyncio.sleep(0)
     waiting.cancel()

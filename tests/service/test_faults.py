@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -33,7 +34,7 @@ from tests.service.test_problems import check
 POISON = encode(paint((200, 0, 0)))
 
 
-def rebuilding(first: FakeBackend, detector: FakeDetector | None = None, **settings: object) -> FastAPI:
+def rebuilding(first: FakeBackend, detector: FakeDetector | None = None, **settings: Any) -> FastAPI:
     """Return an application whose network is replaced by a sound one when it is lost."""
     recognizer = Recognizer(WEIGHTS, first, detector or FakeDetector())
     return create_app(Settings(**settings), recognizer, SystemClock(), reload=FakeBackend)
@@ -53,11 +54,12 @@ async def ready_again(client: httpx.AsyncClient) -> None:
 async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
     backend = FakeBackend()
     backend.gate.clear()
-    async with running(rebuilding(backend)) as client:
+    app = rebuilding(backend)
+    async with running(app) as client:
         first = asyncio.create_task(post(client, RED_FACE))
         await until(backend.entered)
         others = [asyncio.create_task(post(client, POISON if k == 3 else RED_FACE)) for k in range(8)]
-        while client._transport.app.state.parts.scheduler.depth < 8:  # type: ignore[attr-defined]
+        while app.state.service.scheduler.depth < 8:
             await asyncio.sleep(0.01)
         backend.poison = 200
         backend.gate.set()
@@ -214,7 +216,7 @@ def lose():
     if sys.argv[1] == "hangs":
         backend.gate.clear()
     elif sys.argv[1] == "scheduler":
-        app.state.parts.metrics.waited = None
+        app.state.service.metrics.waited = None
     else:
         backend.broken = True
 
@@ -291,7 +293,7 @@ from testing.fakes import FakeBackend, recognizer
 settings = Settings(port=0, shutdown_timeout=10, max_batch_size=4)
 app = create_app(settings, recognizer(FakeBackend(seconds=0.02)), SystemClock())
 run(server(app, settings))
-text = generate_latest(app.state.parts.metrics.registry).decode()
+text = generate_latest(app.state.service.metrics.registry).decode()
 samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 print({s.labels["status"]: int(s.value) for s in samples if s.name == "manet_requests_total"})
 """
@@ -336,7 +338,7 @@ def test_sigterm_under_full_load_loses_no_request_that_came_in() -> None:
     assert seen == Counter(answered), "what the service answered is what the clients saw, and it let no one go without"
     assert seen["200"] >= 60
     assert set(seen) <= {"200", "503"}
-    assert took < 10, "the drain limit"
+    assert took < 10, "the shutdown timeout"
 
 
 def test_killed_it_comes_back_ready_and_had_written_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import zlib
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -82,7 +83,7 @@ async def test_too_many_bytes_by_the_stated_length_are_refused_unread() -> None:
 async def test_too_many_bytes_without_a_length_are_refused_on_the_way() -> None:
     sent = 0
 
-    async def endless() -> "asyncio.AsyncIterator[bytes]":
+    async def endless() -> AsyncIterator[bytes]:
         nonlocal sent
         yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
         while sent < 100_000_000:
@@ -98,7 +99,7 @@ async def test_too_many_bytes_without_a_length_are_refused_on_the_way() -> None:
 
 
 async def test_a_sender_that_is_too_slow() -> None:
-    async def slow() -> "asyncio.AsyncIterator[bytes]":
+    async def slow() -> AsyncIterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
         await asyncio.sleep(60)
 
@@ -106,7 +107,7 @@ async def test_a_sender_that_is_too_slow() -> None:
     async with running(app) as client:
         headers = {"content-type": "multipart/form-data; boundary=x"}
         check(await client.post("/predict", content=slow(), headers=headers), 408, "upload-timed-out", "0.2 seconds")
-        assert app.state.parts.admission.uploads == 0
+        assert app.state.service.admission.uploads == 0
 
 
 async def test_more_images_than_allowed() -> None:
@@ -128,8 +129,8 @@ async def test_more_faces_than_may_wait() -> None:
     backend = FakeBackend()
     backend.gate.clear()
     async with running(make_app(backend, max_batch_size=1, max_queued_faces=1)) as client:
-        running_, staged, queued = [], [], []
-        for tasks in (running_, staged, queued):
+        tasks = []
+        for _place in ("in the network", "prepared", "queued"):
             tasks.append(asyncio.create_task(post(client, RED_FACE)))
             await until(backend.entered)
             await asyncio.sleep(0.1)
@@ -138,7 +139,7 @@ async def test_more_faces_than_may_wait() -> None:
 
         check(refused, 429, "overloaded", "1 of 1 places")
         assert int(refused.headers["retry-after"]) >= 1
-        assert {(await task).status_code for task in (*running_, *staged, *queued)} == {200}
+        assert {(await task).status_code for task in tasks} == {200}
 
 
 async def test_a_deadline_that_passes_in_the_queue() -> None:
@@ -181,12 +182,12 @@ async def test_a_network_that_fails_altogether() -> None:
         assert 'manet_shed_total{reason="not_ready"}' in (await client.get("/metrics")).text
 
 
-async def test_what_no_one_foresaw_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_reveals_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("/secret/path: a bug")
 
     app = make_app()
-    monkeypatch.setattr(app.state.parts.predictor, "client", fail)
+    monkeypatch.setattr(app.state.service.predictor, "client", fail)
     async with running(app) as client:
         check(await post(client, RED_FACE), 500, "internal-error", "defect")
 

@@ -50,7 +50,7 @@ def _upload(head: bytes, length: int) -> bytes:
 FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n' + RED_FACE + b"\r\n--x--\r\n"
 
 
-def test_who_hangs_up_costs_the_network_nothing() -> None:
+def test_a_client_that_disconnects_costs_the_network_nothing() -> None:
     with serving(held=True) as service, ThreadPoolExecutor(1) as clients:
         first = clients.submit(httpx.post, f"{service.address}/predict", files={"image": RED_FACE}, timeout=20)
         service.wait_for("manet_queue_seconds_count", 1)  # it is in the network, and no other can be

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.concurrency import Rounds
+from service.concurrency import LoopRounds
 from tests.service.batching.conftest import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 async def _made(seconds: float, count: int) -> list[object]:
     """Return what happened in the loop when so many calls of a second each were queued at once."""
     clock, happened = FakeClock(), list[object]()
-    rounds = Rounds(seconds, clock)
+    rounds = LoopRounds(seconds, clock)
 
     def call(number: int) -> Callable[[], int]:
         def made() -> int:
@@ -41,14 +41,14 @@ async def test_a_round_without_time_makes_one_call_nevertheless() -> None:
 
 
 async def test_what_comes_later_is_done_too() -> None:
-    rounds = Rounds(1.0, FakeClock())
+    rounds = LoopRounds(1.0, FakeClock())
 
     assert await rounds.run(lambda: 1) == 1
     assert await rounds.run(lambda: 2) == 2
 
 
-async def test_what_a_call_raises_reaches_whoever_waits_and_no_other() -> None:
-    rounds = Rounds(1.0, FakeClock())
+async def test_what_a_call_raises_reaches_its_caller_and_no_other() -> None:
+    rounds = LoopRounds(1.0, FakeClock())
     broken = rounds.run(lambda: int("seven"))
     stopped = rounds.run(lambda: next(iter(())))
     good = rounds.run(lambda: 7)
@@ -61,7 +61,7 @@ async def test_what_a_call_raises_reaches_whoever_waits_and_no_other() -> None:
 
 
 async def test_a_call_that_is_cancelled_before_its_turn_is_never_made() -> None:
-    rounds, made = Rounds(1.0, FakeClock()), list[str]()
+    rounds, made = LoopRounds(1.0, FakeClock()), list[str]()
     waiting = rounds.run(lambda: made.append("waiting"))
     last = rounds.run(lambda: made.append("last"))
     waiting.cancel()

@@ -1,5 +1,7 @@
 """Settings: flag over variable over default."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
@@ -7,7 +9,7 @@ from pydantic_settings import CliApp
 from service.settings import Settings
 
 
-def test_the_defaults_reach_no_one_else() -> None:
+def test_the_defaults_listen_on_loopback_only() -> None:
     settings = Settings()
 
     assert (settings.host, settings.port, settings.weights) == ("127.0.0.1", 8000, "ferplus")
@@ -29,7 +31,7 @@ def test_they_are_frozen() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"port": 70000}, {"max_batch_size": 0}, {"deadline": 0}, {"device": "tpu"}])
-def test_a_value_out_of_range_is_an_error_that_names_it(wrong: dict[str, object]) -> None:
+def test_a_value_out_of_range_is_an_error_that_names_it(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Settings(**wrong)
 

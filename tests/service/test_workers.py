@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from service.concurrency import Workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet_loop")]
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 @pytest.fixture
@@ -30,15 +31,20 @@ def _raiser(error: BaseException) -> Callable[[], None]:
 
 
 async def _outcome(thread: Workers, call: Callable[[], object]) -> object:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         return await thread.run(call)
 
 
 async def test_calls_run_in_order_and_in_one_thread_which_is_not_the_caller_s(thread: Workers) -> None:
     order: list[int] = []
-    calls = [thread.run(lambda k=k: (order.append(k), threading.get_ident())[1]) for k in range(20)]
 
-    async with asyncio.timeout(PATIENCE):
+    def note(number: int) -> int:
+        order.append(number)
+        return threading.get_ident()
+
+    calls = [thread.run(partial(note, number)) for number in range(20)]
+
+    async with asyncio.timeout(TIMEOUT):
         threads = set(await asyncio.gather(*calls))
 
     assert order == list(range(20))
@@ -55,7 +61,7 @@ class _Panic(BaseException):
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), _Panic()])
-async def test_what_a_call_raises_reaches_whoever_waits_and_the_thread_goes_on(
+async def test_what_a_call_raises_reaches_its_caller_and_the_thread_goes_on(
     thread: Workers, error: BaseException
 ) -> None:
     with pytest.raises(type(error)):
@@ -80,7 +86,7 @@ async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(thread: Wo
 
     def first() -> None:
         loop.call_soon_threadsafe(entered.set)
-        assert gate.wait(PATIENCE)
+        assert gate.wait(TIMEOUT)
 
     running = thread.run(first)
     waiting = thread.run(lambda: made.append("waiting"))
@@ -100,7 +106,7 @@ async def test_a_call_that_is_cancelled_while_it_runs_does_not_hurt_the_next(thr
 
     def call() -> None:
         loop.call_soon_threadsafe(entered.set)
-        assert gate.wait(PATIENCE)
+        assert gate.wait(TIMEOUT)
 
     running = thread.run(call)
     await entered.wait()
@@ -117,10 +123,10 @@ async def test_stopping_lets_what_is_queued_finish_and_ends_the_thread() -> None
     last = thread.run(lambda: 7)
     thread.close()
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert await last == 7
         ended = await worker
-    ended.join(PATIENCE)
+    ended.join(TIMEOUT)
     assert not ended.is_alive()
 
 
@@ -137,7 +143,7 @@ async def test_a_sleeping_thread_keeps_no_batch_alive(thread: Workers, end: str)
     batch = _Batch()
     gone = weakref.ref(batch)
     gate = threading.Event()
-    blocking = thread.run(lambda: gate.wait(PATIENCE))
+    blocking = thread.run(lambda: gate.wait(TIMEOUT))
     outcome = thread.run(getattr(batch, "work" if end == "cancelled" else end))
     del batch
     if end == "cancelled":
@@ -145,7 +151,7 @@ async def test_a_sleeping_thread_keeps_no_batch_alive(thread: Workers, end: str)
         await asyncio.sleep(0)
     gate.set()
     await blocking
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await asyncio.wait([outcome])
         if end == "fail":
             assert isinstance(outcome.exception(), ValueError)

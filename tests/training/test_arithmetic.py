@@ -1,6 +1,7 @@
 """A GPU computes as fast as it harmlessly can, and the run says so."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from training.distributed import default_readers
 @pytest.fixture(autouse=True)
 def _put_back() -> Iterator[None]:
     """Begin with nothing set, and leave PyTorch as it was."""
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # PyTorch sets its ``conv`` in a way that mypy does not see
+    conv = cudnn.conv
     before = matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark
     matmul.fp32_precision, conv.fp32_precision, torch.backends.cudnn.benchmark = "ieee", "tf32", False
     yield

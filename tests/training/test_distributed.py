@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ with joined(os.environ) as world:
 """
 
 
-def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1, steps: int = STEPS) -> dict[str, list[float]]:
+def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1, steps: int = STEPS) -> dict[str, Any]:
     arguments = ["-c", PROGRAM, str(tree), str(out), str(accumulate), "0.001", str(steps)]
     if processes == 1:
         command = [sys.executable, *arguments]
@@ -58,7 +59,7 @@ def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1, steps: i
         command = [sys.executable, "-m", "torch.distributed.run", *options, str(script), *arguments[2:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, list[float]] = json.loads(out.read_text())
+    found: dict[str, Any] = json.loads(out.read_text())
     return found
 
 
@@ -101,7 +102,7 @@ def test_a_run_of_two_processes_writes_one_folder_and_goes_on_alone(ferplus_tree
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
     facts = json.loads((out / "run.json").read_text())
     assert facts["processes"] == 2
-    again = [sys.executable, "-m", "training", "fit", "--resume", out]
+    again: list[str | Path] = [sys.executable, "-m", "training", "fit", "--resume", out]
     assert "finished" in subprocess.run(again, capture_output=True, text=True, check=True).stdout
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manet.backends.base import Logits
 from manet.labels import CLASS_ORDERS
+from manet.vision.preprocess import Pixels, Preprocessing
 from training import evaluate
 from training.datasets import ferplus
 from training.datasets.expression_set import ExpressionSet
@@ -36,11 +38,12 @@ def test_rates_and_confusion() -> None:
 def test_run_keeps_the_order_of_the_images(ferplus_tree: Path) -> None:
     data = ferplus.load(ferplus_tree, "valid", "majority")
 
-    def brightness(images: np.ndarray) -> np.ndarray:
+    def brightness(images: Pixels) -> Logits:
         assert images.dtype == np.uint8
-        return images.mean(axis=(1, 2, 3), dtype=np.float32)[:, None]
+        means: Logits = images.mean(axis=(1, 2, 3), dtype=np.float32)[:, None]
+        return means
 
-    spec = evaluate.Preprocessing(input_size=64, colour="grey")
+    spec = Preprocessing(input_size=64, colour="grey")
     found = evaluate.run(data, spec, brightness, batch_size=4)
 
     assert found[:, 0] == pytest.approx([data.read(i).mean() for i in range(len(data))], abs=1.5)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,13 @@ def folder(tmp_path: Path) -> RunFolder:
     """A run of which nothing was trained yet."""
     found = RunFolder(tmp_path / "run")
     part = {"split": "x", "n": 1, "protocol": "p", "listed": 1, "sha256": "0", "broken": []}
-    facts = {"recipe": "ferplus", "changes": [], "data": str(tmp_path), "duplicates": None, "init": None}
+    facts: dict[str, Any] = {
+        "recipe": "ferplus",
+        "changes": [],
+        "data": str(tmp_path),
+        "duplicates": None,
+        "init": None,
+    }
     machine = {"processor": "abacus", "cores": 1, "torch": "2"}
     rest = {"processes": 1, "device": "cpu", "started": "now", "commit": None, "machine": machine}
     found.create(

@@ -26,11 +26,9 @@ def run_folder(ferplus_tree: Path, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.create(recipe, {"data": str(ferplus_tree), "duplicates": None})
     torch.manual_seed(3)
-    save_weights(
-        MANet(8, wiring=recipe.wiring),
-        folder.weights("best"),
-        weights_header(recipe, CLASS_ORDERS["ferplus"], "random"),
-    )
+    header = weights_header(recipe, CLASS_ORDERS["ferplus"], "random")
+    assert header is not None
+    save_weights(MANet(8, wiring=recipe.wiring), folder.weights("best"), header)
     return folder
 
 
@@ -66,6 +64,7 @@ def test_weights_of_other_classes_are_refused(ferplus_tree: Path, tmp_path: Path
     recipe = recipes.load("ferplus")
     header = weights_header(recipe, CLASS_ORDERS["raf_db"], "random")
     path = tmp_path / "seven.safetensors"
+    assert header is not None
     save_file({"x": torch.zeros(1)}, path, metadata=header.as_metadata())
 
     done = CliRunner().invoke(

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from training.__main__ import app
-from training.rehearsal import Pace, bound, step_pace
+from training.loop import Trainer
+from training.rehearsal import bound, step_pace
 
 
 def test_a_dry_run_speaks_of_counts_steps_memory_and_time(ferplus_tree: Path, tmp_path: Path) -> None:
@@ -36,17 +39,19 @@ def test_a_dry_run_speaks_of_counts_steps_memory_and_time(ferplus_tree: Path, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-class _Epoch:
+class _Epoch(Trainer):
     """A trainer whose readers need ``reading`` s for a batch each, after two batches each that are there already."""
 
     def __init__(self, readers: int, reading: float, computing: float, steps: int) -> None:
         self.readers, self.reading, self.computing, self.steps_per_epoch = readers, reading, computing, steps
-        self.epoch, self.step, self.waited, self._now = 0, 0, 0.0, 0.0
+        self.epoch, self.step, self.seconds_waited, self._now = 0, 0, 0.0, 0.0
+        self.clock = lambda: self._now
 
-    def clock(self) -> float:
-        return self._now
+    @property
+    def waited(self) -> float:
+        return self.seconds_waited
 
-    def steps(self) -> Iterator[float]:
+    def steps(self) -> Iterator[Tensor]:
         # Each reader begins with its next batch when it has delivered one; two of its batches are there at first.
         ready = [0.0] * (2 * self.readers)
         for step in range(self.steps_per_epoch):
@@ -56,8 +61,8 @@ class _Epoch:
             else:
                 wait = self.reading
             self._now += wait + self.computing
-            self.waited += wait
-            yield 1.0
+            self.seconds_waited += wait
+            yield torch.ones(())
 
 
 @pytest.mark.parametrize("readers", [1, 4, 16])
@@ -71,12 +76,15 @@ def test_steps_are_timed_past_what_was_read_ahead(readers: int) -> None:
 def test_a_network_that_is_slower_than_its_readers_waits_for_nothing() -> None:
     pace = step_pace(_Epoch(2, reading=0.1, computing=1.0, steps=500), 0, 2)
 
-    assert pace == Pace(pytest.approx(1.0), 0.0)
+    assert pace.step == pytest.approx(1.0)
+    assert pace.waited == 0.0
 
 
 def test_without_readers_a_few_steps_do_and_of_a_short_epoch_all() -> None:
     epoch = _Epoch(0, reading=0.3, computing=0.2, steps=500)
-    assert step_pace(epoch, 0, 0) == Pace(pytest.approx(0.5), pytest.approx(0.3))
+    pace = step_pace(epoch, 0, 0)
+    assert pace.step == pytest.approx(0.5)
+    assert pace.waited == pytest.approx(0.3)
     assert epoch.clock() == pytest.approx(1.5)
     assert step_pace(_Epoch(4, reading=8.0, computing=0.1, steps=10), 0, 4).step > 0.1
     assert step_pace(_Epoch(0, reading=0.3, computing=0.2, steps=1), 0, 0).step == pytest.approx(0.5)

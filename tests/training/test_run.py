@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -122,7 +123,9 @@ def test_a_run_killed_between_log_and_checkpoint_logs_no_epoch_twice(
     for _ in trainer.steps():
         pass
     folder.save(trainer)
-    folder.add(trainer.end_epoch(), trainer)  # killed here, before the next checkpoint
+    ended = trainer.end_epoch()
+    assert ended is not None
+    folder.add(ended, trainer)  # killed here, before the next checkpoint
 
     again = _trainer(recipe, ferplus_tree)
     folder.restore(again)
@@ -149,16 +152,16 @@ def test_a_run_goes_on_on_another_device_with_its_random_state(
     assert torch.equal(torch.get_rng_state(), expected)
 
 
-class _Holder:
+class _Holder(Trainer):
     """A trainer that takes any state; what it raises is what PyTorch would."""
 
-    def __init__(self, state: object, error: Exception | None = None) -> None:
+    def __init__(self, state: dict[str, Any], error: Exception | None = None) -> None:
         self._state, self._error = state, error
 
-    def state_dict(self) -> object:
+    def state_dict(self) -> dict[str, Any]:
         return self._state
 
-    def load_state_dict(self, state: object) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         if self._error is not None:
             raise self._error
 
@@ -179,7 +182,7 @@ def test_of_equal_epochs_the_first_is_the_best(recipe: Recipe, tmp_path: Path, m
     monkeypatch.setattr(folder, "_weights", lambda name, result, trainer: kept.append((name, result.epoch)))
     monkeypatch.setattr("training.run.draw_curve", lambda *arguments: None)
     monkeypatch.setattr("training.run.draw_confusion", lambda *arguments: None)
-    trainer = SimpleNamespace(recipe=recipe, train=SimpleNamespace(classes=EIGHT))
+    trainer = cast(Trainer, SimpleNamespace(recipe=recipe, train=SimpleNamespace(classes=EIGHT)))
     for epoch in range(2):
         # 86.1206627...: the log rounds it down, and the second is not better than the first for that.
         found = Evaluation(3199, 100 * 2755 / 3199, 50.0, {}, np.zeros((8, 8), np.int64), 1.0)
@@ -201,7 +204,7 @@ def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) 
     finished = SimpleNamespace(world=world, epoch=2, finished=True, total_steps=4, steps_done=4)
     finished.recipe = SimpleNamespace(epochs=2)
 
-    assert train(folder, finished, Stop(), QUIET, save_every=300)
+    assert train(folder, cast(Trainer, finished), Stop(), QUIET, save_every=300)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.txt", "tensorboard"]
 

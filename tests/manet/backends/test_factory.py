@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from manet.backends.base import Logits
 from manet.backends.factory import load_backend
 from manet.backends.selection import Machine, choose
 from manet.backends.torch_cpu import TorchBackend
@@ -18,6 +19,7 @@ from manet.errors import CheckpointError, WeightsNotInstalledError
 from manet.labels import CLASS_ORDERS
 from manet.nn.classifier import FusedClassifier
 from manet.nn.model import MANet, fuse
+from manet.vision.preprocess import Pixels
 from manet.weights.checkpoint import save_weights
 from manet.weights.header import Header
 from manet.weights.registry import described_by, get, resolve
@@ -74,7 +76,12 @@ def test_another_shape_or_type_is_an_error(backend: TorchBackend, images: np.nda
 def test_warm_up_runs_every_size(backend: TorchBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     infer = backend.infer
-    monkeypatch.setattr(backend, "infer", lambda images: seen.append(len(images)) or infer(images))
+
+    def note(images: Pixels) -> Logits:
+        seen.append(len(images))
+        return infer(images)
+
+    monkeypatch.setattr(backend, "infer", note)
 
     backend.warmup([1, 4])
 
@@ -159,7 +166,7 @@ def test_int8_is_chosen_where_it_pays_and_costs_next_to_nothing() -> None:
         choose(replace(vnni, vnni=False, saturates=True), int8="close", precision="int8")
 
 
-def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
+def test_the_shipped_calibration_has_the_figures_that_were_measured_with_it() -> None:
     weights = get("ferplus")
     assert weights.int8 is not None
     figures = weights.int8.measured
@@ -170,7 +177,6 @@ def test_the_shipped_calibration_loses_at_most_half_a_point() -> None:
     assert (found["dataset"], found["split"], found["n"]) == (figures.dataset, figures.split, figures.n)
     assert found["accuracy"] == pytest.approx(figures.accuracy, abs=0.005)
     assert found["macro_recall"] == pytest.approx(figures.macro_recall, abs=0.005)
-    assert weights.measured[0].accuracy - figures.accuracy <= 0.5
     assert weights.int8_is_close
     assert not replace(weights, int8=replace(weights.int8, measured=replace(figures, accuracy=85.6))).int8_is_close
 

@@ -25,6 +25,8 @@ def network() -> MANet:
     torch.manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return network.eval()
@@ -54,7 +56,7 @@ def captures() -> Captures:
 
 
 def _backend(network: MANet, captures: Captures, precision: Precision = "float32") -> CudaBackend:
-    return CudaBackend(FusedClassifier(network, SPEC, 0.6), CPU, precision, "asked for", capture=captures)
+    return CudaBackend(FusedClassifier(network, SPEC, 0.6), CPU, precision, "requested", capture=captures)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Batches across images, in order, with a bound on what is held."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +9,24 @@ import pytest
 
 from manet import recognizer
 from manet.batch import flow
-from manet.batch.pipeline import Answer, Failure, Look, Outcome, answers
+from manet.batch.pipeline import Answer, DetectionOptions, Failure, Outcome, answers
 from manet.batch.walk import Found
-from manet.recognizer import BATCH, Recognizer
+from manet.recognizer import BATCH, RecognizedFace, Recognizer
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits
 from manet.vision.preprocess import Pixels
 from testing.fakes import BLUE, GREEN, RED, WEIGHTS, FakeBackend, FakeDetector, paint
 
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
-KEEPING = Look(faces="detect", max_faces=9, keep_image=True, limits=ImageLimits())
+OPTIONS = DetectionOptions(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits(max_bytes=10_000))
+KEEPING = DetectionOptions(faces="detect", max_faces=9, keep_image=True, limits=ImageLimits())
 COLOURS = {RED: (255, 0, 0), GREEN: (0, 255, 0), BLUE: (0, 0, 255)}
 
 
-def _run(files: list[Path], backend: FakeBackend | None = None, look: Look = LOOK, workers: int = 3) -> list[Outcome]:
+def _run(
+    files: list[Path], backend: FakeBackend | None = None, options: DetectionOptions = OPTIONS, workers: int = 3
+) -> list[Outcome]:
     recognizer = Recognizer(WEIGHTS, backend or FakeBackend(), FakeDetector())
-    return list(answers(map(Found, files), recognizer, look, workers=workers))
+    return list(answers(map(Found, files), recognizer, options, workers=workers))
 
 
 @pytest.fixture
@@ -80,16 +82,17 @@ def test_images_without_faces_do_not_pile_up(tmp_path: Path) -> None:
             taken.append(1)
             yield Found(tmp_path / "dark.png")
 
-    outcomes = answers(endless(), Recognizer(WEIGHTS, FakeBackend(), FakeDetector()), LOOK, workers=2)
+    outcomes = answers(endless(), Recognizer(WEIGHTS, FakeBackend(), FakeDetector()), OPTIONS, workers=2)
     for _ in range(200):
         assert isinstance(next(outcomes), Answer)
+    assert isinstance(outcomes, Generator)
     outcomes.close()
 
     assert len(taken) <= 200 + 64 + 2 * BATCH
 
 
 def test_large_images_that_are_kept_are_few(hundred: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "_GROUP_BYTES", 5 * 64 * 48 * 3)
+    monkeypatch.setattr(flow, "GROUP_BYTES", 5 * 64 * 48 * 3)
     backend = FakeBackend()
 
     _run(hundred[:20], backend, KEEPING)
@@ -105,7 +108,7 @@ def test_images_are_looked_at_side_by_side(hundred: list[Path]) -> None:
             both.wait()
             return super().detect(image)
 
-    outcomes = answers(map(Found, hundred[:4]), Recognizer(WEIGHTS, FakeBackend(), Waiting()), LOOK, workers=2)
+    outcomes = answers(map(Found, hundred[:4]), Recognizer(WEIGHTS, FakeBackend(), Waiting()), OPTIONS, workers=2)
 
     assert len(list(outcomes)) == 4
 
@@ -129,4 +132,6 @@ def test_more_faces_than_a_batch_holds(hundred: list[Path], monkeypatch: pytest.
 
     assert [len(one.faces) for one in outcomes if isinstance(one, Answer)] == [2, 2]
     assert backend.batches == [3, 1]
-    assert np.isclose(sum(outcomes[1].faces[1].probabilities.values()), 1)
+    [_, second] = [one for one in outcomes if isinstance(one, Answer)]
+    assert isinstance(second.faces[1], RecognizedFace)
+    assert np.isclose(sum(second.faces[1].probabilities.values()), 1)

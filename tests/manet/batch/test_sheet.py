@@ -23,7 +23,7 @@ def _image(*boxes: Box | None, colour: tuple[int, int, int] = (200, 0, 0)) -> An
     for box in boxes:
         if box is not None:
             image[int(box.y) : int(box.y + box.height), int(box.x) : int(box.x + box.width)] = colour
-        where = box and DetectedFace(box, 0.9, Landmarks(*[Point(0, 0)] * 5))
+        where = None if box is None else DetectedFace(box, 0.9, Landmarks(*[Point(0, 0)] * 5))
         faces.append(RecognizedFace(where, SHARES))
     return Answer(120, 60, faces, Found(Path("a/very/long-" + "name-" * 30 + "end.png")), image)
 

@@ -53,7 +53,9 @@ def test_what_is_no_file_is_passed_over_and_a_link_to_nowhere_is_not(tree: Path)
     assert _names(tree) == ["a.png", "b.JPG", "gone.png", "m/n/d.bmp", "z/c.webp"]
 
 
-def test_a_folder_that_cannot_be_read_is_told_and_the_rest_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_reported_and_the_rest_is_walked(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listed = os.listdir
 
     def refusing(path: Path) -> list[str]:  # root may read everything, so the file's mode would not do

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from manet.__main__ import app
+from manet.backends.base import Logits
 from manet.recognizer import FaceInput, RecognizedFace, Recognizer
 
 
@@ -17,9 +18,10 @@ def run(*arguments: object) -> Result:
 
 def stop_after(count: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the process sent a signal when so many faces are read."""
-    read, faces = Recognizer.read, []
+    read = Recognizer.read
+    faces: list[FaceInput] = []
 
-    def read_and_stop(self: Recognizer, face: FaceInput, logits: object) -> RecognizedFace:
+    def read_and_stop(self: Recognizer, face: FaceInput, logits: Logits) -> RecognizedFace:
         faces.append(face)
         if len(faces) == count:
             os.kill(os.getpid(), number)

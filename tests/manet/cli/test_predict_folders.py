@@ -3,15 +3,18 @@
 import csv
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from pyarrow import parquet
 from rich.console import Console
 
-from manet.batch.walk import Found
+from manet.batch.walk import Found, walk
 from manet.cli import local
+from manet.stop import INTERRUPTED
 from testing.fakes import BLUE, RED, FakeBackend, paint
 from tests.manet.cli.predicting import run, stop_after
 
@@ -115,7 +118,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_file(
     stop_after(40, number, monkeypatch)
     done = run(folder, "--out", tmp_path / name)
 
-    assert done.exit_code == local.INTERRUPTED
+    assert done.exit_code == INTERRUPTED
     path = tmp_path / name
     if name.endswith("parquet"):
         written = parquet.read_table(path)["file"].to_pylist()
@@ -141,7 +144,7 @@ def test_a_failing_network_still_leaves_what_was_written_whole(
 
 
 def test_the_list_of_failures_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_MOST_LISTED", 2)
+    monkeypatch.setattr(local, "MOST_LISTED", 2)
 
     done = run(*(tmp_path / f"absent{number}.png" for number in range(5)))
 
@@ -150,7 +153,7 @@ def test_the_list_of_failures_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     assert "and 3 more could not be read" in done.stderr
 
 
-def test_a_bar_for_whoever_watches(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_on_a_terminal(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Console
 
     def terminal(*, stderr: bool = False) -> Console:
@@ -165,11 +168,10 @@ def test_a_bar_for_whoever_watches(album: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_files_are_counted_only_for_a_bar(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walks = []
-    walked = local.walk
 
-    def counted(*arguments: object, **options: object) -> "list[Found]":
+    def counted(*arguments: Any, **options: Any) -> Iterator[Found]:
         walks.append(arguments)
-        return walked(*arguments, **options)
+        return walk(*arguments, **options)
 
     monkeypatch.setattr(local, "walk", counted)
     run(album, "--json")

@@ -3,14 +3,17 @@
 import csv
 import json
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 from rich.console import Console
 
+from manet.backends.base import Logits
 from manet.cli import predict, video
 from manet.stop import INTERRUPTED
+from manet.vision.preprocess import Pixels
 from testing.clips import packets, shown, wandering, write_clip
 from testing.fakes import BLUE, RED, FakeBackend
 from tests.manet.cli.predicting import run, stop_after
@@ -129,7 +132,7 @@ def test_a_run_that_is_stopped_leaves_whole_rows_and_a_copy_that_plays(
     assert names(tmp_path) == ["clip-faces.csv", "clip-faces.mp4", "clip.mp4"]
 
 
-def test_a_truncated_clip_is_told_and_what_was_written_is_whole(tmp_path: Path) -> None:
+def test_a_truncated_clip_is_reported_and_written_files_are_complete(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", wandering(100), sounds=("aac",))
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
 
@@ -156,16 +159,17 @@ def test_what_is_no_clip_is_one_line_and_makes_no_file(content: bytes | None, tm
     assert names(tmp_path) == ([] if content is None else ["clip.mp4"])
 
 
-def test_a_failing_network_still_leaves_whole_files(clip: Path, backend: FakeBackend) -> None:
+def test_a_failing_network_still_leaves_whole_files(
+    clip: Path, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = write_clip(clip, wandering(200))
-    infer, calls = backend.infer, []
+    infer, calls = backend.infer, count(1)
 
-    def failing(images: object) -> object:
-        calls.append(1)
-        backend.broken = len(calls) > 1
+    def failing(images: Pixels) -> Logits:
+        backend.broken = next(calls) > 1
         return infer(images)
 
-    backend.infer = failing
+    monkeypatch.setattr(backend, "infer", failing)
     done = run(clip)
 
     assert isinstance(done.exception, RuntimeError)
@@ -213,7 +217,7 @@ def test_what_a_clip_cannot_be_requested_is_refused(more: list[str], message: st
     assert message in " ".join(done.stderr.split())
 
 
-def test_a_bar_for_whoever_watches(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_on_a_terminal(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Console
 
     def terminal(*, stderr: bool = False) -> Console:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def _random(side: int) -> tuple[FusedClassifier, Explainer]:
     torch.manual_seed(0)
     spec = Preprocessing(input_size=side, colour="rgb")
     classifier = FusedClassifier(MANet(8), spec, 0.6).eval()
-    recognizer = Recognizer(FAKE_WEIGHTS, TorchBackend(classifier, torch.device("cpu")), FakeDetector())
+    recognizer = Recognizer(FAKE_WEIGHTS, TorchBackend(classifier), FakeDetector())
     return classifier, Explainer(recognizer, classifier)
 
 
@@ -151,11 +152,12 @@ def test_a_map_lies_over_the_face_where_its_positions_are() -> None:
 @pytest.mark.parametrize("side", [32, 72, 80, 88])
 def test_the_seam_is_where_the_network_cuts(side: int) -> None:
     classifier, explainer = _random(side)
-    sizes: list[tuple[int, int]] = []
+    sizes: list[int] = []
     network = classifier.network
+    first_patch = network.get_submodule("layer3_1_p1")
     hooks = [
         network.layer2.register_forward_hook(lambda _m, _i, output: sizes.append(output.shape[-1])),
-        network.layer3_1_p1.register_forward_hook(lambda _m, inputs, _o: sizes.append(inputs[0].shape[-1])),
+        first_patch.register_forward_hook(lambda _m, inputs, _o: sizes.append(inputs[0].shape[-1])),
     ]
     told = explainer.explain(_noise(side))
     for hook in hooks:
@@ -163,7 +165,8 @@ def test_the_seam_is_where_the_network_cuts(side: int) -> None:
 
     features, first = sizes[:2]
     assert features == -(-side // 8)
-    assert told.local.evidence.seam == (told.local.evidence.seam[0], 8 * first)
+    assert told.local.evidence.seam is not None
+    assert told.local.evidence.seam[1] == 8 * first
     assert told.fused().shape == (side, side)
 
 
@@ -193,7 +196,7 @@ def test_covering_what_a_map_points_at_moves_the_answer_more_than_covering_any_p
 def test_an_expression_that_the_weights_do_not_know() -> None:
     _, explainer = _random(32)
     with pytest.raises(ValueError, match="boredom is none of them"):
-        explainer.explain(_noise(32), "boredom")
+        explainer.explain(_noise(32), cast(Expression, "boredom"))
 
 
 def test_evidence_is_red_for_and_blue_against() -> None:

@@ -15,7 +15,7 @@ from manet.errors import OfflineRunError
 from manet.offline.attempt import MOST_BEGUN, Attempt
 from manet.offline.loading import Resources, network, settled
 from manet.offline.part import answer, find, place
-from manet.offline.plan import Files, Job, Plan, Rows, planned
+from manet.offline.plan import ImageFiles, Job, Plan, TableRows, planned
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits
 from testing.fakes import GREEN, NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint, recognizer
@@ -36,7 +36,7 @@ def _job(*sources: Path, **choices: Any) -> Job:
     return Job(sources=tuple(map(str, sources)), **{**standard, **choices})
 
 
-def _parts(plan: Plan) -> list[Files | Rows]:
+def _parts(plan: Plan) -> list[ImageFiles | TableRows]:
     return [plan.part(number) for number in range(len(plan))]
 
 
@@ -58,12 +58,12 @@ def folder(tmp_path: Path) -> Path:
 def test_every_image_is_in_one_part(folder: Path, tmp_path: Path) -> None:
     parts = _parts(planned(_job(folder), tmp_path / "out"))
 
-    files = [path for part in parts if isinstance(part, Files) for path in part.paths]
-    rows = [(part.table.name, part.row + n) for part in parts if isinstance(part, Rows) for n in range(part.count)]
+    files = [path for part in parts if isinstance(part, ImageFiles) for path in part.paths]
+    rows = [(part.table.name, part.row + n) for part in parts if isinstance(part, TableRows) for n in range(part.count)]
     assert len(files) == len(set(files)) == 7
     assert os.fsdecode(b"7\xff.jpg") in {path.name for path in files}
     assert sorted(rows) == [*(("one.parquet", row) for row in range(5)), ("two.parquet", 0), ("two.parquet", 1)]
-    assert max(len(part.paths) if isinstance(part, Files) else part.count for part in parts) == 3
+    assert max(len(part.paths) if isinstance(part, ImageFiles) else part.count for part in parts) == 3
 
 
 def test_a_plan_stands_whatever_comes_into_the_folder_later(folder: Path, tmp_path: Path) -> None:
@@ -78,7 +78,9 @@ def test_more_parts_than_one_group_of_the_plan_holds(tmp_path: Path) -> None:
         (tmp_path / f"{number:03}.jpg").touch()
     plan = planned(_job(tmp_path, part_images=1), tmp_path / "out")
 
-    assert [part.paths[0].stem for part in _parts(plan) if isinstance(part, Files)] == [f"{n:03}" for n in range(150)]
+    assert [part.paths[0].stem for part in _parts(plan) if isinstance(part, ImageFiles)] == [
+        f"{n:03}" for n in range(150)
+    ]
 
 
 def test_answers_to_something_else_are_not_mixed(folder: Path, tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_what_a_job_leaves_open_is_what_the_folder_has(folder: Path, tmp_path: P
         planned(_job(folder, sha256="abc").as_in(earlier), tmp_path / "out")
 
 
-def test_a_network_that_is_not_to_be_had_is_told(folder: Path) -> None:
+def test_a_network_that_is_not_available_is_reported(folder: Path) -> None:
     with pytest.raises(OfflineRunError, match="on cpu does not run in float16"):
         settled(_job(folder, precision="float16"), Resources(device="cpu"))
 
@@ -124,7 +126,7 @@ def test_what_cannot_be_planned_leaves_no_plan(folder: Path, tmp_path: Path) -> 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def _answered(part: Files | Rows, job: Job, out: Path) -> list[dict[str, Any]]:
+def _answered(part: ImageFiles | TableRows, job: Job, out: Path) -> list[dict[str, Any]]:
     one: Recognizer = recognizer()
     attempt = Attempt(out / "notes", "run")
     done = answer(0, find(part, job, one, ImageLimits(), attempt), one, out)
@@ -140,7 +142,7 @@ def test_a_row_for_every_face_and_for_every_image_without_one(tmp_path: Path) ->
         (tmp_path / name).write_bytes(data)
     names = ("two", "none", "text", "empty", "absent")
 
-    rows = _answered(Files(tuple(tmp_path / name for name in names)), _job(), tmp_path)
+    rows = _answered(ImageFiles(tuple(tmp_path / name for name in names)), _job(), tmp_path)
 
     left, right, none, text, empty, absent = rows
     assert (left["face"], left["faces"], left["expression"], left["x"]) == (1, 2, RED, 0)
@@ -159,7 +161,7 @@ def test_images_in_a_table_by_number_or_by_name(wrap: Callable[[bytes | None], o
     path = tmp_path / "images.parquet"
     images = [wrap(data) for data in (RED_FACE, NO_FACE, TWO_FACES, None, RED_FACE)]
     parquet.write_table(pyarrow.table({"image": images, "id": ["s3://b/0", "1", "2", "3", "4"]}), path)
-    part = Rows(path, 0, 1, 1, 3)
+    part = TableRows(path, 0, 1, 1, 3)
 
     numbered = _answered(part, _job(), tmp_path)
     named = _answered(part, _job(name_column="id"), tmp_path)
@@ -179,7 +181,7 @@ def test_a_table_that_is_damaged_after_planning_costs_its_rows_and_no_others(tmp
     data[4:40] = bytes(36)
     path.write_bytes(data)
 
-    rows = _answered(Rows(path, 0, 0, 0, 40), _job(), tmp_path)
+    rows = _answered(TableRows(path, 0, 0, 0, 40), _job(), tmp_path)
 
     assert [row["file"] for row in rows] == [f"{path}#{row}" for row in range(40)]
     assert {row["error"] for row in rows} == {"the Parquet file is damaged or gone"}

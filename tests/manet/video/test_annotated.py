@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
 
 from manet.labels import Expression
 from manet.recognizer import RecognizedFace
@@ -65,6 +67,12 @@ def test_sound_is_copied_to_the_byte_stream_by_stream(
     assert [language for language, _ in copied] == ["eng", "ita"][: len(sounds)]
 
 
+def seconds(packet: Packet[Any]) -> float:
+    """Return the time at which a packet is shown or heard."""
+    assert packet.pts is not None
+    return float(packet.pts * packet.time_base)
+
+
 @pytest.mark.parametrize("target", ["b.mp4", "b.mkv", "b.mov"])
 @pytest.mark.parametrize("source", ["a.mp4", "a.mkv", "a.ts"])
 def test_frames_and_sound_keep_their_times(source: str, target: str, tmp_path: Path) -> None:
@@ -73,13 +81,13 @@ def test_frames_and_sound_keep_their_times(source: str, target: str, tmp_path: P
     with Clip(path, max_pixels=MOST) as clip:
         pieces = list(clip.pieces())
     frames = [piece.moment.time for piece in pieces if isinstance(piece, Frame)]
-    heard = [float(one.packet.pts * one.packet.time_base) for one in pieces if not isinstance(one, Frame)]
+    heard = [seconds(one.packet) for one in pieces if not isinstance(one, Frame)]
 
     copied = copy(path, tmp_path / target)
 
     with av.open(copied) as container:
         begins = (container.start_time or 0) / av.time_base
-        stamps = [(p.stream.type, float(p.pts * p.time_base)) for p in container.demux() if p.size]
+        stamps = [(p.stream.type, seconds(p)) for p in container.demux() if p.size]
     # Matroska has no time before its beginning: all is moved by the encoder's lead of some milliseconds.
     lead = frames[0] - next(time for kind, time in stamps if kind == "video")
     assert abs(lead) < 0.03
@@ -183,7 +191,7 @@ def _disk(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [500, 100_000], ids=["from the beginning", "after some frames"])
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
-def test_a_disk_that_is_full_is_told_once_and_leaves_nothing_half_done(name: str, size: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_once_and_leaves_no_partial_file(name: str, size: int, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(4))
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 

@@ -103,7 +103,7 @@ def test_without_sound(tmp_path: Path) -> None:
     assert read(write_clip(tmp_path / "a.mp4", wandering(3)))[2] == []
 
 
-def test_frames_are_let_go_without_the_garbage_collector(tmp_path: Path) -> None:
+def test_frames_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(100), turned=(90, False, False))
     with Clip(path, max_pixels=MOST) as clip:
         gc.collect()
@@ -130,7 +130,7 @@ def test_a_clip_that_begins_late_begins_at_nought(tmp_path: Path) -> None:
     [b"no video", b"#EXTM3U\n#EXTINF:1,\nwhole.mp4\n", b"ffconcat version 1.0\nfile whole.mp4\n", b""],
     ids=["text", "playlist", "list of files", "empty"],
 )
-def test_what_is_no_video_is_told_so_and_opens_no_other_file(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_video_is_reported_and_opens_no_other_file(content: bytes, tmp_path: Path) -> None:
     write_clip(tmp_path / "whole.mp4", wandering(2))
     (tmp_path / "a.mp4").write_bytes(content)
 
@@ -187,6 +187,12 @@ def test_a_file_whose_index_was_never_written_is_refused(tmp_path: Path) -> None
         Clip(path, max_pixels=MOST)
 
 
+def _packets(path: Path) -> list[tuple[int, int]]:
+    """Return the offset and the size of each packet of a clip's video, in bytes."""
+    with av.open(path) as container:
+        return [(one.pos, one.size) for one in container.demux(video=0) if one.size and one.pos is not None]
+
+
 @pytest.mark.parametrize(
     ("name", "muxer", "told"),
     [
@@ -199,8 +205,7 @@ def test_a_truncated_clip_gives_what_is_there_and_says_so(
 ) -> None:
     path = write_clip(tmp_path / name, wandering(100), muxer=muxer)
     whole, *_ = read(path)
-    with av.open(path) as container:
-        middle = [packet.pos for packet in container.demux(video=0) if packet.size][50]
+    middle, _ = _packets(path)[50]
     path.write_bytes(path.read_bytes()[: middle + 10])
 
     times, _, _, trouble = read(path)
@@ -212,10 +217,9 @@ def test_a_truncated_clip_gives_what_is_there_and_says_so(
 
 def test_a_damaged_piece_spoils_no_more_than_it_must(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(30))
-    with av.open(path) as container:
-        at = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][20]
+    at, size = _packets(path)[20]
     content = bytearray(path.read_bytes())
-    content[at[0] : at[0] + at[1]] = b"\xff" * at[1]
+    content[at : at + size] = b"\xff" * size
     path.write_bytes(content)
 
     times, _, _, trouble = read(path)
@@ -244,7 +248,7 @@ def test_a_disk_that_fails_is_the_end_of_the_clip(tmp_path: Path, monkeypatch: p
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return self._file.read(size)
 
-    monkeypatch.setattr(Path, "open", lambda self, mode: Failing(opened(self, mode)))
+    monkeypatch.setattr(Path, "open", lambda self, _mode: Failing(opened(self, "rb")))
 
     times, _, _, trouble = read(path)
 
@@ -255,10 +259,9 @@ def test_a_disk_that_fails_is_the_end_of_the_clip(tmp_path: Path, monkeypatch: p
 
 def test_a_clip_may_begin_with_what_cannot_be_decoded(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(30), key_frames=10)
-    with av.open(path) as container:
-        at = next((packet.pos, packet.size) for packet in container.demux(video=0))
+    at, size = _packets(path)[0]
     content = bytearray(path.read_bytes())
-    content[at[0] : at[0] + at[1]] = b"\xff" * at[1]
+    content[at : at + size] = b"\xff" * size
     path.write_bytes(content)
 
     times, _, _, trouble = read(path)
@@ -269,8 +272,7 @@ def test_a_clip_may_begin_with_what_cannot_be_decoded(tmp_path: Path) -> None:
 
 def test_a_clip_without_one_whole_frame_is_refused(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", wandering(5), muxer={"movflags": "faststart"})
-    with av.open(path) as container:
-        first = next(packet.pos for packet in container.demux(video=0))
+    first, _ = _packets(path)[0]
     path.write_bytes(path.read_bytes()[: first + 5])
 
     with pytest.raises(VideoError, match="no frame in it that can be decoded"):

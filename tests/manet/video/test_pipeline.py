@@ -1,6 +1,6 @@
 """Frames share batches, keep their order and are never many at once; faces are followed through them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import count, islice
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from manet.batch.pipeline import Look
+from manet.batch.pipeline import DetectionOptions
 from manet.recognizer import BATCH
 from manet.tracking import Tracker
 from manet.video.clip import Clip, Frame, Moment, Shape, Sound
@@ -19,12 +19,12 @@ from testing.clips import wandering, write_clip
 from testing.fakes import BLUE, RED, WEIGHTS, FakeBackend, paint, recognizer
 
 UPRIGHT = Shape(Fraction(1), (1, 0, 0, 1))
-LOOK = Look(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits())
+OPTIONS = DetectionOptions(faces="detect", max_faces=9, keep_image=False, limits=ImageLimits())
 
 
 def _answered(path: Path, backend: FakeBackend) -> list[FrameAnswer | Sound]:
     with Clip(path, max_pixels=10_000) as clip:
-        return list(answers(clip.pieces(), recognizer(backend), LOOK, Tracker(), workers=2, frame_bytes=3 * 64 * 48))
+        return list(answers(clip.pieces(), recognizer(backend), OPTIONS, Tracker(), workers=2, frame_bytes=3 * 64 * 48))
 
 
 def test_faces_of_many_frames_share_batches_and_are_followed(tmp_path: Path) -> None:
@@ -62,8 +62,9 @@ def test_a_long_clip_is_not_held(left: tuple[int, int, int]) -> None:
             decoded = av.VideoFrame.from_image(paint(left))
             yield Frame(Moment(number, number, number / 25), decoded, UPRIGHT)
 
-    answered = answers(endless(), recognizer(), LOOK, Tracker(), workers=2, frame_bytes=3 * 64 * 48)
+    answered = answers(endless(), recognizer(), OPTIONS, Tracker(), workers=2, frame_bytes=3 * 64 * 48)
     assert len(list(islice(answered, 500))) == 500
+    assert isinstance(answered, Generator)
     answered.close()
 
     assert next(taken) <= 500 + 64 + 2 * BATCH + 1
@@ -76,8 +77,9 @@ def test_of_large_frames_few_are_ahead() -> None:
         for number in taken:
             yield Frame(Moment(number, number, number / 25), av.VideoFrame.from_image(paint((255, 0, 0))), UPRIGHT)
 
-    answered = answers(endless(), recognizer(), LOOK, Tracker(), workers=2, frame_bytes=3 * 8000 * 5000)
+    answered = answers(endless(), recognizer(), OPTIONS, Tracker(), workers=2, frame_bytes=3 * 8000 * 5000)
     next(answered)
+    assert isinstance(answered, Generator)
     answered.close()
 
     assert next(taken) <= BATCH + 2 * 2

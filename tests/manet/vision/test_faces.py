@@ -58,7 +58,7 @@ def test_the_points_come_to_lie_where_the_crop_wants_them(degrees: float, extent
 
     crop = align(_dots(landmarks, 512, extent / 30), landmarks, CROP, SIDE)
 
-    assert (crop.shape, crop.dtype) == ((SIDE, SIDE, 3), np.uint8)
+    assert (crop.shape, str(crop.dtype)) == ((SIDE, SIDE, 3), "uint8")
     for point in _points(CROP.template):
         assert _centroid(crop, point) == pytest.approx((point.x, point.y), abs=0.012)
 
@@ -134,7 +134,6 @@ def test_the_shipped_crop_is_the_one_that_was_measured() -> None:
     measured = json.loads((Path(__file__).parents[3] / "bench/results/face_template.json").read_text())
     crop = get("ferplus").crop
     assert crop is not None
-    assert measured["found_once"] > 1000
     for name, place in measured["mean"].items():
         point = getattr(crop.template, name)
         assert (point.x, point.y) == pytest.approx(place, abs=1e-4)

@@ -36,7 +36,7 @@ def test_any_bytes_are_pixels_or_an_image_error(head: bytes, rest: bytes) -> Non
         found = read_image(head + rest, limits=LIMITS)
     except ImageError:
         return
-    assert (found.dtype, found.ndim, found.shape[2]) == (np.uint8, 3, 3)
+    assert (str(found.dtype), found.ndim, found.shape[2]) == ("uint8", 3, 3)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -74,4 +74,4 @@ def test_any_mode_keeps_its_shape(pixels: np.ndarray, kind: tuple[str, str]) -> 
 
     found = read_image(buffer.getvalue(), limits=LIMITS)
 
-    assert (found.dtype, found.shape) == (np.uint8, pixels.shape)
+    assert (str(found.dtype), found.shape) == ("uint8", pixels.shape)

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_another_network_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"sides": ()}, {"sides": (16,)}, {"threads": 0}])
-def test_settings_out_of_range_are_an_error(wrong: dict[str, object]) -> None:
+def test_settings_out_of_range_are_an_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RetinaFaceDetector(**wrong)
 
@@ -180,7 +181,12 @@ def test_a_warm_up_meets_the_usual_photographs_on_every_thread(monkeypatch: pyte
     detector = RetinaFaceDetector(threads=2)
     met: list[tuple[int, ...]] = []
     outputs = detector._outputs
-    monkeypatch.setattr(detector, "_outputs", lambda canvas: met.append(canvas.tensor.shape[2:]) or outputs(canvas))
+
+    def counted(canvas: Any) -> Any:
+        met.append(canvas.tensor.shape[2:])
+        return outputs(canvas)
+
+    monkeypatch.setattr(detector, "_outputs", counted)
 
     detector.warmup()
     warm = Counter(met)
@@ -191,7 +197,7 @@ def test_a_warm_up_meets_the_usual_photographs_on_every_thread(monkeypatch: pyte
     assert {shape for shape in met if max(shape) == 800} == set(warm)
 
 
-def test_the_runtime_tells_no_one_that_it_is_used_and_keeps_nothing(tmp_path: Path) -> None:
+def test_the_runtime_sends_no_telemetry_and_keeps_no_files(tmp_path: Path) -> None:
     places = ("HOME", "XDG_CACHE_HOME", "TMPDIR")
     for place in places:
         (tmp_path / place).mkdir()

@@ -29,7 +29,8 @@ def test_a_rounded_weight_is_off_by_half_a_step_at_most() -> None:
 
     rounded = Int8Weight.rounded(weight)
 
-    assert (rounded.whole.dtype, rounded.steps.shape) == (np.int8, (5,))
+    assert rounded.whole.dtype == np.int8
+    assert rounded.steps.shape == (5,)
     assert np.abs(rounded.whole).reshape(5, -1).max(axis=1).tolist() == [127, 127, 0, 127, 127]
     off = np.abs(rounded.expanded() - weight).reshape(5, -1).max(axis=1)
     assert (off <= 0.501 * rounded.steps).all()

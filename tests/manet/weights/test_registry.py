@@ -57,7 +57,7 @@ def test_an_entry_is_whole(id: str) -> None:
 
 
 @pytest.mark.parametrize("id", AUTHORS)
-def test_what_no_one_measured_here_is_not_called_measured(id: str) -> None:
+def test_published_figures_are_not_called_measured(id: str) -> None:
     weights = get(id)
     assert not weights.measured
     assert weights.sha256 is None

@@ -3,9 +3,9 @@
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from service.batching.supervisor import Recovery
 
 SIDE = 2
 BLANK = 0
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Real seconds after which a test that hangs is failed; none that passes comes near."""
 
 
@@ -97,7 +97,7 @@ class FakeEngine:
         self.batches.append(marks)
         self._loop.call_soon_threadsafe(self._entered.put_nowait, marks)
         if self._held:
-            assert self._permits.acquire(timeout=PATIENCE), "a batch was held and never released"
+            assert self._permits.acquire(timeout=TIMEOUT), "a batch was held and never released"
         self._clock.time += self.seconds(len(marks))
         if self.error is not None:
             raise self.error
@@ -126,7 +126,7 @@ class FakeEngine:
 
     async def entered(self) -> list[int]:
         """Return the marks of the next batch that reaches the engine, as soon as it does."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self._entered.get()
 
     def forget(self) -> None:
@@ -217,7 +217,7 @@ class Rig:
 
     async def _answer(self, marks: Sequence[int], deadline: float) -> list[int]:
         faces = [np.full((SIDE, SIDE, 3), mark, np.uint8) for mark in marks]
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             logits = (await self.scheduler.submit(faces, deadline=deadline)).logits
         assert all(row.tolist() == [row[0], -row[0]] for row in logits)
         return [int(row[0]) for row in logits]
@@ -236,8 +236,14 @@ class Rig:
         await asyncio.gather(*self._images, return_exceptions=True)
 
 
+class MakeRig(Protocol):
+    """Builds a rig, started unless told otherwise, from the arguments of ``Rig``."""
+
+    async def __call__(self, *, started: bool = True, **arguments: Any) -> Rig: ...
+
+
 @pytest.fixture
-async def make_rig(quiet_loop: None) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+async def make_rig(quiet_loop: None) -> AsyncIterator[MakeRig]:
     """Build rigs, started unless told otherwise, and take them down at the end."""
     rigs: list[Rig] = []
 
@@ -254,6 +260,6 @@ async def make_rig(quiet_loop: None) -> AsyncIterator[Callable[..., Awaitable[Ri
 
 
 @pytest.fixture
-async def rig(make_rig: Callable[..., Awaitable[Rig]]) -> Rig:
+async def rig(make_rig: MakeRig) -> Rig:
     """A started scheduler with batches of at most four and no window."""
     return await make_rig()

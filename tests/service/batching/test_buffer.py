@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.buffer import Staging
+from service.batching.buffer import BatchBuffer
 from service.batching.queue import Item
 
 
@@ -13,15 +13,15 @@ def _pixels(mark: int) -> np.ndarray:
     return np.full((2, 2, 3), mark, np.uint8)
 
 
-def _staged(*marks: int, capacity: int = 4) -> tuple[Staging[Item], dict[int, Item]]:
-    staging: Staging[Item] = Staging(capacity, 2)
+def _staged(*marks: int, capacity: int = 4) -> tuple[BatchBuffer[Item], dict[int, Item]]:
+    staging: BatchBuffer[Item] = BatchBuffer(capacity, 2)
     items = {mark: Item(0.0, 1.0, None) for mark in marks}
     for mark, item in items.items():
         staging.add(item, _pixels(mark))
     return staging, items
 
 
-def _marks(staging: Staging[Item]) -> list[int]:
+def _marks(staging: BatchBuffer[Item]) -> list[int]:
     assert all((face == face[0, 0, 0]).all() for face in staging.pixels)
     return [int(face[0, 0, 0]) for face in staging.pixels]
 

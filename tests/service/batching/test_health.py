@@ -38,11 +38,9 @@ def test_two_failures_in_succession_make_it_suspect_and_neither_breaks_it() -> N
     health.succeeded(0.0)
 
     health.failed(1.0)
-    assert not health.suspect
+    assert (health.suspect, health.broken, health.alive(1.0)) == (False, False, True)
     health.failed(2.0)
-    assert health.suspect
-    assert not health.broken
-    assert health.alive(2.0)
+    assert (health.suspect, health.broken, health.alive(2.0)) == (True, False, True)
 
 
 def test_an_answer_between_two_failures_clears_the_first() -> None:
@@ -59,16 +57,14 @@ def test_an_unhealthy_engine_is_not_alive_until_it_answers() -> None:
     health.succeeded(0.0)
     health.mark_unhealthy("it is on fire")
 
-    assert health.broken
+    assert (health.broken, health.alive(0.0)) == (True, False)
     assert health.reason == "it is on fire"
-    assert not health.alive(0.0)
 
     health.failed(1.0)
-    assert health.broken
+    assert (health.broken, health.alive(1.0)) == (True, False)
 
     health.succeeded(2.0)
-    assert not health.broken
-    assert health.alive(2.0)
+    assert (health.broken, health.alive(2.0)) == (False, True)
 
 
 def test_a_quiet_engine_is_asked_one_interval_after_the_last_try_whatever_became_of_it() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.policy import BatchPolicy, BatchTimes, Running, Smoothed
+from service.batching.policy import BatchPolicy, BatchTimes, RunningBatch, SmoothedTime
 
 SIZES = st.integers(1, 64)
 
@@ -34,7 +34,7 @@ def test_a_full_batch_waits_for_no_one(size: int) -> None:
 
 
 def test_the_mean_starts_at_the_first_sample_and_takes_a_fifth_of_each_new_one() -> None:
-    mean = Smoothed(1.0)
+    mean = SmoothedTime(1.0)
     assert mean.value == 1.0
 
     mean.add(2.0)
@@ -111,7 +111,7 @@ def test_an_item_waits_for_the_batches_before_it_and_its_own(ahead: int, wait: f
     [(0.0, 2.0), (0.5, 1.5), pytest.param(9.0, 0.0, id="overdue")],
 )
 def test_the_running_batch_counts_for_what_is_left_of_it(elapsed: float, left: float) -> None:
-    running = Running(size=4, started=50.0)
+    running = RunningBatch(size=4, started=50.0)
 
     wait = BatchPolicy(4).expected_wait(_times(**TIMES), ahead=0, running=running, now=50.0 + elapsed)
 

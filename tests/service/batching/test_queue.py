@@ -41,7 +41,7 @@ def test_lanes_take_turns() -> None:
     assert len(queue) == 0
 
 
-def test_items_that_look_alike_are_told_apart() -> None:
+def test_items_that_look_alike_are_distinguished() -> None:
     first, second = _items(2)
     queue = _queue([first, second])
 

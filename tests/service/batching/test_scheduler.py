@@ -18,7 +18,7 @@ from service.batching.errors import (
     QueueFullError,
 )
 from service.batching.supervisor import EngineSupervisor
-from tests.service.batching.conftest import breathe
+from tests.service.batching.conftest import MakeRig, Rig, breathe
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ BLANK = [0]
 SIDE = 2
 
 
-async def _fails(task: asyncio.Task[list[int]], error: type[Exception]) -> bool:
+async def _fails(task: asyncio.Task[list[int]], error: type[BaseException]) -> bool:
     with pytest.raises(error):
         await task
     return True
@@ -35,7 +35,7 @@ async def _fails(task: asyncio.Task[list[int]], error: type[Exception]) -> bool:
 # -- batches: work-conserving, in order, one prepared ahead
 
 
-async def test_an_idle_engine_takes_one_item_at_once(rig) -> None:
+async def test_an_idle_engine_takes_one_item_at_once(rig: Rig) -> None:
     image = await rig.submit(7)
 
     assert await image == [7]
@@ -44,7 +44,7 @@ async def test_an_idle_engine_takes_one_item_at_once(rig) -> None:
     assert rig.scheduler.idle
 
 
-async def test_while_the_engine_works_the_next_batch_grows(rig) -> None:
+async def test_while_the_engine_works_the_next_batch_grows(rig: Rig) -> None:
     rig.engine.hold()
     first = await rig.submit(1)
     assert await rig.engine.entered() == [1]
@@ -58,10 +58,10 @@ async def test_while_the_engine_works_the_next_batch_grows(rig) -> None:
     assert await first == [1]
     assert await rig.engine.entered() == [2, 3, 4]
     rig.engine.release()
-    assert await asyncio.gather(*later) == [[2], [3], [4]]
+    assert list(await asyncio.gather(*later)) == [[2], [3], [4]]
 
 
-async def test_a_batch_has_at_most_the_largest_size_and_order_is_kept(rig) -> None:
+async def test_a_batch_has_at_most_the_largest_size_and_order_is_kept(rig: Rig) -> None:
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in range(1, 11)]
     rig.engine.let_go()
@@ -70,7 +70,7 @@ async def test_a_batch_has_at_most_the_largest_size_and_order_is_kept(rig) -> No
     assert rig.engine.batches == [[1], [2, 3, 4, 5], [6, 7, 8, 9], [10]]
 
 
-async def test_exactly_one_batch_is_prepared_ahead(make_rig) -> None:
+async def test_exactly_one_batch_is_prepared_ahead(make_rig: MakeRig) -> None:
     rig = await make_rig(max_batch_size=2, capacity=3)
     rig.engine.hold()
     images = [await rig.submit(1)]
@@ -82,10 +82,10 @@ async def test_exactly_one_batch_is_prepared_ahead(make_rig) -> None:
 
     assert rig.scheduler.depth == 5
     rig.engine.let_go()
-    assert await asyncio.gather(*images) == [[1], [2], [3], [4], [5], [6]]
+    assert list(await asyncio.gather(*images)) == [[1], [2], [3], [4], [5], [6]]
 
 
-async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_rig) -> None:
+async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_rig: MakeRig) -> None:
     rig = await make_rig(max_batch_size=1, capacity=2)
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in (1, 2, 3, 4)]  # running, prepared, and two in the queue
@@ -97,36 +97,36 @@ async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_ri
 
     assert await _fails(await rig.submit(6), QueueFullError)
     rig.engine.let_go()
-    assert await asyncio.gather(*images) == [[1], [2], [3], [4], [5]]
+    assert list(await asyncio.gather(*images)) == [[1], [2], [3], [4], [5]]
 
 
-async def test_a_running_batch_is_not_touched_by_the_one_prepared_behind_it(rig) -> None:
+async def test_a_running_batch_is_not_touched_by_the_one_prepared_behind_it(rig: Rig) -> None:
     rig.engine.hold()
     images = [await rig.submit(mark, mark + 1, mark + 2, mark + 3) for mark in (1, 11, 21)]
     for _ in images:  # a buffer is used again while the other is in the engine
         await rig.engine.entered()
         rig.engine.release()
 
-    assert await asyncio.gather(*images) == [[1, 2, 3, 4], [11, 12, 13, 14], [21, 22, 23, 24]]
+    assert list(await asyncio.gather(*images)) == [[1, 2, 3, 4], [11, 12, 13, 14], [21, 22, 23, 24]]
 
 
-async def test_an_image_with_more_faces_than_a_batch_is_spread_and_answered_in_order(rig) -> None:
+async def test_an_image_with_more_faces_than_a_batch_is_spread_and_answered_in_order(rig: Rig) -> None:
     image = await rig.submit(*range(1, 7))
 
     assert await image == [1, 2, 3, 4, 5, 6]
     assert rig.engine.batches == [[1, 2, 3, 4], [5, 6]]
 
 
-async def test_images_share_batches_and_get_their_own_answers(rig) -> None:
+async def test_images_share_batches_and_get_their_own_answers(rig: Rig) -> None:
     rig.engine.hold()
     images = [await rig.submit(*marks) for marks in ([1], [2, 3], [4, 5, 6])]
     rig.engine.let_go()
 
-    assert await asyncio.gather(*images) == [[1], [2, 3], [4, 5, 6]]
+    assert list(await asyncio.gather(*images)) == [[1], [2, 3], [4, 5, 6]]
     assert rig.engine.batches == [[1], [2, 3, 4, 5], [6]]
 
 
-async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig) -> None:
+async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig: MakeRig) -> None:
     rig = await make_rig(max_batch_size=1, capacity=2)
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in (1, 2, 3)]  # running, prepared, queued
@@ -135,17 +135,17 @@ async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig) -> None:
 
     images.append(await rig.submit(6))
     rig.engine.let_go()
-    assert await asyncio.gather(*images) == [[1], [2], [3], [6]]
+    assert list(await asyncio.gather(*images)) == [[1], [2], [3], [6]]
     assert rig.engine.batches == [[1], [2], [3], [6]]
 
 
-async def test_an_image_without_faces_costs_nothing(rig) -> None:
+async def test_an_image_without_faces_costs_nothing(rig: Rig) -> None:
     assert await (await rig.submit()) == []
     assert rig.engine.batches == []
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 3), (2, 2), (1, 1, 3), (3,)])
-async def test_a_face_of_another_shape_is_its_caller_s_fault_alone(rig, shape: tuple[int, ...]) -> None:
+async def test_a_face_of_another_shape_is_its_caller_s_fault_alone(rig: Rig, shape: tuple[int, ...]) -> None:
     rig.engine.hold()
     running = await rig.submit(1)
     ahead = await rig.submit(2, 3, 4, 5)  # the batch that is prepared is full, so the next would go to the queue
@@ -157,14 +157,14 @@ async def test_a_face_of_another_shape_is_its_caller_s_fault_alone(rig, shape: t
 
     assert rig.scheduler.depth == 4
     rig.engine.let_go()
-    assert await asyncio.gather(running, ahead) == [[1], [2, 3, 4, 5]]
+    assert list(await asyncio.gather(running, ahead)) == [[1], [2, 3, 4, 5]]
     assert await (await rig.submit(6)) == [6]
 
 
 # -- the window
 
 
-async def test_a_window_keeps_an_idle_engine_waiting_for_company(make_rig) -> None:
+async def test_a_window_keeps_an_idle_engine_waiting_for_company(make_rig: MakeRig) -> None:
     rig = await make_rig(window=0.5)
     first = await rig.submit(1)
     await rig.clock.advance(0.25)
@@ -174,23 +174,23 @@ async def test_a_window_keeps_an_idle_engine_waiting_for_company(make_rig) -> No
 
     await rig.clock.advance(0.05)
 
-    assert await asyncio.gather(first, second) == [[1], [2]]
+    assert list(await asyncio.gather(first, second)) == [[1], [2]]
     assert rig.engine.batches == [[1, 2]]
 
 
-async def test_a_full_batch_ends_the_window(make_rig) -> None:
+async def test_a_full_batch_ends_the_window(make_rig: MakeRig) -> None:
     rig = await make_rig(window=0.5)
 
     first = await rig.submit(1)
     assert rig.engine.batches == []
     second = await rig.submit(2, 3, 4)
 
-    assert await asyncio.gather(first, second) == [[1], [2, 3, 4]]
+    assert list(await asyncio.gather(first, second)) == [[1], [2, 3, 4]]
     assert rig.engine.batches == [[1, 2, 3, 4]]
     assert rig.clock.time == 1000.0
 
 
-async def test_a_window_that_passed_while_the_engine_worked_is_not_waited_for_again(make_rig) -> None:
+async def test_a_window_that_passed_while_the_engine_worked_is_not_waited_for_again(make_rig: MakeRig) -> None:
     rig = await make_rig(window=0.5)
     rig.engine.hold()
     first = await rig.submit(1, 2, 3, 4)
@@ -200,10 +200,10 @@ async def test_a_window_that_passed_while_the_engine_worked_is_not_waited_for_ag
 
     rig.engine.let_go()
 
-    assert await asyncio.gather(first, second) == [[1, 2, 3, 4], [5]]
+    assert list(await asyncio.gather(first, second)) == [[1, 2, 3, 4], [5]]
 
 
-async def test_items_that_all_leave_during_the_window_start_no_batch(make_rig) -> None:
+async def test_items_that_all_leave_during_the_window_start_no_batch(make_rig: MakeRig) -> None:
     rig = await make_rig(window=0.5)
     image = await rig.submit(1, 2)
     image.cancel()
@@ -216,7 +216,7 @@ async def test_items_that_all_leave_during_the_window_start_no_batch(make_rig) -
 # -- deadlines
 
 
-async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig) -> None:
+async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig: Rig) -> None:
     rig.engine.hold()
     running = await rig.submit(1)
     await rig.engine.entered()
@@ -228,21 +228,21 @@ async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig)
     await rig.clock.advance(1.0)  # an answer at the deadline is too late already
     rig.engine.let_go()
 
-    assert await asyncio.gather(running, kept, last) == [[1], [4, 5], [7]]
+    assert list(await asyncio.gather(running, kept, last)) == [[1], [4, 5], [7]]
     assert await _fails(prepared, DeadlinePassedError)
     assert await _fails(queued, DeadlinePassedError)
     assert {mark for batch in rig.engine.batches for mark in batch} == {1, 4, 5, 7}
     assert len(rig.engine.batches) == 2, "the places of the expired were not filled from the queue"
 
 
-async def test_an_item_that_is_late_already_is_refused_at_once(rig) -> None:
+async def test_an_item_that_is_late_already_is_refused_at_once(rig: Rig) -> None:
     assert await _fails(await rig.submit(1, within=0.0), DeadlinePassedError)
 
     assert rig.engine.batches == []
     assert rig.scheduler.idle
 
 
-async def test_an_item_in_the_engine_at_its_deadline_is_still_answered(rig) -> None:
+async def test_an_item_in_the_engine_at_its_deadline_is_still_answered(rig: Rig) -> None:
     rig.engine.hold()
     image = await rig.submit(1, within=1.0)
     await rig.engine.entered()
@@ -252,7 +252,7 @@ async def test_an_item_in_the_engine_at_its_deadline_is_still_answered(rig) -> N
     assert await image == [1]
 
 
-async def test_the_expected_wait_is_known_from_the_start_and_follows_what_batches_take(make_rig) -> None:
+async def test_the_expected_wait_is_known_from_the_start_and_follows_what_batches_take(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
     rig.engine.seconds = lambda size: 1.0 if size == 1 else 3.0
     await rig.start()
@@ -266,7 +266,7 @@ async def test_the_expected_wait_is_known_from_the_start_and_follows_what_batche
     assert rig.scheduler.expected_wait() == pytest.approx(1.0 + 0.2 * (2.0 - 1.0))
 
 
-async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_rig) -> None:
+async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
     rig.engine.seconds = lambda size: 1.0
     await rig.start()
@@ -277,7 +277,7 @@ async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_r
     assert rig.scheduler.expected_wait() == 1.0
 
 
-async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_queued(make_rig) -> None:
+async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_queued(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
     rig.engine.seconds = float
     await rig.start()
@@ -301,7 +301,7 @@ async def test_the_expected_wait_counts_the_running_batch_the_prepared_and_the_q
 # -- cancellation
 
 
-async def test_a_cancelled_image_leaves_the_queue_and_the_prepared_batch(rig) -> None:
+async def test_a_cancelled_image_leaves_the_queue_and_the_prepared_batch(rig: Rig) -> None:
     rig.engine.hold()
     running = await rig.submit(1)
     await rig.engine.entered()
@@ -313,11 +313,11 @@ async def test_a_cancelled_image_leaves_the_queue_and_the_prepared_batch(rig) ->
 
     rig.engine.let_go()
 
-    assert await asyncio.gather(running, stayer) == [[1], [7]]
+    assert list(await asyncio.gather(running, stayer)) == [[1], [7]]
     assert rig.engine.batches == [[1], [7]]
 
 
-async def test_the_places_of_a_cancelled_image_are_filled_from_the_queue(rig) -> None:
+async def test_the_places_of_a_cancelled_image_are_filled_from_the_queue(rig: Rig) -> None:
     rig.engine.hold()
     running = await rig.submit(1)
     await rig.engine.entered()
@@ -328,11 +328,11 @@ async def test_the_places_of_a_cancelled_image_are_filled_from_the_queue(rig) ->
 
     rig.engine.let_go()
 
-    assert await asyncio.gather(running, *stayers) == [[1], [4, 5], [6, 7]]
+    assert list(await asyncio.gather(running, *stayers)) == [[1], [4, 5], [6, 7]]
     assert [sorted(batch) for batch in rig.engine.batches] == [[1], [4, 5, 6, 7]]
 
 
-async def test_the_places_of_a_cancelled_image_can_be_taken_at_once(make_rig) -> None:
+async def test_the_places_of_a_cancelled_image_can_be_taken_at_once(make_rig: MakeRig) -> None:
     rig = await make_rig(max_batch_size=2, capacity=2)
     rig.engine.hold()
     images = [await rig.submit(1)]
@@ -346,10 +346,10 @@ async def test_the_places_of_a_cancelled_image_can_be_taken_at_once(make_rig) ->
     images.append(await rig.submit(6, 7))
 
     rig.engine.let_go()
-    assert await asyncio.gather(*images) == [[1], [4, 5], [6, 7]]
+    assert list(await asyncio.gather(*images)) == [[1], [4, 5], [6, 7]]
 
 
-async def test_cancelling_in_a_running_batch_hurts_no_one_else(rig) -> None:
+async def test_cancelling_in_a_running_batch_hurts_no_one_else(rig: Rig) -> None:
     # ray-project/ray issue 41057: a cancelled future broke the loop that set the results.
     rig.engine.hold()
     opener = await rig.submit(1)
@@ -363,12 +363,12 @@ async def test_cancelling_in_a_running_batch_hurts_no_one_else(rig) -> None:
 
     rig.engine.let_go()
 
-    assert await asyncio.gather(opener, images[2]) == [[1], [4]]
+    assert list(await asyncio.gather(opener, images[2])) == [[1], [4]]
     assert await (await rig.submit(5)) == [5]
     assert rig.scheduler.alive
 
 
-async def test_cancelling_in_a_batch_that_then_fails_hurts_no_one_else(rig) -> None:
+async def test_cancelling_in_a_batch_that_then_fails_hurts_no_one_else(rig: Rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {2}
     opener = await rig.submit(1)
@@ -380,12 +380,12 @@ async def test_cancelling_in_a_batch_that_then_fails_hurts_no_one_else(rig) -> N
     await _fails(leaver, asyncio.CancelledError)
     rig.engine.let_go()
 
-    assert await asyncio.gather(opener, innocent) == [[1], [4]]
+    assert list(await asyncio.gather(opener, innocent)) == [[1], [4]]
     assert await _fails(poisoned, ItemFailedError)
     assert rig.scheduler.alive
 
 
-async def test_every_image_of_a_running_batch_can_be_cancelled(rig) -> None:
+async def test_every_image_of_a_running_batch_can_be_cancelled(rig: Rig) -> None:
     rig.engine.hold()
     images = [await rig.submit(1)]
     await rig.engine.entered()
@@ -400,7 +400,7 @@ async def test_every_image_of_a_running_batch_can_be_cancelled(rig) -> None:
 
 
 @pytest.mark.parametrize("poisoned", [2, 3, 4, 5])
-async def test_a_poisoned_item_fails_alone(rig, poisoned: int) -> None:
+async def test_a_poisoned_item_fails_alone(rig: Rig, poisoned: int) -> None:
     rig.engine.hold()
     rig.engine.poison = {poisoned}
     images = {mark: await rig.submit(mark) for mark in range(1, 6)}
@@ -415,7 +415,7 @@ async def test_a_poisoned_item_fails_alone(rig, poisoned: int) -> None:
     assert not rig.health.suspect
 
 
-async def test_a_batch_that_fails_is_tried_again_in_halves(rig) -> None:
+async def test_a_batch_that_fails_is_tried_again_in_halves(rig: Rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {5}
     images = [await rig.submit(mark) for mark in (1, 2, 3, 4, 5)]
@@ -426,7 +426,7 @@ async def test_a_batch_that_fails_is_tried_again_in_halves(rig) -> None:
     assert rig.engine.batches == [[1], [2, 3, 4, 5], [2, 3], [4, 5], [4], [5]]
 
 
-async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig) -> None:
+async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig: Rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {2}
     image = await rig.submit(1, 2, 3, 4, 5, 6)
@@ -439,7 +439,7 @@ async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig) -> No
     assert rig.scheduler.depth == 0
 
 
-async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_that_answers(rig) -> None:
+async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_that_answers(rig: Rig) -> None:
     rig.engine.poison = set(range(1, 9))
     for mark in range(1, 9):
         assert await _fails(await rig.submit(mark), ItemFailedError)
@@ -450,7 +450,7 @@ async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_th
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), StopIteration(), TimeoutError()])
-async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig, error: Exception) -> None:
+async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig: Rig, error: Exception) -> None:
     rig.engine.error = error
     image = await rig.submit(1)
     assert await _fails(image, ItemFailedError)
@@ -459,7 +459,9 @@ async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig, erro
     assert await (await rig.submit(2)) == [2]
 
 
-async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed(rig, monkeypatch) -> None:
+async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     infer = rig.engine.infer
     monkeypatch.setattr(rig.engine, "infer", lambda images: infer(images)[:-1])
 
@@ -471,7 +473,7 @@ async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed
 
 
 async def test_an_engine_that_fails_on_a_blank_batch_is_marked_unhealthy(
-    make_rig, caplog: pytest.LogCaptureFixture
+    make_rig: MakeRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.hold()
@@ -490,7 +492,7 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_marked_unhealthy(
     assert critical[0].startswith("the network fails on every batch; not ready")
 
 
-async def test_an_unhealthy_engine_takes_nothing(make_rig) -> None:
+async def test_an_unhealthy_engine_takes_nothing(make_rig: MakeRig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
     await _fails(await rig.submit(1, 2), EngineUnavailableError)
@@ -502,7 +504,7 @@ async def test_an_unhealthy_engine_takes_nothing(make_rig) -> None:
     assert len(rig.observer.waits) == 2, "it was taken in, and refused only on its way to the engine"
 
 
-async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict(make_rig) -> None:
+async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict(make_rig: MakeRig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
     rig.engine.hold()
@@ -520,7 +522,7 @@ async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict
     assert [3] not in rig.engine.batches
 
 
-async def test_an_idle_engine_that_fails_is_found_out_before_anybody_asks(make_rig) -> None:
+async def test_an_idle_engine_that_fails_is_detected_before_the_next_request(make_rig: MakeRig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
     assert rig.scheduler.alive
@@ -535,7 +537,7 @@ async def test_an_idle_engine_that_fails_is_found_out_before_anybody_asks(make_r
 # -- the heartbeat
 
 
-async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig) -> None:
+async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig: Rig) -> None:
     for _ in range(12):  # a minute, twice the timeout
         await rig.clock.advance(5.0)
         assert await rig.engine.entered() == BLANK
@@ -545,7 +547,7 @@ async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig) -> None:
     assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are no one's work"
 
 
-async def test_a_batch_is_a_heartbeat_too(rig) -> None:
+async def test_a_batch_is_a_heartbeat_too(rig: Rig) -> None:
     await rig.clock.advance(4.0)
     await (await rig.submit(1))
     await rig.clock.advance(4.0)
@@ -556,23 +558,23 @@ async def test_a_batch_is_a_heartbeat_too(rig) -> None:
     assert await rig.engine.entered() == BLANK
 
 
-async def test_an_engine_that_hangs_is_not_alive_after_the_timeout(rig) -> None:
+async def test_an_engine_that_hangs_is_not_alive_after_the_timeout(rig: Rig) -> None:
     rig.engine.hold()
     image = await rig.submit(1)
     await rig.engine.entered()
     await rig.clock.advance(30.0)
-    assert rig.scheduler.alive
+    lives = [rig.scheduler.alive]
     await rig.clock.advance(0.1)
-    assert not rig.scheduler.alive
+    lives.append(rig.scheduler.alive)
     assert rig.engine.batches == [[1]], "an engine that hangs is not asked for more"
 
     rig.engine.let_go()
 
     assert await image == [1]
-    assert rig.scheduler.alive, "it answered after all"
+    assert [*lives, rig.scheduler.alive] == [True, False, True], "it answered after all"
 
 
-async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig) -> None:
+async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig: MakeRig) -> None:
     rig = await make_rig(max_batch_size=2, capacity=3)
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in range(1, 21)]
@@ -585,7 +587,7 @@ async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig) -> No
 # -- what the observer is told
 
 
-async def test_the_observer_is_told_of_waits_batches_and_failures(rig) -> None:
+async def test_the_observer_is_notified_of_waits_batches_and_failures(rig: Rig) -> None:
     rig.engine.hold()
     rig.engine.poison = {3}
     rig.engine.seconds = lambda size: 0.5
@@ -608,26 +610,26 @@ async def test_the_observer_is_told_of_waits_batches_and_failures(rig) -> None:
 # -- its life
 
 
-async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_size_come_back(make_rig) -> None:
+async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_size_come_back(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
-    assert not rig.scheduler.alive
+    before = rig.scheduler.alive
 
     await rig.scheduler.start()
 
     assert rig.engine.warmed == [1, 4]
     assert rig.engine.batches == [BLANK, BLANK * 4]
-    assert rig.scheduler.alive
+    assert (before, rig.scheduler.alive) == (False, True)
     assert rig.observer.batches == []
 
 
-async def test_an_engine_for_single_items_is_warmed_up_once(make_rig) -> None:
+async def test_an_engine_for_single_items_is_warmed_up_once(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False, max_batch_size=1)
     await rig.scheduler.start()
 
     assert (rig.engine.warmed, rig.engine.batches) == ([1], [BLANK])
 
 
-async def test_nothing_is_taken_before_the_start(make_rig) -> None:
+async def test_nothing_is_taken_before_the_start(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
 
     assert await _fails(await rig.submit(1), EngineUnavailableError)
@@ -635,7 +637,9 @@ async def test_nothing_is_taken_before_the_start(make_rig) -> None:
 
 
 @pytest.mark.parametrize("where", ["warmup", "infer"])
-async def test_an_engine_that_fails_at_the_start_begins_nothing(make_rig, monkeypatch, where: str) -> None:
+async def test_an_engine_that_fails_at_the_start_begins_nothing(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     rig = await make_rig(started=False)
 
     def fail(_: object) -> Logits:
@@ -649,7 +653,7 @@ async def test_an_engine_that_fails_at_the_start_begins_nothing(make_rig, monkey
     assert await _fails(await rig.submit(1), EngineUnavailableError)
 
 
-async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stopped(rig) -> None:
+async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stopped(rig: Rig) -> None:
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in range(1, 8)]
     assert not rig.scheduler.idle
@@ -664,7 +668,7 @@ async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stoppe
     assert not rig.scheduler.alive
 
 
-async def test_stopping_refuses_what_waits_and_what_runs(make_rig) -> None:
+async def test_stopping_refuses_what_waits_and_what_runs(make_rig: MakeRig) -> None:
     rig = await make_rig(max_batch_size=2)
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in range(1, 6)]  # one running, two prepared, two in the queue
@@ -683,7 +687,7 @@ async def test_stopping_refuses_what_waits_and_what_runs(make_rig) -> None:
     assert rig.scheduler.depth == 0
 
 
-async def test_stopping_does_not_wait_for_an_engine_that_hangs(rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_stopping_does_not_wait_for_an_engine_that_hangs(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.engine.hold()
     image = await rig.submit(1)
     await rig.engine.entered()
@@ -701,7 +705,7 @@ async def test_stopping_does_not_wait_for_an_engine_that_hangs(rig, caplog: pyte
 
 
 async def test_an_engine_that_fails_to_close_does_not_leave_its_thread_behind(
-    make_rig, monkeypatch, caplog: pytest.LogCaptureFixture
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = await make_rig()
     threads: list[threading.Thread] = []
@@ -718,7 +722,7 @@ async def test_an_engine_that_fails_to_close_does_not_leave_its_thread_behind(
     assert not threads[0].is_alive()
 
 
-async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig) -> None:
+async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
     await rig.stop()
 
@@ -727,7 +731,7 @@ async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig) -> No
 
 @pytest.mark.parametrize("call", ["waited", "completed"])
 async def test_the_death_of_its_own_task_is_noticed_and_leaves_no_one_waiting(
-    make_rig, monkeypatch, caplog: pytest.LogCaptureFixture, call: str
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     rig = await make_rig(max_batch_size=2)
 

@@ -3,18 +3,19 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from service.batching.errors import EngineUnavailableError
 from service.batching.supervisor import EngineSupervisor, Recovery, out_of_memory
-from tests.service.batching.conftest import FakeEngine, Rig
+from tests.service.batching.conftest import FakeEngine, MakeRig, Rig
 
 pytestmark = pytest.mark.anyio
 
 BLANKS = [[0], [0] * 4]
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class OutOfMemoryError(RuntimeError):
@@ -29,6 +30,10 @@ async def settled(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10.0):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def _pauses(rig: Rig, seconds: float) -> bool:
+    return rig.clock.next_in == seconds
 
 
 async def reason(image: "asyncio.Task[list[int]]") -> str:
@@ -46,7 +51,7 @@ async def let_hang(rig: Rig) -> "list[asyncio.Task[list[int]]]":
     images.append(await rig.submit(2))
     for _half in range(2):
         assert not any(image.done() for image in images)
-        await rig.clock.advance(PATIENCE / 2)
+        await rig.clock.advance(TIMEOUT / 2)
     return images
 
 
@@ -56,7 +61,7 @@ async def pass_closing(rig: Rig) -> None:
         await rig.clock.advance(EngineSupervisor.CLOSING / 2)
 
 
-async def test_an_engine_that_fails_on_everything_is_built_again(rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_engine_that_fails_on_everything_is_built_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     first = rig.engine
     first.dead = True
     assert await reason(await rig.submit(1, 2)) == "the network fails on every batch"
@@ -70,7 +75,7 @@ async def test_an_engine_that_fails_on_everything_is_built_again(rig, caplog: py
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
-async def test_an_engine_without_memory_is_closed_before_another_is_built(rig, error: Exception) -> None:
+async def test_an_engine_without_memory_is_closed_before_another_is_built(rig: Rig, error: Exception) -> None:
     first = rig.engine
     closed: list[int] = []
     rig.prepare = lambda engine: closed.append(first.closed)
@@ -89,7 +94,7 @@ def test_other_failures_are_not_taken_for_want_of_memory(error: Exception) -> No
     assert not out_of_memory(error)
 
 
-async def test_an_engine_that_hangs_is_abandoned_and_another_built(rig) -> None:
+async def test_an_engine_that_hangs_is_abandoned_and_another_built(rig: Rig) -> None:
     first = rig.engine
     images = await let_hang(rig)
 
@@ -107,7 +112,7 @@ async def test_an_engine_that_hangs_is_abandoned_and_another_built(rig) -> None:
     assert rig.scheduler.rebuilt == 1
 
 
-async def test_a_process_that_was_frozen_does_not_take_its_engine_for_hanging(rig) -> None:
+async def test_a_process_that_was_frozen_does_not_take_its_engine_for_hanging(rig: Rig) -> None:
     rig.engine.hold()
     image = await rig.submit(1)
     await rig.engine.entered()
@@ -120,7 +125,7 @@ async def test_a_process_that_was_frozen_does_not_take_its_engine_for_hanging(ri
 
 
 async def test_what_cannot_be_built_is_tried_after_growing_pauses_and_then_given_up(
-    rig, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[float] = []
 
@@ -132,7 +137,7 @@ async def test_what_cannot_be_built_is_tried_after_growing_pauses_and_then_given
     rig.engine.dead = True
     await reason(await rig.submit(1, 2))
     for pause in (1.0, 2.0, 4.0, 8.0, 16.0):
-        await settled(lambda pause=pause: rig.clock.next_in == pause)
+        await settled(partial(_pauses, rig, pause))
         assert not rig.scheduler.dead
         await rig.clock.advance(pause)
     await settled(lambda: rig.scheduler.dead)
@@ -143,7 +148,7 @@ async def test_what_cannot_be_built_is_tried_after_growing_pauses_and_then_given
     assert "did not help 6 times in succession" in caplog.text
 
 
-async def test_an_engine_that_was_built_but_does_not_answer_is_no_success(rig) -> None:
+async def test_an_engine_that_was_built_but_does_not_answer_is_no_success(rig: Rig) -> None:
     def first_time_dead(engine: FakeEngine) -> None:
         engine.poison = {0} if len(rig.engines) == 1 else set()
 
@@ -159,7 +164,7 @@ async def test_an_engine_that_was_built_but_does_not_answer_is_no_success(rig) -
     assert rig.scheduler.rebuilt == 1
 
 
-async def test_attempts_are_forgotten_once_somebody_is_answered_and_not_before(make_rig) -> None:
+async def test_attempts_are_reset_once_a_request_is_answered_and_not_before(make_rig: MakeRig) -> None:
     rig = await make_rig(recovery=Recovery(attempts=1))
     for mark in (1, 2):
         rig.engine.dead = True
@@ -175,7 +180,7 @@ async def test_attempts_are_forgotten_once_somebody_is_answered_and_not_before(m
     assert rig.scheduler.dead
 
 
-async def test_engines_that_hang_are_bounded(make_rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_engines_that_hang_are_bounded(make_rig: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
     rig = await make_rig(recovery=Recovery(abandoned=1))
     await let_hang(rig)
     await pass_closing(rig)
@@ -191,7 +196,7 @@ async def test_engines_that_hang_are_bounded(make_rig, caplog: pytest.LogCapture
     assert "2 engines hang already" in caplog.text
 
 
-async def test_a_build_that_hangs_is_abandoned_too(rig) -> None:
+async def test_a_build_that_hangs_is_abandoned_too(rig: Rig) -> None:
     gate, entered = threading.Event(), threading.Event()
 
     def hang(_: FakeEngine) -> None:
@@ -216,7 +221,9 @@ async def test_a_build_that_hangs_is_abandoned_too(rig) -> None:
 
 
 @pytest.mark.parametrize("fault", ["fails", "hangs", "memory"])
-async def test_where_nothing_is_to_be_built_a_lost_engine_is_the_end(make_rig, caplog, fault: str) -> None:
+async def test_where_nothing_is_to_be_built_a_lost_engine_is_the_end(
+    make_rig: MakeRig, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
     rig = await make_rig(rebuild=False)
     if fault == "hangs":
         images = await let_hang(rig)
@@ -233,7 +240,7 @@ async def test_where_nothing_is_to_be_built_a_lost_engine_is_the_end(make_rig, c
     assert "it is not to be rebuilt" in caplog.text
 
 
-async def test_it_can_be_stopped_between_two_attempts(rig) -> None:
+async def test_it_can_be_stopped_between_two_attempts(rig: Rig) -> None:
     def fail(_: FakeEngine) -> None:
         raise RuntimeError("no such device")
 

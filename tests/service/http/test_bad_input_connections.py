@@ -1,4 +1,4 @@
-"""Bad connections: who dawdles and who hangs up, at each stage; afterwards nothing is held for anybody."""
+"""Bad connections: slow clients and clients that disconnect, at each stage; afterwards nothing is held for them."""
 
 import contextlib
 import socket
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import httpx
 import pytest
@@ -40,10 +42,10 @@ class GatedDetector(FakeDetector):
 class Rig:
     """A served application whose detector and network a test can hold."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.detector, self.backend = GatedDetector(), FakeBackend()
-        parts = Recognizer(WEIGHTS, self.backend, self.detector)
-        self.app = create_app(Settings(**settings), parts, SystemClock())
+        recognizer = Recognizer(WEIGHTS, self.backend, self.detector)
+        self.app = create_app(Settings(**settings), recognizer, SystemClock())
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Live]:
@@ -82,7 +84,7 @@ HangUp = Callable[[socket.socket], None]
 
 @hanging_up
 @anywhere
-def test_who_leaves_before_the_head_ends_is_no_one(hang_up: HangUp, path: str) -> None:
+def test_a_client_that_disconnects_before_the_head_ends_is_not_counted(hang_up: HangUp, path: str) -> None:
     head, _ = request(path)
     with Rig().serving() as served:
         for cut in range(1, len(head), 10):
@@ -114,15 +116,15 @@ STAGES = [
     Stage(
         "while the body is sent",
         lambda _, served: (
-            (served.parts.admission.uploads, served.parts.admission.images) == (1, 0)
-            and served.parts.admission.bytes > 0
+            (served.state.admission.uploads, served.state.admission.images) == (1, 0)
+            and served.state.admission.bytes > 0
         ),
         missing=10,
         looked_at=False,
     ),
     Stage(
         "in the line for a worker",
-        lambda _, served: served.parts.admission.images == 2,
+        lambda _, served: served.state.admission.images == 2,
         held=lambda rig: rig.detector,
         settings={"workers": 1},
         before=1,
@@ -130,13 +132,13 @@ STAGES = [
     ),
     Stage(
         "while the image is looked at",
-        lambda rig, served: rig.detector.entered.is_set() and served.parts.admission.images == 1,
+        lambda rig, served: rig.detector.entered.is_set() and served.state.admission.images == 1,
         held=lambda rig: rig.detector,
         settings={"workers": 1},
     ),
     Stage(
         "in the queue",  # one batch is in the network, and one is prepared ahead
-        lambda _, served: served.parts.admission.images == 3 and served.parts.scheduler.depth >= 1,
+        lambda _, served: served.state.admission.images == 3 and served.state.scheduler.depth >= 1,
         held=lambda rig: rig.backend,
         settings={"max_batch_size": 1},
         before=2,
@@ -156,21 +158,27 @@ STAGES = [
 ]
 
 
+def _admitted(served: Live, images: int) -> bool:
+    return served.state.admission.images == images
+
+
 @hanging_up
 @anywhere
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind(
+def test_a_client_that_disconnects_at_any_stage_costs_nothing_more_and_holds_nothing(
     stage: Stage, path: str, hang_up: HangUp
 ) -> None:
     rig, (head, body) = Rig(**stage.settings), request(path)
-    held = stage.held and stage.held(rig)
+    held = None if stage.held is None else stage.held(rig)
     if held:
         held.gate.clear()
     with rig.serving() as served, ThreadPoolExecutor(2) as clients:
-        admission, others = served.parts.admission, []
+        admission, others = served.state.admission, []
         for number in range(stage.before):
+            assert held is not None, "what comes before a stage must be held"
             others.append(clients.submit(upload, served))
-            until(lambda most=number: held.entered.is_set() and admission.images == most + 1)
+            until(held.entered.is_set)
+            until(partial(_admitted, served, number + 1))
         client = served.connect()
         client.sendall((head + body)[: len(head + body) - stage.missing])
         until(lambda: stage.reached(rig, served))
@@ -184,7 +192,7 @@ def test_who_leaves_at_any_stage_costs_nothing_further_and_leaves_nothing_behind
         assert [other.result().status_code for other in others] == [200] * stage.before
         assert upload(served, path).status_code == 200
         until(served.at_rest)
-        found = served.parts.metrics.registry.get_sample_value("manet_find_seconds_count")
+        found = served.state.metrics.registry.get_sample_value("manet_find_seconds_count")
         assert found == stage.before + stage.looked_at + 1
         assert rig.backend.batches == [1] * (stage.before + stage.inferred + 1)
         assert served.count(path, 200) == stage.before * (path == "/predict") + stage.answered + 1
@@ -208,7 +216,7 @@ def test_no_hang_up_is_logged_as_a_defect(caplog: pytest.LogCaptureFixture) -> N
 
 
 @anywhere
-def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) -> None:
+def test_a_slow_sender_is_rejected_and_holds_no_image_s_place(path: str) -> None:
     head, body = request(path)
     with Rig(upload_timeout=0.5).serving() as served:
         client = served.connect()
@@ -219,7 +227,7 @@ def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) 
             with contextlib.suppress(ConnectionError):
                 client.sendall(body[sent : sent + 1])  # a byte at a time: each is progress, and all are too slow
             sent += 1
-            assert served.parts.admission.images == 0
+            assert served.state.admission.images == 0
             assert time.monotonic() - began < 10
             time.sleep(0.02)
 
@@ -231,20 +239,20 @@ def test_a_sender_that_dawdles_is_told_so_and_holds_no_image_s_place(path: str) 
         assert served.at_rest()
 
 
-def test_as_many_dawdlers_as_there_are_places_keep_no_one_out() -> None:
+def test_as_many_slow_senders_as_places_keep_no_one_out() -> None:
     head, body = request("/predict")
     most = Settings().max_inflight_images
     with Rig().serving() as served, contextlib.ExitStack() as dawdlers:
         for _ in range(most + 10):
             client = dawdlers.enter_context(served.connect())
             client.sendall(head + body[:-10])
-        until(lambda: served.parts.admission.uploads == most + 10)
+        until(lambda: served.state.admission.uploads == most + 10)
 
         began = time.monotonic()
         assert upload(served).status_code == 200
         assert upload(served, "/predict/batch").json()["results"][0]["prediction"]
         assert time.monotonic() - began < 5
-        assert served.parts.admission.bytes == (most + 10) * (len(body) - 10)
+        assert served.state.admission.bytes == (most + 10) * (len(body) - 10)
         dawdlers.close()
         until(served.at_rest)
 
@@ -253,7 +261,7 @@ def test_more_bodies_than_allowed_are_refused() -> None:
     head, body = request("/predict")
     with Rig(max_uploads=1).serving() as served, served.connect() as client:
         client.sendall(head + body[:-10])
-        until(lambda: served.parts.admission.uploads == 1)
+        until(lambda: served.state.admission.uploads == 1)
         refused = upload(served)
         client.sendall(body[-10:])
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")

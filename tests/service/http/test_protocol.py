@@ -4,11 +4,14 @@ import contextlib
 import json
 import socket
 import time
+import tomllib
 from collections.abc import Callable, Iterable
-from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from websockets.sync.client import connect
 
 from service.http.protocol import BoundedProtocol, ConnectionBounds
@@ -17,6 +20,7 @@ from service.server import server
 from service.settings import Settings
 from testing.fakes import RED_FACE, FakeBackend, make_app
 from testing.live import Live, live, until
+from testing.processes import ROOT
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -150,7 +154,7 @@ def test_on_a_connection_that_is_kept_a_bad_head_is_refused_and_those_before_it_
 def test_what_stands_around_a_body_is_bounded_too(rest: bytes) -> None:
     with live(make_app(), SOON) as served, served.connect() as client:
         client.sendall(CHUNKED + b"5\r\n--x\r\n\r\n")
-        until(lambda: served.parts.admission.bytes == 5)
+        until(lambda: served.state.admission.bytes == 5)
         client.sendall(rest)
         [(status, _)] = answers(client)
         assert status in {400, 431}
@@ -171,7 +175,9 @@ def test_what_stands_around_a_body_is_bounded_too(rest: bytes) -> None:
     ],
     ids=["nothing", "no head", "a byte", "half a head", "one that is kept", "the next head", "answered before its end"],
 )
-def test_who_dawdles_with_a_head_is_told_so_and_who_sends_none_is_left(begun: bytes, told: list[object]) -> None:
+def test_a_slow_head_is_answered_with_408_and_a_silent_connection_is_closed(
+    begun: bytes, told: list[tuple[int, str]]
+) -> None:
     with live(make_app(), SOON) as served, served.connect() as client:
         began = time.monotonic()
         client.sendall(begun)
@@ -243,7 +249,7 @@ def test_requests_that_wait_on_one_connection_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
-def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_reads_no_answer_is_disconnected(last: bytes, caplog: pytest.LogCaptureFixture) -> None:
     whole = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n" + last + b"\r\n"
     with live(make_app(), ConnectionBounds(head_timeout=0.2, send_timeout=0.2)) as served, socket.socket() as client:
         # So that the kernel takes little in the client's place.
@@ -261,13 +267,27 @@ def test_who_takes_no_answer_is_cut_off(last: bytes, caplog: pytest.LogCaptureFi
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+def test_the_installed_uvicorn_is_the_one_whose_internals_are_overridden() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [pinned] = [found for found in map(Requirement, project["dependencies"]) if found.name == "uvicorn"]
+    installed = Version(version("uvicorn"))
+
+    assert installed in pinned.specifier, (
+        f"uvicorn {installed} is installed, but service/http/protocol.py overrides internals of {pinned}: compare it "
+        "with uvicorn/protocols/http/httptools_impl.py of that version, and then change the requirement"
+    )
+    assert Version(f"{installed.major}.{installed.minor + 1}") not in pinned.specifier, (
+        "another minor version is allowed"
+    )
+
+
 def test_the_server_is_bounded_so() -> None:
     made = server(make_app(), Settings()).config.http
     assert getattr(made, "func", None) is BoundedProtocol
 
 
 def test_the_bounds_of_a_connection_are_settings() -> None:
-    chosen = {
+    chosen: dict[str, Any] = {
         "max_head_bytes": 9000,
         "max_head_fields": 10,
         "max_target_bytes": 100,
@@ -276,5 +296,4 @@ def test_the_bounds_of_a_connection_are_settings() -> None:
     }
     made = server(make_app(), Settings(**chosen)).config.http
 
-    assert isinstance(made, partial)
-    assert made.keywords["bounds"] == ConnectionBounds(**chosen)
+    assert getattr(made, "keywords", {})["bounds"] == ConnectionBounds(**chosen)

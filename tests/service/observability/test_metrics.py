@@ -59,7 +59,7 @@ async def test_everything_promised_is_there_from_the_start() -> None:
     assert set(values(families["manet_shed"], "_total")) == {(reason,) for reason in REASONS}
 
 
-async def test_what_serves_is_told() -> None:
+async def test_the_backend_and_the_weights_are_reported() -> None:
     async with running(make_app()) as client:
         [sample] = (await read(client))["manet_build_info"].samples
 
@@ -86,7 +86,7 @@ async def test_the_detector_is_timed_apart_from_the_decoding() -> None:
     assert 0 < detect <= find
 
 
-async def test_failures_and_readiness_are_told() -> None:
+async def test_failures_and_readiness_are_reported() -> None:
     backend = FakeBackend()
     async with running(make_app(backend)) as client:
         assert values((await read(client))["manet_ready"]) == {(): 1}
@@ -105,7 +105,9 @@ async def test_names_and_forms_are_as_prometheus_wants_them() -> None:
     async with running(app) as client:
         await post(client, RED_FACE)
         families = await read(client)
-        strictly = {family.name for family in strictly_read(generate_latest(app.state.parts.metrics.registry).decode())}
+        strictly = {
+            family.name for family in strictly_read(generate_latest(app.state.service.metrics.registry).decode())
+        }
 
     assert {"manet_requests", "manet_build"} <= strictly
     for name, family in families.items():

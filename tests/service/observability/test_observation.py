@@ -14,12 +14,12 @@ pytestmark = pytest.mark.anyio
 
 async def test_it_is_ready_once_the_network_was_seen_to_answer_and_not_before() -> None:
     app = make_app()
-    assert not app.state.parts.admission.ready
+    assert not app.state.service.admission.ready
     async with running(app) as client:
-        assert app.state.parts.admission.ready
+        assert app.state.service.admission.ready
         assert (await client.get("/health/ready")).json() == {"status": "ready"}
         assert (await client.get("/health/live")).json() == {"status": "live"}
-    assert not app.state.parts.admission.ready
+    assert not app.state.service.admission.ready
 
 
 async def test_the_log_tells_what_serves_and_why(caplog: pytest.LogCaptureFixture) -> None:
@@ -41,7 +41,7 @@ async def test_it_does_not_start_with_a_network_that_fails() -> None:
 async def test_while_it_drains_it_is_not_ready_and_takes_nothing_new() -> None:
     app = make_app()
     async with running(app) as client:
-        app.state.parts.admission.draining = True
+        app.state.service.admission.draining = True
         ready, refused = await client.get("/health/ready"), await post(client, RED_FACE)
 
     assert (ready.status_code, ready.json()["detail"]) == (503, "the service is being stopped")

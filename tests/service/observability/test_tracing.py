@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from pydantic import ValidationError
+from pydantic import HttpUrl, ValidationError
 
 from service import settings
 from service.observability.tracing import Tracing
@@ -152,7 +152,7 @@ async def test_it_joins_the_trace_that_the_client_began(collector: Collector) ->
     assert own.trace_id.hex() != TRACE
 
 
-async def test_nothing_of_the_image_its_name_or_a_key_is_told(collector: Collector) -> None:
+async def test_traces_have_nothing_of_the_image_its_name_or_a_key(collector: Collector) -> None:
     secrets = {
         "authorization": "Bearer hush-1",
         "x-api-key": "hush-2",
@@ -229,4 +229,4 @@ def test_without_the_extra_the_setting_says_what_is_missing(monkeypatch: pytest.
 
     monkeypatch.setattr(settings, "find_spec", absent)
     with pytest.raises(ValidationError, match=r"pip install 'manet\[otel\]'"):
-        Settings(otlp_endpoint="http://localhost:4318/v1/traces")
+        Settings(otlp_endpoint=HttpUrl("http://localhost:4318/v1/traces"))

@@ -143,7 +143,7 @@ def test_every_kind_of_problem_stands_in_the_description() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_no_one_foresaw_is_counted_and_carries_its_id_like_any_other_answer(
+async def test_an_unexpected_error_is_counted_and_carries_its_id_like_any_other_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -6,6 +6,7 @@
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -73,7 +74,7 @@ def address() -> Iterator[str]:
 
 
 @CONTRACT.parametrize()
-def test_every_operation_keeps_every_promise(case: Case, address: str) -> None:
+def test_every_operation_keeps_every_promise(case: Case[Any], address: str) -> None:
     answer = case.call_and_validate(base_url=address)
 
     assert answer.status_code < 500

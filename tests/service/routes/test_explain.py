@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import httpx
 import numpy as np
@@ -27,7 +28,7 @@ PATIENT = 120.0
 TWO_FACES = encode(paint((255, 0, 0), (0, 0, 255)))
 
 
-async def ask(client: httpx.AsyncClient, data: bytes, **query: object) -> httpx.Response:
+async def ask(client: httpx.AsyncClient, data: bytes, **query: str | int) -> httpx.Response:
     return await client.post("/explain", params=query, files={"image": ("x", data)})
 
 
@@ -118,7 +119,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Ev
     entered, gate, faces = threading.Event(), threading.Event(), []
     explain = Explainer.explain
 
-    def waiting(self: Explainer, *arguments: object) -> object:
+    def waiting(self: Explainer, *arguments: Any) -> object:
         faces.append(1)
         entered.set()
         assert gate.wait(20)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 BLUE_FACE = encode(paint((0, 0, 255)))
 
 
-async def post_many(client: httpx.AsyncClient, images: list[bytes], **query: object) -> httpx.Response:
+async def post_many(client: httpx.AsyncClient, images: list[bytes], **query: str | int) -> httpx.Response:
     """Upload many images in one form."""
     return await client.post("/predict/batch", params=query, files=[("images", ("x", data)) for data in images])
 

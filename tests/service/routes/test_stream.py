@@ -24,7 +24,7 @@ TWO_FACES = encode(paint((255, 0, 0), (0, 0, 255)))
 
 
 @contextlib.contextmanager
-def streaming(backend: FakeBackend | None = None, **settings: object) -> Iterator[Live]:
+def streaming(backend: FakeBackend | None = None, **settings: Any) -> Iterator[Live]:
     backend = backend or FakeBackend()
     with live(make_app(backend, **settings)) as served:
         try:
@@ -34,7 +34,8 @@ def streaming(backend: FakeBackend | None = None, **settings: object) -> Iterato
 
 
 def opened(served: Live, query: str = "", **options: Any) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{served.port}/stream{query}", compression=None, **options)
+    client: ClientConnection = connect(f"ws://127.0.0.1:{served.port}/stream{query}", compression=None, **options)
+    return client
 
 
 def ask(client: ClientConnection, data: bytes | str) -> dict[str, Any]:
@@ -47,11 +48,12 @@ def code(client: ClientConnection) -> int | None:
     """Return the code that the service closes with."""
     with pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=20)
-    return closed.value.rcvd and closed.value.rcvd.code
+    received = closed.value.rcvd
+    return None if received is None else received.code
 
 
 def frames(served: Live, outcome: str) -> float:
-    found = served.parts.metrics.registry.get_sample_value("manet_stream_frames_total", {"outcome": outcome})
+    found = served.state.metrics.registry.get_sample_value("manet_stream_frames_total", {"outcome": outcome})
     return found or 0.0
 
 
@@ -63,8 +65,8 @@ def test_faces_are_answered_with_their_tracks_and_smoothed_probabilities() -> No
         assert [face["expression"] for face in first["faces"]] == [RED, BLUE]
         assert [face["track"] for face in first["faces"]] == [face["track"] for face in second["faces"]] == [1, 2]
         assert 0 < first["age_ms"] < 20_000
-        assert served.parts.streams.open == 1
-    until(lambda: served.parts.streams.open == 0)
+        assert served.state.streams.open == 1
+    until(lambda: served.state.streams.open == 0)
     assert served.at_rest()
 
 
@@ -84,10 +86,10 @@ def test_the_newest_frame_wins_and_those_that_it_overtook_are_never_read() -> No
         client.send(RED_FACE)
         assert backend.entered.wait(20)
         for _ in range(20):
-            client.send(b"no image: whoever reads this fails")
+            client.send(b"no image: reading this fails")
         client.send(BLUE_FACE)
         until(lambda: frames(served, "dropped") == 20)
-        assert served.parts.admission.images == 1
+        assert served.state.admission.images == 1
         backend.gate.set()
         answers = [json.loads(client.recv(timeout=20)) for _ in range(2)]
     assert [answer["frame"] for answer in answers] == [0, 21]
@@ -129,14 +131,14 @@ def test_sessions_are_bounded() -> None:
             ask(client, RED_FACE)
             with opened(served) as second:
                 assert code(second) == 1013
-        until(lambda: served.parts.streams.open == 0)
+        until(lambda: served.state.streams.open == 0)
         with opened(served) as third:
             ask(third, RED_FACE)
 
 
 def test_a_service_that_stops_says_so() -> None:
     with streaming() as served, opened(served) as client:
-        served.parts.admission.draining = True
+        served.state.admission.draining = True
         client.send(RED_FACE)
         assert code(client) == 1012
         with opened(served) as late:
@@ -222,4 +224,4 @@ def test_a_client_that_leaves_takes_its_frame_out_of_work() -> None:
         with opened(served) as client:
             client.send(RED_FACE)
             assert backend.entered.wait(20)
-        until(lambda: served.parts.streams.open == served.parts.admission.images == 0)
+        until(lambda: served.state.streams.open == served.state.admission.images == 0)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message
 
 from service.inference.predictor import Predictor
 from service.routes import stream
-from service.state import Parts
+from service.state import ServiceState
 from testing.fakes import RED_FACE, FakeBackend, make_app, running, until
 
 pytestmark = pytest.mark.anyio
@@ -34,8 +35,8 @@ class Client:
     """The other end of one stream, which takes what is said to it only when a test lets it."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._said: asyncio.Queue[Message] = asyncio.Queue()
+        self._heard: asyncio.Queue[Message] = asyncio.Queue()
         self.reads = asyncio.Event()
         self.reads.set()
         self._said.put_nowait({"type": "websocket.connect"})
@@ -44,14 +45,14 @@ class Client:
     def show(self, frame: bytes) -> None:
         self._said.put_nowait({"type": "websocket.receive", "bytes": frame})
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> Message:
         return await self._said.get()
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         await self.reads.wait()
         self._heard.put_nowait(message)
 
-    async def heard(self) -> dict[str, Any]:
+    async def heard(self) -> Message:
         async with asyncio.timeout(20):
             return await self._heard.get()
 
@@ -81,34 +82,34 @@ async def opened(app: FastAPI) -> AsyncIterator[Client]:
         await asyncio.wait([client.task])
 
 
-def parts(app: FastAPI) -> Parts:
-    found: Parts = app.state.parts
+def state(app: FastAPI) -> ServiceState:
+    found: ServiceState = app.state.service
     return found
 
 
 def frames(app: FastAPI, outcome: str) -> float:
-    found = parts(app).metrics.registry.get_sample_value("manet_stream_frames_total", {"outcome": outcome})
+    found = state(app).metrics.registry.get_sample_value("manet_stream_frames_total", {"outcome": outcome})
     return found or 0.0
 
 
 def is_left(app: FastAPI, streams: int) -> bool:
-    """Return whether so many streams are open, and nothing else is held for anybody."""
-    admission = parts(app).admission
-    return parts(app).streams.open == streams and admission.uploads == admission.images == admission.bytes == 0
+    """Return whether so many streams are open, and nothing else is held."""
+    admission = state(app).admission
+    return state(app).streams.open == streams and admission.uploads == admission.images == admission.bytes == 0
 
 
-async def test_one_stream_too_many_is_told_so_and_takes_no_place() -> None:
+async def test_one_stream_too_many_is_closed_with_1013_and_takes_no_place() -> None:
     app = make_app(max_streams=1)
     async with running(app), opened(app) as first:
         async with opened(app) as second:
-            assert await second.closed() == (1013, "as many streams as allowed are open; try again later")
+            assert await second.closed() == (1013, "too many streams are open; try again later")
             await second.ended()
         assert is_left(app, 1)
         first.show(RED_FACE)
         assert len((await first.answer())["faces"]) == 1
 
 
-async def test_who_reads_slowly_sees_fewer_frames_and_not_older_ones() -> None:
+async def test_a_slow_reader_sees_fewer_frames_and_not_older_ones() -> None:
     backend = FakeBackend()
     app = make_app(backend)
     async with running(app), opened(app) as client:
@@ -129,7 +130,7 @@ async def test_who_reads_slowly_sees_fewer_frames_and_not_older_ones() -> None:
     assert backend.batches == [1, 1]
 
 
-async def test_who_takes_no_answer_is_left() -> None:
+async def test_a_client_that_reads_nothing_is_disconnected() -> None:
     app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:
         client.reads.clear()
@@ -142,8 +143,8 @@ async def test_who_takes_no_answer_is_left() -> None:
         assert frames(app, "answered") == 1
 
 
-async def test_who_does_not_even_take_the_reason_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_CLOSING", 0.1)
+async def test_a_client_that_does_not_read_the_close_frame_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CLOSE_TIMEOUT", 0.1)
     app = make_app(stream_idle_timeout=0.2)
     async with running(app), opened(app) as client:
         client.reads.clear()
@@ -188,5 +189,5 @@ async def test_a_defect_ends_the_stream_and_is_logged(
         assert frames(app, "failed") == 1
 
     [record] = [record for record in caplog.records if record.name == "manet.streams"]
-    assert record.getMessage() == "an unforeseen KeyError; this is a defect of the service"
+    assert record.getMessage() == "an unexpected KeyError; this is a defect of the service"
     assert record.exc_info

@@ -111,7 +111,7 @@ async def test_the_model_tells_its_tensors_and_their_classes() -> None:
 async def test_while_it_drains_it_lives_but_is_not_ready() -> None:
     app = make_app()
     async with running(app) as client:
-        app.state.parts.admission.draining = True
+        app.state.service.admission.draining = True
         assert (await client.get("/v2/health/live")).status_code == 200
         for path in ("/v2/health/ready", f"{PATH}/ready"):
             check(await client.get(path), 503, "not-ready", "being stopped")
@@ -197,7 +197,7 @@ async def test_bodies_may_be_compressed(coding: str, pack: Callable[[bytes], byt
 
 
 @pytest.mark.parametrize("accepted", ["identity", "br, zstd", "gzip;q=0, deflate; q=0.0", ""])
-async def test_who_takes_no_compression_gets_none(accepted: str) -> None:
+async def test_a_client_that_accepts_no_compression_gets_none(accepted: str) -> None:
     async with running(make_app()) as client:
         answer = await client.post(f"{PATH}/infer", json=question(), headers={"Accept-Encoding": accepted})
 
@@ -432,7 +432,7 @@ async def test_a_deadline_that_passes_in_the_queue() -> None:
         await first
 
 
-async def test_who_hangs_up_costs_the_network_nothing() -> None:
+async def test_a_client_that_disconnects_costs_the_network_nothing() -> None:
     backend = FakeBackend()
     backend.gate.clear()
     app = make_app(backend, max_batch_size=1)
@@ -462,11 +462,11 @@ async def test_who_hangs_up_costs_the_network_nothing() -> None:
         await until(backend.entered)
         leaving = asyncio.create_task(app(scope, receive, send))
         async with asyncio.timeout(20):
-            while app.state.parts.scheduler.depth < 2:
+            while app.state.service.scheduler.depth < 2:
                 await asyncio.sleep(0.01)
         left.set()
         await leaving
-        assert (app.state.parts.scheduler.depth, app.state.parts.admission.images) == (0, 1)
+        assert (app.state.service.scheduler.depth, app.state.service.admission.images) == (0, 1)
         backend.gate.set()
         assert (await held).status_code == 200
     assert backend.batches == [1]
@@ -499,12 +499,12 @@ async def test_a_batch_does_not_keep_a_single_face_waiting() -> None:
         await asyncio.gather(held, many)
 
 
-async def test_what_no_one_foresaw_is_told_in_the_protocols_form(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_is_reported_in_the_protocols_form(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("/secret/path")
 
     app = make_app()
-    monkeypatch.setattr(app.state.parts.recognizer, "read", fail)
+    monkeypatch.setattr(app.state.service.recognizer, "read", fail)
     async with running(app) as client:
         answer = await ask(client, question())
 

@@ -1,4 +1,4 @@
-"""Pictures: the uploads, drawn from the portrait that scikit-image ships (NASA's astronaut, public domain)."""
+"""Images: the uploads, drawn from the portrait that scikit-image ships (NASA's astronaut, public domain)."""
 
 import io
 
@@ -19,7 +19,9 @@ _PLACES = ((40, 60, 460), (520, 20, 320), (860, 120, 400), (430, 420, 420))
 def crops(count: int = 8) -> list[bytes]:
     """Return JPEGs of 224 x 224, each the face cut a little differently."""
     portrait = Image.fromarray(skimage.data.astronaut())
-    boxes = [tuple(edge + 2 * step for edge in _FACE) for step in range(count)]
+    left, upper, right, lower = _FACE
+    shifts = range(0, 2 * count, 2)
+    boxes = [(left + shift, upper + shift, right + shift, lower + shift) for shift in shifts]
     return [_jpeg(portrait.crop(box).resize((CROP_SIDE, CROP_SIDE))) for box in boxes]
 
 
@@ -32,7 +34,7 @@ def photographs() -> list[bytes]:
     return [_jpeg(whole), _jpeg(whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
+    image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

@@ -1,0 +1,90 @@
+"""The commands of docs/training.md and the README's section on training run."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import skimage.data
+import torch
+from PIL import Image
+
+from manet.labels import CLASS_ORDERS
+from manet.nn.model import MANet
+from manet.weights.checkpoint import save_weights
+from testing.documents import README, Document, in_this_environment, run_command
+from tests.training.conftest import draw_ferplus
+from training import recipe as recipes
+from training.run import weights_header
+
+PAGE = Document("docs/training.md")
+
+
+def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
+    commands = [PAGE.command("fit ferplus ", "--out RUN"), PAGE.command("fit --resume RUN")]
+    commands.append(PAGE.command("fit ferplus_refine"))
+    votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
+    rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(200)]
+    rows += [("PublicTest", f"v{i}.png", votes[i % 3]) for i in range(6)]
+    draw_ferplus(tmp_path / "DIR", rows)
+    header = weights_header(recipes.load("ferplus"), CLASS_ORDERS["ferplus"], "random")
+    assert header is not None
+    for command in commands:
+        line = in_this_environment(f"exec {command} --threads 1")
+        with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert "200 training and 6 valid images" in process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert "stopped and saved" in process.stdout.read()
+            assert process.wait(timeout=60) == 0
+        for run in ("RUN", "RUN2"):
+            if (tmp_path / run).is_dir():
+                save_weights(MANet(8), tmp_path / run / "best.safetensors", header)
+
+    for command in (PAGE.command("evaluate "), PAGE.command(" pack RUN2")):
+        done = run_command(command, tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "valid.json").read_text())["n"] == 6
+    assert (tmp_path / "ferplus.safetensors").stat().st_size < 55e6
+
+
+SMALL = " --set epochs=1 --set input_size=32 --set batch_size=8"
+"""What makes the authors' recipes fit a test."""
+
+
+def _portraits(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(skimage.data.astronaut()).save(folder / f"{number:04}.png", compress_level=1)
+
+
+def test_the_commands_that_repeat_a_figure_of_the_paper(tmp_path: Path) -> None:
+    fit, report = README.command("fit raf_db"), README.command("report RAF")
+    assert [fit, report] == [PAGE.command("fit raf_db"), PAGE.command("report RAF")]
+    for split, number in (("train", 8), ("test", 4)):
+        for label in range(7):
+            folder = tmp_path / f"DIR/{split}/{label}"
+            folder.mkdir(parents=True)
+            for i in range(number):
+                Image.new("RGB", (40, 40), (30 * label, 20 * i, 60)).save(folder / f"{i}.png")
+    torch.save({"state_dict": MANet(12).state_dict()}, tmp_path / "Pretrained_on_MSCeleb.pth.tar")
+
+    done = run_command(fit + SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "; the authors then had 71.87 %" in done.stdout
+    done = run_command(report, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "| the authors' published log | 88.40 @ 29 |" in (tmp_path / "reports/raf_db/report.md").read_text()
+
+
+def test_the_commands_for_film_frames_and_many_devices(tmp_path: Path) -> None:
+    prepare, torchrun = PAGE.command("prepare caer_s"), PAGE.command("torchrun")
+    _portraits(tmp_path / "FRAMES/train/Happy", 8)
+    _portraits(tmp_path / "FRAMES/test/Happy", 2)
+
+    done = run_command(prepare, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "10 faces" in done.stdout
+    done = run_command(torchrun + SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") == 1
