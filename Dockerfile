@@ -21,16 +21,14 @@ COPY training training
 RUN PIP_CONSTRAINT=/source/constraints.txt python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 
-# What the target cpu runs: everything but PyTorch.
+# What the target cpu runs.
 FROM base AS slim-packages
 WORKDIR /source
-COPY constraints.txt pyproject.toml docker/requirements.py ./
-RUN python -m venv --without-pip /opt/manet \
-    && python requirements.py pyproject.toml > requirements.txt \
-    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt \
-        --requirement requirements.txt
+COPY constraints.txt ./
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    python -m pip --python /opt/manet/bin/python install --no-cache-dir --no-deps /wheels/manet-*.whl
+    wheel=$(echo /wheels/manet-*.whl) \
+    && python -m venv --without-pip /opt/manet \
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[otel]"
 
 
 # What the target cuda runs.
@@ -46,7 +44,7 @@ RUN python -m venv --without-pip /opt/manet \
     && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt torch
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     wheel=$(echo /wheels/manet-*.whl) \
-    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[explain,otel]"
+    && python -m pip --python /opt/manet/bin/python install --no-cache-dir --constraint constraints.txt "${wheel}[explain,gpu,otel]"
 
 
 FROM base AS runtime

@@ -1,10 +1,11 @@
 # `make serve` starts the service, `make test` proves it. Both work on a machine with nothing but Python.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: serve test check install format contract audit fuzz soak bench
 
-serve: install
+serve: .venv/serving
 	$(BIN)/manet-serve
 
 # Ray has a process of its own: in one that had run half of the tests before, its driver hung in its first call to its
@@ -36,7 +37,7 @@ contract: install
 
 # Hostile bytes against the decoders and the form's parser, for MINUTES (10); findings and the grown corpus are kept in runs/fuzz.
 fuzz: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(PIP) --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run --minutes $(or $(MINUTES),10) --folder runs/fuzz --out bench/results/fuzz.json
 
 # Ours and other servers, measured in turns: about half an hour on a machine that does nothing else.
@@ -45,11 +46,18 @@ bench: .venv/bench
 
 install: .venv/installed
 
+.venv/serving: pyproject.toml constraints.txt
+	@echo "Installing into .venv what serving needs, about 500 MB"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable .
+	@touch $@
+
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[otel,ray,train,dev]'
-	touch $@
+	@echo "Installing into .venv what training and the tests need, too: PyTorch, Ray and tools, about 7 GB"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable '.[otel,ray,train,dev]'
+	@touch .venv/serving $@
 
 .venv/bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(PIP) --editable '.[bench]'
 	touch $@

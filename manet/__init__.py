@@ -53,7 +53,14 @@ def __getattr__(name: str) -> object:
         return version("manet")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        needed = f"{__name__}.{name} needs PyTorch, which is not installed: pip install 'manet[gpu]'"
+        raise ModuleNotFoundError(needed, name="torch") from error
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -64,7 +64,7 @@ def load_backend(
     try:
         from manet.backends import torch_cpu, torch_cuda  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise ValueError(f"{chosen.reason}; but PyTorch is not installed: pip install torch") from error
+        raise ValueError(f"{chosen.reason}; but PyTorch is not installed: pip install 'manet[gpu]'") from error
     if chosen.device == "cuda":
         return torch_cuda.load(weights, chosen, store=store)
     return torch_cpu.load(weights, chosen, threads=threads, store=store)

@@ -4,6 +4,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Self
@@ -39,8 +40,9 @@ class Machine:
 
     Attributes:
         cuda: major compute capability of the first CUDA device that NVIDIA's driver finds; 0 where there is none.
-        openvino: whether OpenVINO is installed and knows the processor.
+        openvino: whether OpenVINO knows the processor.
         bf16: whether OpenVINO finds bf16 arithmetic in the processor; emulated, it would be slower than float32.
+        torch: whether PyTorch is installed.
         vnni: whether the processor has instructions for int8 networks; without them int8 gains little.
         saturates: whether it is known to be an x86 processor without them, whose int8 sums overflow: OpenVINO adds up
             two products in 16 bits there. On FER+ Valid that costs 13 points (73.5 % in the place of 86.1).
@@ -51,6 +53,7 @@ class Machine:
     bf16: bool
     vnni: bool
     saturates: bool = False
+    torch: bool = True
 
     @classmethod
     def this(cls) -> Self:
@@ -63,6 +66,7 @@ class Machine:
             bf16="BF16" in capabilities,
             vnni=vnni,
             saturates=bool(flags) and not vnni,
+            torch=find_spec("torch") is not None,
         )
 
 
@@ -93,7 +97,7 @@ def choose(
 ) -> Choice:
     """Return what is requested, and where nothing is requested what suits the machine and the weights.
 
-    A CUDA device is used where there is one, with PyTorch; else the processor, with OpenVINO where it is installed.
+    A CUDA device is used where there is one and PyTorch is installed; else the processor, with OpenVINO where it can.
 
     Raises:
         ValueError: if what is requested is not there: a CUDA device, OpenVINO, a calibration, or a number format that
@@ -101,11 +105,14 @@ def choose(
     """
     if device == "cuda" and not machine.cuda:
         raise ValueError("device cuda was requested, but there is none here")
+    if (backend == "torch" or device == "cuda") and not machine.torch:
+        wanted = "backend torch" if backend == "torch" else "device cuda"
+        raise ValueError(f"{wanted} was requested, but PyTorch is not installed: pip install 'manet[gpu]'")
     if backend == "openvino" and not machine.openvino:
-        raise ValueError("backend openvino was requested, but it is not installed: pip install openvino")
+        raise ValueError("backend openvino was requested, but it does not know this processor")
     if backend == "openvino" and device == "cuda":
         raise ValueError("backend openvino does not run on cuda")
-    on_cuda = device == "cuda" or (device == "auto" and backend != "openvino" and machine.cuda > 0)
+    on_cuda = device == "cuda" or (device == "auto" and backend != "openvino" and machine.cuda > 0 and machine.torch)
     place: Device = "cuda" if on_cuda else "cpu"
     runner, why_backend = _backend(machine, backend, on_cuda)
     numbers, why_numbers = (precision, "requested") if precision != "auto" else _precision(machine, runner, place, int8)
@@ -124,9 +131,11 @@ def _backend(machine: Machine, backend: BackendKind | Literal["auto"], on_cuda: 
         return backend, "requested"
     if on_cuda:
         return "torch", "there is a CUDA device"
-    if machine.openvino:
-        return "openvino", "the fastest on processors"
-    return "torch", "OpenVINO is not installed"
+    if not machine.openvino:
+        return "torch", "OpenVINO does not know this processor"
+    if machine.cuda and not machine.torch:
+        return "openvino", "there is a CUDA device, but no PyTorch: pip install 'manet[gpu]'"
+    return "openvino", "the fastest on processors"
 
 
 def _precision(machine: Machine, backend: BackendKind, device: Device, int8: Int8State) -> tuple[Precision, str]:
@@ -140,11 +149,10 @@ def _precision(machine: Machine, backend: BackendKind, device: Device, int8: Int
 
 
 def _openvino_capabilities() -> frozenset[str]:
-    """Return what OpenVINO says that the processor can do; empty where it is not installed."""
-    try:
-        from manet.backends.openvino.runtime import core  # noqa: PLC0415
-    except ImportError:
-        return frozenset()
+    """Return what OpenVINO says that the processor can do."""
+    # Imported late, for it takes a third of a second.
+    from manet.backends.openvino.runtime import core  # noqa: PLC0415
+
     return frozenset(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 

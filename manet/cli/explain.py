@@ -40,8 +40,8 @@ def explain(
     against it. Attention, 0 to 1, is how much of a patch the local module lets through. The exit status is 1 if the
     file could not be read.
     """
-    if find_spec("captum") is None:
-        raise typer.BadParameter("explanations need captum, which is not installed: pip install 'manet[explain]'")
+    if find_spec("torch") is None or find_spec("captum") is None:
+        raise typer.BadParameter("explanations need PyTorch and captum: pip install 'manet[explain]'")
     from manet.explain.attribution import Explainer  # noqa: PLC0415 - an extra, and it loads PyTorch
 
     recognizer = Recognizer.from_weights(weights, backend="torch", store=store)

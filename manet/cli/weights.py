@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +89,10 @@ def import_weights(
     weights = get(dataset)
     if weights.shipped or weights.file is None:
         raise CheckpointError(f"weights {weights.id!r} are not the authors': nothing can be imported as them")
+    if find_spec("torch") is None:
+        raise typer.BadParameter(
+            "the authors' checkpoints are PyTorch's, which is not installed: pip install 'manet[gpu]'"
+        )
     # Imported late: only this command needs PyTorch, which takes seconds to load.
     from manet.weights.checkpoint import read_authors_checkpoint, save_weights  # noqa: PLC0415
 

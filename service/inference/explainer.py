@@ -80,7 +80,10 @@ class ExplanationWorker:
         """
         missing = [name for name in NEEDED if find_spec(name) is None]
         if missing:
-            raise ExplanationsUnavailableError(f"this server has no {' and no '.join(missing)}; see its operator")
+            absent = " and no ".join(missing)
+            raise ExplanationsUnavailableError(
+                f"this server has no {absent}; with its extra explain, pip install 'manet[explain]', it would explain"
+            )
         classes = self._recognizer.weights.classes
         if expression is not None and expression not in classes:
             raise InvalidParameterError(f"expression: the weights know {', '.join(classes)}")

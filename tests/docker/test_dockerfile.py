@@ -1,7 +1,6 @@
 """Dockerfile: what can be held without an engine; docs/operations.md says how the image itself is built and tried."""
 
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -68,29 +67,11 @@ def test_every_file_that_a_stage_copies_passes_dockerignore() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_slim_image_gets_every_requirement_but_torch() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "docker/requirements.py", ROOT / "pyproject.toml"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    extras = PROJECT["optional-dependencies"]
-    wanted = {*PROJECT["dependencies"], *extras["otel"]}
-    [torch] = [one for one in wanted if one.startswith("torch>")]
-
-    assert set(done.stdout.splitlines()) == wanted - {torch}
-
-
-def test_a_project_without_torch_is_an_error(tmp_path: Path) -> None:
-    pyproject = tmp_path / "pyproject.toml"
-    pyproject.write_text(
-        '[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\notel = ["opentelemetry-sdk"]\n'
-    )
-    requirements = runpy.run_path(str(ROOT / "docker/requirements.py"))["requirements"]
-
-    with pytest.raises(ValueError, match="expected torch"):
-        requirements(pyproject, ["otel"])
+def test_each_image_gets_the_extras_that_it_needs() -> None:
+    for stage, extras in (("slim-packages", "otel"), ("full-packages", "explain,gpu,otel")):
+        assert f'"${{wheel}}[{extras}]"' in _stage(stage)
+        assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+    assert not [one for one in PROJECT["dependencies"] if one.startswith("torch")]
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -145,8 +145,14 @@ def test_what_was_requested_is_taken_or_refused() -> None:
     for asked in ({"device": "cuda"}, {"backend": "openvino", "device": "cuda"}):
         with pytest.raises(ValueError, match="cuda"):
             chosen(here, **asked)
-    with pytest.raises(ValueError, match="pip install openvino"):
+    with pytest.raises(ValueError, match="does not know this processor"):
         chosen(bare, backend="openvino")
+    lean = replace(server, torch=False)
+    assert chosen(lean) == ("openvino", "float32", "cpu")
+    assert "pip install 'manet[gpu]'" in choose(lean).reason
+    for asked in ({"backend": "torch"}, {"device": "cuda"}):
+        with pytest.raises(ValueError, match=r"PyTorch is not installed: pip install 'manet\[gpu\]'"):
+            chosen(lean, **asked)
     for asked in ({"precision": "float16"}, {"backend": "torch", "precision": "int8", "int8": "close"}):
         with pytest.raises(ValueError, match="does not run in"):
             chosen(here, **asked)
