@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from manet.labels import CLASS_ORDERS
 from manet.weights.registry import described_by
 from testing.processes import manet_serve
-from tests.training.conftest import draw_ferplus
+from tests.training.conftest import draw_face_api, draw_ferplus
 from training.__main__ import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -95,6 +95,7 @@ def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) 
     names = [("Training", f"t{i}.png") for i in range(12)] + [("PublicTest", f"v{i}.png") for i in range(6)]
     ferplus_tree = draw_ferplus(tmp_path / "data", [(*name, votes[k % 3]) for k, name in enumerate(names)])
     packed, out = tmp_path / "ferplus.npz", tmp_path / "parts"
+    face_api = draw_face_api(tmp_path / "face-api")
     pack = ["pack-data", "ferplus", "--data", str(ferplus_tree), "--out", str(packed)]
     assert CliRunner().invoke(app, pack).exit_code == 0
     fields = ["epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", "precision='float32'"]
@@ -104,7 +105,12 @@ def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) 
     subprocess.run(
         ["bash", EXAMPLES / "train_in_minutes.sh", packed, "10000", out, *changes],
         cwd=EXAMPLES.parent,
-        env={**os.environ, "PYTHON": sys.executable},
+        env={
+            **os.environ,
+            "PYTHON": sys.executable,
+            "FACE_EMBEDDING": str(draw_face_api(tmp_path / "face-api")),
+            "CLUSTERS": "3",
+        },
         check=True,
     )
 

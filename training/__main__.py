@@ -23,6 +23,8 @@ from training.datasets import Name, load, packed, without_broken
 from training.datasets.expression_set import LabelKind, Split
 from training.distributed import available_threads, default_readers, joined
 from training.errors import TrainingError
+from training.face_clusters import CLUSTERS, clustered
+from training.face_embedding import FaceEmbedding
 from training.measure import measure, need_same_classes
 from training.order import Order
 from training.packing import pack_run
@@ -208,6 +210,25 @@ def pack_data(
     kinds = {kind: load(dataset, data, "train", kind, duplicates=duplicates) for kind in get_args(LabelKind)}
     packed.save({"train": kinds, "valid": {"majority": load(dataset, data, "valid")}}, out)
     Console(soft_wrap=True).print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command("cluster-faces")
+def cluster_faces(
+    dataset: Annotated[Name, typer.Argument(help="a data set of grey images of one size, such as ferplus")],
+    data: Annotated[Path, typer.Option(help="folder or packed file that holds the data set", envvar=DATA)],
+    embedding: Annotated[Path, typer.Option(help="folder with face-api's face_recognition_model files")],
+    out: Annotated[Path, typer.Option(help="the .npz file to write, for a recipe of the data set identities")],
+    duplicates: Annotated[Path | None, typer.Option(help="CSV of images to leave out")] = None,
+    clusters: Annotated[int, typer.Option(help="how many groups of similar faces", min=2)] = CLUSTERS,
+) -> None:
+    """Write a data set's images with their shares of groups of similar faces, for an identity stage."""
+    train = load(dataset, data, "train", "all_votes" if dataset == "ferplus" else "majority", duplicates=duplicates)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    both = clustered(train, load(dataset, data, "valid"), FaceEmbedding(embedding, device), count=clusters)
+    packed.save({"train": {"majority": both[0]}, "valid": {"majority": both[1]}}, out)
+    Console(soft_wrap=True).print(
+        f"{out}: {clusters} clusters of {len(train)} faces, {out.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 @app.command("report")

@@ -1,14 +1,17 @@
-"""A small FER+ tree, drawn in its owners' layout."""
+"""A small FER+ tree and a face embedding of random numbers, in their owners' layouts."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from training.datasets import ferplus
+from training.face_embedding import ARRAYS, BLOCKS, DIMENSIONS, MANIFEST
 
 COLUMNS = ("Usage", "Image name", *ferplus.VOTE_COLUMNS)
 FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
@@ -49,3 +52,45 @@ def ferplus_tree(tmp_path: Path) -> Path:
             votes[3] = 2
             rows.append((usage, f"fer{usage[:2]}{i:05}.png", votes))
     return draw_ferplus(tmp_path / "data", rows)
+
+
+def _layers() -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the network's arrays by name, in face-api's order of axes."""
+    found: dict[str, tuple[int, ...]] = {}
+
+    def convolution(name: str, side: int, channels: int, wanted: int) -> None:
+        found[f"{name}/conv/filters"] = (side, side, channels, wanted)
+        for array in ("conv/bias", "scale/weights", "scale/biases"):
+            found[f"{name}/{array}"] = (wanted,)
+
+    convolution("conv32_down", 7, 3, 32)
+    width = 32
+    for name in BLOCKS:
+        wide = int(name.removeprefix("conv").partition("_")[0])
+        convolution(f"{name}/conv1", 3, width, wide)
+        convolution(f"{name}/conv2", 3, wide, wide)
+        width = wide
+    found["fc"] = (width, DIMENSIONS)
+    return found
+
+
+def _entry(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return an array's line of the manifest: filters as bytes, all else as floats."""
+    stored = {"dtype": "uint8", "scale": 0.001, "min": -0.128}
+    return {"name": name, "shape": shape, "dtype": "float32"} | ({"quantization": stored} if "filters" in name else {})
+
+
+def draw_face_api(folder: Path) -> Path:
+    """Write a face embedding of random numbers as face-api does, and return its folder."""
+    random, parts = np.random.default_rng(0), []
+    for name, shape in _layers().items():
+        if "filters" in name:
+            parts.append(random.integers(0, 256, shape).astype(np.uint8).tobytes())
+        else:
+            ones = np.ones(shape, np.float32) if name.endswith("scale/weights") else random.normal(0, 0.1, shape)
+            parts.append(ones.astype(np.float32).tobytes())
+    folder.mkdir(exist_ok=True)
+    (folder / ARRAYS).write_bytes(b"".join(parts))
+    listed = [{"weights": [_entry(*layer) for layer in _layers().items()]}]
+    (folder / MANIFEST).write_text(json.dumps(listed))
+    return folder

@@ -11,15 +11,25 @@ from training.recipe import Augmentation, Cycle, Cycles, Recipe, RecipeError, St
 from training.schedule import learning_rate
 
 
-@pytest.mark.parametrize(("name", "init", "epochs"), [("ferplus", None, 64), ("ferplus_refine", "ferplus", 8)])
-def test_the_ferplus_recipes(name: str, init: str | None, epochs: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "init", "epochs", "steps"),
+    [("ferplus", "ferplus_identity", 60, 104), ("ferplus_refine", "ferplus", 8, 416)],
+)
+def test_the_ferplus_recipes(name: str, init: str, epochs: int, steps: int) -> None:
     recipe = recipes.load(name)
 
     assert (recipe.dataset, recipe.labels, recipe.init, recipe.epochs) == ("ferplus", "all_votes", init, epochs)
     assert (recipe.wiring, recipe.fusion_weight, recipe.class_balance) == ("bidirectional", 0.6, 0.5)
     assert recipe.preprocessing().input_size == recipe.preprocessing(epochs - 1).input_size == 80
     assert recipe.preprocessing(0).input_size < 80
-    assert recipe.steps_per_epoch(26_668) == 416
+    assert recipe.steps_per_epoch(26_668) == steps
+
+
+def test_the_identity_stage_of_ferplus_is_its_network() -> None:
+    stage, recipe = recipes.load("ferplus_identity"), recipes.load("ferplus")
+
+    assert stage.dataset == "identities"
+    assert (stage.wiring, stage.colour, stage.detail_size) == (recipe.wiring, recipe.colour, recipe.detail_size)
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
@@ -44,7 +54,7 @@ def test_sizes_must_cover_every_epoch() -> None:
 def test_cycles_must_fill_the_run() -> None:
     fields = recipes.load("ferplus").model_dump()
 
-    with pytest.raises(ValidationError, match="cycles last 64 epochs, the run 65"):
+    with pytest.raises(ValidationError, match="cycles last 60 epochs, the run 65"):
         Recipe.model_validate({**fields, "epochs": 65, "epoch_sizes": None})
 
 
@@ -106,7 +116,7 @@ def test_the_authors_recipes(name: str) -> None:
 
 
 def test_every_recipe_that_comes_along_is_pinned_and_begins_from_one_that_does() -> None:
-    assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_refine"}
+    assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_identity", "ferplus_refine"}
     for name in recipes.names():
         assert recipes.load(name).init in (None, *recipes.names())
 
@@ -142,4 +152,4 @@ def test_a_last_step_of_one_image_is_not_taken() -> None:
     recipe = recipes.load("raf_db")
 
     assert [recipe.steps_per_epoch(n) for n in (128, 129, 130, 256)] == [1, 1, 2, 2]
-    assert recipes.load("ferplus").steps_per_epoch(127) == 1
+    assert recipes.load("ferplus").steps_per_epoch(511) == 1

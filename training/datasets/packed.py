@@ -102,4 +102,4 @@ def _as_png(sheet: np.ndarray) -> np.ndarray:
 
 def _write(part: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
