@@ -108,7 +108,7 @@ def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) 
         env={
             **os.environ,
             "PYTHON": sys.executable,
-            "FACE_EMBEDDING": str(draw_face_api(tmp_path / "face-api")),
+            "FACE_EMBEDDING": str(face_api),
             "CLUSTERS": "3",
         },
         check=True,

@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 
+from training.cuda_graphs import WARM_STEPS
 from training.loop import Trainer
 from training.memory import peak_memory
 from training.transforms import READ_AT_ONCE
@@ -87,7 +88,8 @@ def step_pace(trainer: Trainer, epoch: int, readers: int) -> Pace:
         readers: processes that read for it.
     """
     # Readers deliver in turns, so the clock counts whole rounds of them.
-    warm, timed = WARM + READ_AHEAD * readers, max(TIMED, READ_AHEAD * readers)
+    first = WARM if trainer.device.type == "cpu" else WARM_STEPS + 1  # a graph is captured after so many
+    warm, timed = first + READ_AHEAD * readers, max(TIMED, READ_AHEAD * readers)
     if trainer.steps_per_epoch < warm + timed:
         warm, timed = min(WARM, trainer.steps_per_epoch - 1), trainer.steps_per_epoch
     trainer.epoch, trainer.step = epoch, 0

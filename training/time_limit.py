@@ -1,13 +1,16 @@
 """Time limit: a recipe shortened so that its run fits in the seconds that a machine is lent for."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from training.loop import Trainer
 from training.recipe import Cycles, Recipe
 from training.rehearsal import step_pace
+from training.run import RunFolder
 
 USED = 0.85
-"""Share of the limit that is planned with; reading, starting and saving take the rest."""
+"""Share of the limit that is planned with; reading, starting and the last checkpoint take the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,27 +19,30 @@ class Costs:
 
     Attributes:
         training: of an epoch's steps, by its input size.
-        evaluation: of one epoch.
+        between: of what happens between two epochs: evaluation, and writing weights and the curve.
     """
 
     training: dict[int, float]
-    evaluation: float
+    between: float
 
     def whole(self, recipe: Recipe) -> float:
         """Return what a recipe takes."""
         sizes = (recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs))
-        return sum(self.training[size] + self.evaluation for size in sizes)
+        return sum(self.training[size] + self.between for size in sizes)
 
 
 def costs(trainer: Trainer, *, readers: int) -> Costs:
-    """Measure some steps at each input size and one evaluation; the trainer is of no use for training after."""
+    """Measure some steps at each input size, and the end of an epoch; the trainer is of no use for training after."""
     recipe = trainer.recipe
     first = {recipe.preprocessing(epoch).input_size: epoch for epoch in reversed(range(recipe.epochs))}
     training = {size: step_pace(trainer, epoch, readers).step for size, epoch in first.items()}
     began = trainer.clock()
-    trainer.judge(trainer.valid)
-    evaluation = trainer.clock() - began
-    return Costs({size: step * trainer.steps_per_epoch for size, step in training.items()}, evaluation)
+    result = trainer.end_epoch()
+    if result is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            RunFolder(Path(folder)).add(result, trainer)
+    between = trainer.clock() - began
+    return Costs({size: step * trainer.steps_per_epoch for size, step in training.items()}, between)
 
 
 def fitted(recipe: Recipe, found: Costs, seconds: float) -> Recipe:

@@ -217,7 +217,7 @@ def test_a_time_limit_shortens_the_recipe_and_keeps_images_and_start(
 
     assert trainer.recipe.epochs == 3
     assert vars(trainer)["start"] is begins
-    assert "note: 3 of 64 epochs fit in 400 s" in said
+    assert "note: 3 of 60 epochs fit in 400 s" in said
     assert len(decoded) == 12 + 6
     whole, _ = begun.trainer(ALONE, say=said.append, workers=0)
-    assert whole.recipe.epochs == 64
+    assert whole.recipe.epochs == 60
