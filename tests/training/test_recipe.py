@@ -11,18 +11,14 @@ from training.recipe import Augmentation, Cycle, Cycles, Recipe, RecipeError, St
 from training.schedule import learning_rate
 
 
-@pytest.mark.parametrize(
-    ("name", "init", "epochs", "steps"),
-    [("ferplus", "ferplus_identity", 60, 104), ("ferplus_refine", "ferplus", 8, 416)],
-)
-def test_the_ferplus_recipes(name: str, init: str, epochs: int, steps: int) -> None:
-    recipe = recipes.load(name)
+def test_the_recipe_of_the_default_weights() -> None:
+    recipe = recipes.load("ferplus")
 
-    assert (recipe.dataset, recipe.labels, recipe.init, recipe.epochs) == ("ferplus", "all_votes", init, epochs)
+    assert (recipe.dataset, recipe.labels, recipe.init) == ("ferplus", "all_votes", "ferplus_identity")
     assert (recipe.wiring, recipe.fusion_weight, recipe.class_balance) == ("bidirectional", 0.6, 0.5)
-    assert recipe.preprocessing().input_size == recipe.preprocessing(epochs - 1).input_size == 80
+    assert recipe.preprocessing().input_size == recipe.preprocessing(59).input_size == 80
     assert recipe.preprocessing(0).input_size < 80
-    assert recipe.steps_per_epoch(26_668) == steps
+    assert recipe.steps_per_epoch(26_668) == 104
 
 
 def test_the_identity_stage_of_ferplus_is_its_network() -> None:
@@ -116,7 +112,7 @@ def test_the_authors_recipes(name: str) -> None:
 
 
 def test_every_recipe_that_comes_along_is_pinned_and_begins_from_one_that_does() -> None:
-    assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_identity", "ferplus_refine"}
+    assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_identity"}
     for name in recipes.names():
         assert recipes.load(name).init in (None, *recipes.names())
 

@@ -107,12 +107,12 @@ def test_what_bounds_a_run_is_said(seconds: tuple[float, float, float], beside: 
 def test_a_recipe_that_begins_from_another_says_so(ferplus_tree: Path) -> None:
     small = ["--set", "input_size=32", "--set", "batch_size=6", "--set", "epoch_sizes=[32]", "--set", "epochs=1"]
     schedule = ["--set", "schedule.cycles=[{epochs=1, peak=0.05, warmup=0.2}]"]
-    command = ["fit", "ferplus_refine", "--data", str(ferplus_tree), *small, *schedule, "--dry-run"]
+    command = ["fit", "ferplus", "--data", str(ferplus_tree), *small, *schedule, "--dry-run"]
 
     done = CliRunner().invoke(app, command)
 
     assert done.exit_code == 0, done.output
-    assert "begins from what the recipe ferplus ends with" in done.output
+    assert "begins from what the recipe ferplus_identity ends with" in done.output
 
 
 def test_what_to_train_must_be_said() -> None:

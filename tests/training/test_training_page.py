@@ -13,7 +13,7 @@ from manet.labels import CLASS_ORDERS
 from manet.nn.model import MANet
 from manet.weights.checkpoint import save_weights
 from testing.documents import README, Document, in_this_environment, run_command
-from tests.training.conftest import draw_ferplus
+from tests.training.conftest import draw_face_api, draw_ferplus
 from training import recipe as recipes
 from training.run import weights_header
 
@@ -21,27 +21,32 @@ PAGE = Document("docs/training.md")
 
 
 def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
-    commands = [PAGE.command("fit ferplus ", "--out RUN"), PAGE.command("fit --resume RUN")]
-    commands.append(PAGE.command("fit ferplus_refine"))
     votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
-    rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(200)]
+    rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(512)]
     rows += [("PublicTest", f"v{i}.png", votes[i % 3]) for i in range(6)]
     draw_ferplus(tmp_path / "DIR", rows)
+    draw_face_api(tmp_path / "FACE_API")
     header = weights_header(recipes.load("ferplus"), CLASS_ORDERS["ferplus"], "random")
     assert header is not None
-    for command in commands:
-        line = in_this_environment(f"exec {command} --threads 1")
+    assert run_command(PAGE.command("cluster-faces"), tmp_path).returncode == 0
+    small = "--threads 1 --set batch_size=8"
+    for command, changes in (
+        (PAGE.command("fit ferplus_identity"), small),
+        (PAGE.command("fit ferplus ", "--out RUN"), small),
+        (PAGE.command("fit --resume RUN"), "--threads 1"),
+    ):
+        line = in_this_environment(f"exec {command} {changes}")
         with subprocess.Popen(line, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            assert "200 training and 6 valid images" in process.stdout.readline()
+            assert "512 training and 6 valid images" in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
             assert "stopped and saved" in process.stdout.read()
             assert process.wait(timeout=60) == 0
-        for run in ("RUN", "RUN2"):
+        for run in ("IDENTITY", "RUN"):
             if (tmp_path / run).is_dir():
                 save_weights(MANet(8), tmp_path / run / "best.safetensors", header)
 
-    for command in (PAGE.command("evaluate "), PAGE.command(" pack RUN2")):
+    for command in (PAGE.command("evaluate "), PAGE.command(" pack RUN")):
         done = run_command(command, tmp_path)
         assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "valid.json").read_text())["n"] == 6
