@@ -67,7 +67,7 @@ def settled(job: Job, resources: Resources) -> Job:
 
 def finder(job: Job, resources: Resources) -> Recognizer:
     """Return what finds faces; it has no network."""
-    return Recognizer(resolve(job.weights, resources.store), _Elsewhere(), RetinaFaceDetector())
+    return Recognizer(resolve(job.weights, resources.store), _Elsewhere(), RetinaFaceDetector(threads=1))
 
 
 def network(job: Job, resources: Resources) -> Recognizer:
@@ -88,7 +88,7 @@ def network(job: Job, resources: Resources) -> Recognizer:
         threads=ceil(resources.network_cpus),
         store=resources.store,
     )
-    return Recognizer(weights, backend, RetinaFaceDetector())
+    return Recognizer(weights, backend, RetinaFaceDetector(threads=1))
 
 
 @dataclass(frozen=True, slots=True)

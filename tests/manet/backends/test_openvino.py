@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 
 from manet.backends.factory import load_backend
+from manet.backends.openvino import runtime
 from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, graph_of, padded
 from manet.backends.selection import Machine
 from manet.weights.registry import get, resolve
@@ -44,6 +46,17 @@ print(tried, sys.modules["openvino_telemetry"])
 
     assert done.stdout == "[] None\n"
     assert not (tmp_path / "home").exists()
+
+
+def test_the_binding_meets_its_first_array_before_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[np.ndarray] = []
+    tensor = openvino.Tensor
+    monkeypatch.setattr(openvino, "Tensor", lambda array: met.append(array) or tensor(array))
+    monkeypatch.setattr(openvino, "Core", lambda: None)
+
+    runtime.core.__wrapped__()
+
+    assert len(met) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
