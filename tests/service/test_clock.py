@@ -13,7 +13,7 @@ SOON = 0.01
 LONG = 60.0
 
 
-def test_it_tells_monotonic_seconds() -> None:
+def test_it_returns_monotonic_seconds() -> None:
     before = time.monotonic()
     now = SystemClock().now()
 

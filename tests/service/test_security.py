@@ -267,7 +267,7 @@ def test_a_refused_request_takes_no_place() -> None:
 
 
 @pytest.mark.anyio
-async def test_every_answer_tells_browsers_what_not_to_do() -> None:
+async def test_every_answer_has_security_headers() -> None:
     async with running(make_app(max_upload_bytes=1000)) as client:
         answers = [
             await client.get("/docs"),

@@ -128,7 +128,7 @@ def test_nothing_that_was_sent_comes_out_anywhere(seen: dict[str, str]) -> None:
         assert not found, f"{where}: {line}"
 
 
-def test_the_log_tells_what_an_operator_needs(seen: dict[str, str]) -> None:
+def test_the_log_has_what_an_operator_needs(seen: dict[str, str]) -> None:
     assert '"POST /predict HTTP/1.1" 200' in seen["log"]
     assert '"PUT - HTTP/1.1" 404' in seen["log"]
     assert "the detector failed" in seen["log"]

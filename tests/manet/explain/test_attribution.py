@@ -213,7 +213,7 @@ def test_evidence_is_red_for_and_blue_against() -> None:
     assert (np.asarray(draw_evidence(face, np.zeros((4, 4), np.float32), 4)) == 100).all()
 
 
-def test_the_command_tells_and_draws(tmp_path: Path) -> None:
+def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     Image.fromarray(skimage.data.astronaut()).save(tmp_path / "face.png")
     run = CliRunner(env={"COLUMNS": "200"}).invoke
 

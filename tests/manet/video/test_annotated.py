@@ -67,7 +67,7 @@ def test_sound_is_copied_to_the_byte_stream_by_stream(
     assert [language for language, _ in copied] == ["eng", "ita"][: len(sounds)]
 
 
-def seconds(packet: Packet[Any]) -> float:
+def seconds(packet: "Packet[Any]") -> float:
     """Return the time at which a packet is shown or heard."""
     assert packet.pts is not None
     return float(packet.pts * packet.time_base)

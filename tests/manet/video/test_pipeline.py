@@ -85,7 +85,7 @@ def test_of_large_frames_few_are_ahead() -> None:
     assert next(taken) <= BATCH + 2 * 2
 
 
-def test_a_record_tells_the_frame_from_the_track(tmp_path: Path) -> None:
+def test_a_record_distinguishes_the_frame_from_the_track(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", [paint((255, 0, 0))] * 5 + [paint((0, 0, 255))])
     form = frame_form(path, WEIGHTS)
 

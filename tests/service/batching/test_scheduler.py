@@ -266,7 +266,7 @@ async def test_the_expected_wait_is_known_from_the_start_and_follows_what_batche
     assert rig.scheduler.expected_wait() == pytest.approx(1.0 + 0.2 * (2.0 - 1.0))
 
 
-async def test_a_batch_that_failed_tells_nothing_about_how_long_one_takes(make_rig: MakeRig) -> None:
+async def test_a_batch_that_failed_does_not_count_in_the_expected_time(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
     rig.engine.seconds = lambda size: 1.0
     await rig.start()

@@ -22,7 +22,7 @@ async def test_it_is_ready_once_the_network_was_seen_to_answer_and_not_before() 
     assert not app.state.service.admission.ready
 
 
-async def test_the_log_tells_what_serves_and_why(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_says_what_serves_and_why(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "manet.app"):
         async with running(make_app()):
             pass
@@ -48,7 +48,7 @@ async def test_while_it_drains_it_is_not_ready_and_takes_nothing_new() -> None:
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:manet:problem:draining")
 
 
-async def test_the_model_tells_what_the_registry_knows() -> None:
+async def test_the_model_returns_what_the_registry_has() -> None:
     async with running(make_app()) as client:
         told = (await client.get("/model")).json()
 
@@ -89,7 +89,7 @@ async def test_every_answer_carries_the_id_of_its_request() -> None:
     assert all(re.fullmatch(r"[0-9a-f]{16}-[0-9]+", id) for id in fresh)
 
 
-async def test_an_answer_tells_where_its_time_went() -> None:
+async def test_an_answer_has_the_time_of_each_stage() -> None:
     async with running(make_app(FakeBackend(seconds=0.05))) as client:
         seen, empty = await post(client, RED_FACE), await post(client, NO_FACE)
 

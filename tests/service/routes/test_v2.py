@@ -84,7 +84,7 @@ def check(answer: httpx.Response, status: int, kind: str, *words: str) -> None:
 # -- what it tells of itself
 
 
-async def test_the_server_tells_what_it_is_and_that_it_lives_and_answers() -> None:
+async def test_the_server_returns_its_metadata_and_is_live_and_ready() -> None:
     async with running(make_app()) as client:
         server = (await client.get("/v2")).json()
         assert server == {"name": "manet", "version": manet.__version__, "extensions": ["binary_tensor_data"]}
@@ -94,7 +94,7 @@ async def test_the_server_tells_what_it_is_and_that_it_lives_and_answers() -> No
             assert (await client.get(f"{path}/ready")).json() == {"name": WEIGHTS.id, "ready": True}
 
 
-async def test_the_model_tells_its_tensors_and_their_classes() -> None:
+async def test_the_model_returns_its_tensors_and_their_classes() -> None:
     async with running(make_app()) as client:
         told = (await client.get(PATH)).json()
         assert (await client.get(f"{PATH}/versions/{VERSION}")).json() == told
@@ -220,7 +220,7 @@ async def test_the_shipped_weights_answer_as_the_recognizer_does() -> None:
     np.testing.assert_allclose(outputs["logits"], logits, atol=1e-4)
 
 
-async def test_it_tells_where_the_time_went_and_counts_its_faces() -> None:
+async def test_it_has_the_time_of_each_stage_and_counts_its_faces() -> None:
     async with running(make_app()) as client:
         answer = await ask(client, question(BOTH))
         metrics = (await client.get("/metrics")).text
