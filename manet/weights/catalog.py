@@ -72,8 +72,8 @@ _FERPLUS = Weights(
     ),
     published=(),
     licence="MIT, as are the FER+ labels; for the FER2013 images no grant by their owners was found.",
-    provenance="Trained by this project on the FER+ training images, with the recipe ferplus, from an identity stage on "
-    "the same images (ferplus_identity).",
+    provenance="Trained by this project on the FER+ training images, with the recipe ferplus, from an identity stage "
+    "on the same images (ferplus_identity).",
     intended_use=INTENDED_USE,
     limits=(*LIMITS, "Trained on grey images of 48 x 48 px: colour and fine detail are thrown away."),
 )

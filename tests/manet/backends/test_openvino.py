@@ -51,7 +51,12 @@ print(tried, sys.modules["openvino_telemetry"])
 def test_the_binding_meets_its_first_array_before_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     met: list[np.ndarray] = []
     tensor = openvino.Tensor
-    monkeypatch.setattr(openvino, "Tensor", lambda array: met.append(array) or tensor(array))
+
+    def counted(array: np.ndarray) -> openvino.Tensor:
+        met.append(array)
+        return tensor(array)
+
+    monkeypatch.setattr(openvino, "Tensor", counted)
     monkeypatch.setattr(openvino, "Core", lambda: None)
 
     runtime.core.__wrapped__()
