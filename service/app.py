@@ -32,6 +32,7 @@ from service.inference.predictor import Predictor
 from service.inference.stream_session import StreamRegistry
 from service.keys import read_keys
 from service.middleware.api_keys import ApiKeyMiddleware, is_open
+from service.middleware.head import HeadMiddleware
 from service.middleware.load_shedding import LoadSheddingMiddleware
 from service.middleware.rate_limit import RateLimiter, RateLimitMiddleware
 from service.middleware.request_id import RequestIdMiddleware
@@ -41,6 +42,7 @@ from service.observability.metrics import Metrics
 from service.openapi import document
 from service.problems import documented
 from service.routes import explain, health, metrics, model, page, predict, stream, v2
+from service.schemas.v2_codec import JSON_LENGTH
 from service.settings import Settings
 from service.state import ServiceState
 
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
     from service.observability.tracing import Tracing
 
 _log = logging.getLogger("manet.app")
+
+_SENT = ("X-Request-ID", JSON_LENGTH, "Content-Encoding", "traceparent", "tracestate")
+"""Headers besides keys that a page of another origin may send: those of ``/v2`` and of traces (W3C Trace Context)."""
 
 _DESCRIPTION = """
 Send an image, get each face and its apparent expression with named probabilities.
@@ -131,12 +136,13 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceStat
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "X-API-Key", *_SENT],
+            expose_headers=["Server-Timing", "Retry-After", "X-Request-ID", JSON_LENGTH],
         )
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(HeadMiddleware)
     document.install(app, needs_key=lambda path: bool(keys) and not is_open(path))
 
 

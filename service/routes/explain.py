@@ -19,7 +19,7 @@ from service.http.multipart import read_images
 from service.inference.explainer import Explained
 from service.openapi.document import form, succeeded
 from service.problems import documented
-from service.routes.predict import HOST, IMAGE, Mode
+from service.routes.predict import HOST, IMAGE, Mode, most_faces
 from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation, Overlays
 from service.schemas.predict import Face, Image
 from service.state import ServiceState, state
@@ -57,7 +57,11 @@ async def explain(
     *,
     state: Annotated[ServiceState, Depends(state)],
     faces: Mode = "detect",
-    max_faces: Annotated[int, Query(ge=1, description="The most faces to explain, the largest first.")] = MOST_FACES,
+    max_faces: Annotated[
+        int | None,
+        WithJsonSchema({"type": "integer", "minimum": 1, "default": MOST_FACES}),
+        Query(ge=1, description="The most faces to explain, the largest first."),
+    ] = None,
     expression: Annotated[
         Expression | None,
         WithJsonSchema({"type": "string", "enum": list(Expression)}),
@@ -71,14 +75,13 @@ async def explain(
     it the source of an `img`. Explanations are made one after the other; the first after a start takes seconds longer.
     """
     settings = state.settings
+    most = min(MOST_FACES, settings.max_faces) if max_faces is None else most_faces(max_faces, settings.max_faces)
     size = largest_size(request, settings.max_upload_bytes)
     with state.admission.receive(size) as upload, state.explanations.place(expression) as place:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
         [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
         with state.admission.admit(upload) as ticket:
-            work = state.explanations.explain(
-                data, ticket, place, faces=faces, max_faces=min(max_faces, settings.max_faces), expression=expression
-            )
+            work = state.explanations.explain(data, ticket, place, faces=faces, max_faces=most, expression=expression)
             found = await cancel_on_disconnect(request, work)
             return await asyncio.to_thread(_answer, found, state.recognizer.weights.id, overlays)
 

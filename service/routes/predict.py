@@ -19,7 +19,6 @@ from service.inference.predictor import PredictionResult
 from service.openapi.document import SERVER_TIMING, form, succeeded
 from service.problems import described, documented
 from service.schemas.predict import Face, Image, Prediction, Predictions, Row
-from service.settings import Settings
 from service.state import ServiceState, state_of
 
 router = APIRouter(tags=["predict"])
@@ -76,12 +75,12 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
     """
     state = state_of(request)
     settings = state.settings
+    most = most_faces(max_faces, settings.max_faces)
     size = largest_size(request, settings.max_upload_bytes)
     with state.admission.receive(size) as upload:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
         [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
         with state.admission.admit(upload) as ticket:
-            most = _most(max_faces, settings)
             work = state.predictor.predict(data, ticket, client=state.predictor.client(), faces=faces, max_faces=most)
             found = await cancel_on_disconnect(request, work)
     # A response of its own: FastAPI would check once more what was made to fit.
@@ -107,16 +106,17 @@ async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Mos
     """
     state = state_of(request)
     settings, predictor = state.settings, state.predictor
+    most_each = most_faces(max_faces, settings.max_faces)
     size = largest_size(request, settings.max_batch_bytes)
     with state.admission.receive(size) as upload:
         limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_images
         images = await read_images(request, upload, "images", most=most, limit=limit, seconds=seconds)
-        client, most_faces = predictor.client(), _most(max_faces, settings)
+        client = predictor.client()
 
         async def row(data: bytes) -> Row:
             try:
                 with state.admission.admit(upload) as ticket:
-                    found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_faces)
+                    found = await predictor.predict(data, ticket, client=client, faces=faces, max_faces=most_each)
             except (errors.ServiceError, ImageError, BatchingError) as error:
                 return Row(problem=described(error))
             return Row(prediction=_prediction(found, state))
@@ -131,8 +131,15 @@ async def _all(rows: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-def _most(asked: int | None, settings: Settings) -> int:
-    return settings.max_faces if asked is None else min(asked, settings.max_faces)
+def most_faces(requested: int | None, bound: int) -> int:
+    """Return how many faces an image is answered with at most.
+
+    Raises:
+        InvalidParameterError: if more are requested than the server answers.
+    """
+    if requested is not None and requested > bound:
+        raise errors.InvalidParameterError(f"max_faces: this server answers at most {bound} faces in an image")
+    return bound if requested is None else requested
 
 
 def _prediction(found: PredictionResult, state: ServiceState) -> Prediction:

@@ -301,6 +301,11 @@ async def test_other_origins_are_not_admitted_unless_named() -> None:
         refused = await client.get("/model", headers=origin)
         stranger = await client.get("/model", headers={"Origin": "https://evil.example.org"})
 
+        for wanted in ("Inference-Header-Content-Length", "Content-Encoding", "traceparent", "X-Request-ID"):
+            asked = {**ask, "Access-Control-Request-Headers": wanted}
+            assert (await client.options("/v2/models/ferplus/infer", headers=asked)).status_code == 200, wanted
+        shown = refused.headers["access-control-expose-headers"]
+        assert {"Inference-Header-Content-Length", "Server-Timing", "Retry-After"} <= set(shown.split(", "))
         assert preflight.status_code == 200, "a preflight carries no key"
         assert preflight.headers["access-control-allow-origin"] == "https://app.example.org"
         assert "access-control-allow-credentials" not in preflight.headers

@@ -20,6 +20,7 @@ from testing.fakes import (
     running,
     until,
 )
+from tests.service.test_problems import check
 
 pytestmark = pytest.mark.anyio
 
@@ -51,12 +52,12 @@ async def test_every_face_is_answered_or_as_many_as_requested() -> None:
     assert [face["expression"] for face in one.json()["faces"]] == [RED]
 
 
-async def test_the_service_has_the_last_word_on_how_many() -> None:
-    data = encode(paint((255, 0, 0), (0, 0, 255)))
-    async with running(make_app(max_faces=1)) as client:
-        answer = await post(client, data, max_faces=99)
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/explain"])
+async def test_more_faces_than_the_server_answers_are_refused_with_the_bound(path: str) -> None:
+    async with running(make_app(max_faces=2)) as client:
+        answer = await client.post(path, params={"max_faces": 3}, files={"image": RED_FACE, "images": RED_FACE})
 
-    assert len(answer.json()["faces"]) == 1
+    check(answer, 422, "invalid-parameter", "max_faces: this server answers at most 2 faces")
 
 
 async def test_no_face_is_an_empty_list_and_costs_the_network_nothing() -> None:
