@@ -143,7 +143,7 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceStat
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(HeadMiddleware)
-    document.install(app, needs_key=lambda path: bool(keys) and not is_open(path))
+    document.install(app, needs_key=lambda path: bool(keys) and not is_open(path), max_faces=settings.max_faces)
 
 
 def _tracing(settings: Settings) -> "Tracing | None":

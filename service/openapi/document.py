@@ -94,7 +94,7 @@ def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI, *, needs_key: Callable[[str], bool]) -> None:
+def install(app: FastAPI, *, needs_key: Callable[[str], bool], max_faces: int) -> None:
     """Finish an application's document where FastAPI cannot.
 
     FastAPI drops every null that it finds in an example, and with it what the answer's schema requires; and it gives
@@ -103,6 +103,7 @@ def install(app: FastAPI, *, needs_key: Callable[[str], bool]) -> None:
     Args:
         app: whose document it is.
         needs_key: whether requests to a path need an API key.
+        max_faces: the most faces that may be requested in an image.
     """
     plain = app.openapi
 
@@ -112,6 +113,7 @@ def install(app: FastAPI, *, needs_key: Callable[[str], bool]) -> None:
         if not made:
             _finish(document)
             _describe_keys(document, needs_key)
+            _describe_bound(document, max_faces)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way of extending it
@@ -123,6 +125,14 @@ def _describe_keys(document: dict[str, Any], needs_key: Callable[[str], bool]) -
     guarded = [methods for path, methods in document["paths"].items() if needs_key(path)]
     for operation in (operation for methods in guarded for operation in methods.values()):
         operation["security"] = [{name: []} for name in _SCHEMES]
+
+
+def _describe_bound(document: dict[str, Any], max_faces: int) -> None:
+    """Show how many faces may be requested, which is a setting."""
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] == "max_faces":
+                parameter["schema"]["maximum"] = max_faces
 
 
 def _finish(document: dict[str, Any]) -> None:

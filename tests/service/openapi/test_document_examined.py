@@ -45,6 +45,7 @@ CONTRACT = schemathesis.openapi.from_dict(
             "generation": GENERATION,
             "parameters": MODEL,
             "operations": [BATCH, INFER],
+            "request-timeout": PATIENT,
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": [200]},
                 "negative_data_rejection": {"expected-statuses": REFUSED},
