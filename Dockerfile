@@ -10,6 +10,9 @@ FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 SHELL ["/bin/sh", "-eu", "-c"]
+# The base image has no compiled standard library, and the root of a container is read-only: without this each health
+# check compiles what it imports, for 0.2 s of CPU.
+RUN python -m compileall -q -x 'lib2to3/tests|/test/' "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
 
 FROM base AS wheel
@@ -48,6 +51,13 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
 
 
 FROM base AS runtime
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini=0.19.0-* \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 manet \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin manet
+COPY docker/healthcheck.py /opt/healthcheck.py
+# After what takes long, so that a release does not run it again.
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="manet" \
@@ -55,12 +65,6 @@ LABEL org.opencontainers.image.title="manet" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends tini=0.19.0-* \
-    && rm -rf /var/lib/apt/lists/* \
-    && groupadd --gid 10001 manet \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin manet
-COPY docker/healthcheck.py /opt/healthcheck.py
 ENV PATH=/opt/manet/bin:${PATH} \
     HOME=/tmp \
     MANET_HOST=0.0.0.0
