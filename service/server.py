@@ -40,11 +40,14 @@ class Server(uvicorn.Server):
     lost = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, several times on each socket."""
+        """Begin to listen, several times on each socket; on ``::`` for IPv4, too, which asyncio leaves out."""
         await super().startup(sockets)
         loop, config = asyncio.get_running_loop(), self.config
         state = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
         connected: Callable[[], asyncio.Protocol] = partial(config.http_protocol_class, **state)
+        if config.host == "::" and sockets is None:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            self.servers.append(await loop.create_server(connected, "0.0.0.0", port, backlog=config.backlog))
         for listening in [found.fileno() for server in self.servers for found in server.sockets]:
             for _ in range(LISTENERS - 1):
                 again = socket.socket(fileno=os.dup(listening))

@@ -99,12 +99,21 @@ def answering(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
         thread.join()
 
 
-def test_the_health_check_says_what_the_service_says(answering: tuple[int, int]) -> None:
+@pytest.mark.parametrize("host", [None, "0.0.0.0", "127.0.0.1", "localhost"])
+def test_the_health_check_says_what_the_service_says(answering: tuple[int, int], host: str | None) -> None:
     port, status = answering
-    environment = {"MANET_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+    environment = {"MANET_PORT": str(port), "http_proxy": "http://127.0.0.1:9"} | ({"MANET_HOST": host} if host else {})
     done = subprocess.run([sys.executable, ROOT / "docker/healthcheck.py"], env=environment, check=False)
 
     assert done.returncode == (0 if status == 200 else 1)
+
+
+def test_the_health_check_asks_where_the_service_listens(answering: tuple[int, int]) -> None:
+    port, _ = answering
+    environment = {"MANET_PORT": str(port), "MANET_HOST": "127.0.0.2"}
+    done = subprocess.run([sys.executable, ROOT / "docker/healthcheck.py"], env=environment, check=False)
+
+    assert done.returncode == 1, "the server listens on 127.0.0.1 only"
 
 
 def test_the_health_check_fails_where_nothing_listens() -> None:

@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
+
+import httpx
+import pytest
 
 from service.server import LISTENERS, server
 from service.settings import Settings
@@ -36,3 +40,14 @@ def test_many_clients_that_come_at_once_are_taken_in_few_rounds() -> None:
 
     rounds = sum(count > 0 for count in connected)
     assert rounds <= CLIENTS / LISTENERS + 2
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+def test_on_all_addresses_both_protocols_are_answered(address: str) -> None:
+    app = make_app()
+    serving = server(app, Settings(host="::", port=0, allow_anonymous=True))
+    with running_in_a_thread(serving):
+        port = serving.servers[0].sockets[0].getsockname()[1]
+
+        assert httpx.get(f"http://{address}:{port}/health/live").status_code == 200
