@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -26,6 +27,9 @@ from service.errors import (
 from service.middleware.request_id import REQUEST_ID
 from service.middleware.security_headers import ALWAYS
 from service.middleware.timing import RequestObserver
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+"""Fields that tell where a body ends."""
 
 _AROUND = len(b": \r\n")
 """Bytes of a header field beside its name and its value."""
@@ -78,6 +82,9 @@ class BoundedProtocol(HttpToolsProtocol):
     word, as browsers open connections that they may never use, and would take a 408 for the answer to their first
     request. So is one whose request was answered before its body had come, as a second answer would be another's.
 
+    An upgrade that is offered and not taken is ignored, and the body belongs to its request (RFC 9110, section 7.8).
+    The parser takes all that follows such a head for another protocol, so another parser reads on from there.
+
     Args:
         observer: is notified of every head that is refused.
         bounds: of this connection.
@@ -95,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._since = 0.0  # when a head began, or the last request was answered
         self._fault: ServiceError | None = None
         self._refused = False
+        self._framing = False  # while a parser is told again how the body of a request is framed
         self._running: RequestResponseCycle | None = None
         self._untaken = 0, 0.0  # bytes of answers, and ``_since``, when it was last looked
 
@@ -122,18 +130,62 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unfinished += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        except httptools.HttpParserUpgrade:
+            self.handle_websocket_upgrade()
         if self._unfinished and not self._refused and (fault := self._excess(self._unfinished)):
             self._refuse(fault)
 
+    def _feed(self, data: bytes) -> None:
+        """Give bytes to the parser.
+
+        Raises:
+            HttpParserError: if they are no HTTP, or something is over a bound.
+            HttpParserUpgrade: if a request begins a websocket.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            if self._should_upgrade():
+                raise
+            self.parser = httptools.HttpRequestParser(self)
+            self._framing = True
+            framing = [b"%b: %b\r\n" % field for field in self.headers if field[0] in _FRAMING]
+            self.parser.feed_data(b"".join((b"POST / HTTP/1.1\r\n", *framing, b"\r\n")))
+            self._framing = False
+            self._feed(data[stopped.args[0] :])
+
     def on_message_begin(self) -> None:
         """Begin a head."""
+        if self._framing:
+            return
         super().on_message_begin()
         self._in_head = True
         self._since = self.loop.time()
 
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        if not self._framing:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field."""
+        if not self._framing:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Take a whole head: a request begins."""
+        if self._framing:
+            return
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop(MalformedRequestError("this is no proxy: CONNECT is not taken"))
+            if self._should_upgrade() and any(name in _FRAMING for name, _ in self.headers):
+                self._stop(MalformedRequestError("the handshake of a websocket has no body"))
         if len(self.pipeline) >= self._bounds.max_pipelined_requests:
             self._stop(RateLimitedError("too many requests wait on one connection"))
         if fault := self._excess():
@@ -149,7 +201,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Take the end of a request."""
+        """Take the end of a request; not the parser's, which sees no body behind an upgrade that is offered."""
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            return
         if len(self.headers) > self._fields and (fault := self._excess()):
             self._stop(fault)
         self._unfinished = 0
