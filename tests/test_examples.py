@@ -17,7 +17,7 @@ from manet.labels import CLASS_ORDERS
 from manet.weights.registry import described_by
 from testing.processes import manet_serve
 from tests.training.conftest import draw_face_api, draw_ferplus
-from training.__main__ import app
+from training.cli import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manet.cpus import available_cpus
-from training.arithmetic import set_arithmetic
+from training.ops import set_arithmetic
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from manet.nn.wiring import Wiring
 from manet.vision.preprocess import Preprocessing
-from training.datasets import Name
-from training.datasets.expression_set import LabelKind, Split
+from training.data.datasets import Name
+from training.data.datasets.expression_set import LabelKind, Split
 from training.errors import TrainingError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -11,8 +11,8 @@ from manet.nn.model import fuse
 from manet.vision.preprocess import Preprocessing
 from manet.weights.checkpoint import load_model
 from manet.weights.registry import described_by
-from training.datasets.expression_set import DatasetError, ExpressionSet
-from training.transforms import Reader, Samples, in_order
+from training.data.datasets.expression_set import DatasetError, ExpressionSet
+from training.data.transforms import Reader, Samples, in_order
 
 SCALES = (0.8, 1.0, 1.2)
 """Input sizes at which a teacher is asked, as shares of its own."""

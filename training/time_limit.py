@@ -4,10 +4,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.loop import Trainer
+from training.dry_run import step_pace
 from training.recipe import Cycles, Recipe
-from training.rehearsal import step_pace
-from training.run import RunFolder
+from training.run_dir import RunFolder
+from training.trainer import Trainer
 
 USED = 0.85
 """Share of the limit that is planned with; reading, starting and the last checkpoint take the rest."""

@@ -25,10 +25,10 @@ from manet.labels import Expression
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
 from manet.weights.registry import resolve
-from training import evaluate
-from training.calibration import expected_calibration_error
-from training.datasets import ferplus
-from training.run import commit, machine
+from training.data.datasets import ferplus
+from training.eval import evaluate
+from training.eval.temperature import expected_calibration_error
+from training.run_dir import commit, machine
 
 Degrade = Callable[[Image.Image], Image.Image]
 

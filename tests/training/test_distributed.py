@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from training import recipe as recipes
-from training.datasets import ferplus
+from training.data.datasets import ferplus
 from training.distributed import joined
-from training.loop import Trainer
+from training.trainer import Trainer
 from training.recipe import Step
 
 torch.set_num_threads(2 // int(os.environ.get("WORLD_SIZE", "1")))

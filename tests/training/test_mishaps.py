@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from training import recipe as recipes
-from training.__main__ import main
-from training.run import COLUMNS, RunFolder
+from training.cli import main
+from training.run_dir import COLUMNS, RunFolder
 
 Refused = Callable[..., str]
 

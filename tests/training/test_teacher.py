@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from manet.nn.model import BranchLogits
 from manet.weights.registry import get, locate
 from training import teacher
-from training.datasets import load
-from training.datasets.expression_set import DatasetError
+from training.data.datasets import load
+from training.data.datasets.expression_set import DatasetError
 from training.loss import adjusted, branch_loss
 
 CPU = torch.device("cpu")

@@ -1,0 +1,371 @@
+"""A run folder: recipe, log, curve, and the checkpoint from which a stopped run goes on.
+
+``recipe.json``, ``run.json``     what was run, on what, with which versions
+``checkpoint.pt``                 the whole state, replaced atomically
+``log.csv``, ``curve.png``        one row an epoch, and its image
+``tensorboard/``                  the same for TensorBoard
+``best.json``, ``confusion.png``  the best epoch's evaluation
+``best.safetensors``              the weights of the epoch with the highest validation accuracy
+``last.safetensors``              the weights of the latest epoch
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch.utils.tensorboard import SummaryWriter
+
+from manet.errors import CheckpointError
+from manet.files import atomic_write, remove_temporary_files
+from manet.labels import Expression
+from manet.stop import Stop
+from manet.weights.checkpoint import save_weights, unpickle
+from manet.weights.header import Header, Use
+from manet.weights.registry import get
+from training.data.datasets import Name
+from training.errors import TrainingError
+from training.eval.plots import MOST_CLASSES, draw_confusion, draw_curve
+from training.eval.published import published_run
+from training.recipe import Recipe, complaints
+from training.trainer import EpochResult, Trainer
+
+MOST_SAID = 200
+"""Characters of PyTorch's complaint about a checkpoint that are passed on; it may name every key of a network."""
+
+LIE_AS_IN_FERPLUS: frozenset[Name] = frozenset({"ferplus", "fer2013", "caer_s"})
+"""The sets whose faces lie in their images as FER+'s do: the same images, and those that ``prepare`` aligned."""
+
+
+COLUMNS = (
+    *("epoch", "learning_rate", "train_loss", "train_accuracy", "valid_cross_entropy", "valid_accuracy"),
+    *("valid_macro_recall", "seconds"),
+)
+"""Columns of ``log.csv``."""
+
+_FILES = ("recipe.json", "run.json", "checkpoint.pt", "log.csv", "best.json", "best.safetensors", "last.safetensors")
+"""Files that are written whole or not at all."""
+
+
+class RunError(TrainingError):
+    """A folder holds no run, holds one already, or holds a broken one."""
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.pt"
+        self.log = path / "log.csv"
+
+    def create(self, recipe: Recipe, facts: dict[str, Any]) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            RunError: if there is a run in it already.
+        """
+        self.need_free()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write("recipe.json", recipe.model_dump_json(indent=2))
+        self._write("run.json", json.dumps(facts, indent=2))
+
+    def need_free(self) -> None:
+        """Make sure that a new run can be made here.
+
+        Raises:
+            RunError: if there is a run in the folder already.
+        """
+        if (self.path / "recipe.json").exists():
+            raise RunError(f"{self.path} holds a run already; continue it with --resume, or choose another folder")
+
+    def recipe(self) -> Recipe:
+        """Return the run's recipe.
+
+        Raises:
+            RunError: if there is no run, or its recipe is none.
+        """
+        try:
+            return Recipe.model_validate_json(self._read("recipe.json"))
+        except ValidationError as error:
+            raise RunError(f"{self.path / 'recipe.json'}: {complaints(error)}") from error
+
+    def facts(self, *needed: str) -> dict[str, Any]:
+        """Return what ``create`` was given.
+
+        Args:
+            needed: names that must be in it, such as ``data`` or ``train.n``.
+
+        Raises:
+            RunError: if there is no run, or its ``run.json`` is broken or lacks one of the names.
+        """
+        path = self.path / "run.json"
+        try:
+            facts = json.loads(self._read("run.json"))
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise RunError(f"{path} is no JSON: {error}") from error
+        for name in needed:
+            place = facts
+            for key in name.split("."):
+                if not isinstance(place, dict) or key not in place:
+                    raise RunError(f"{path} lacks {name}")
+                place = place[key]
+        return dict(facts)
+
+    def note(self, **facts: Any) -> None:
+        """Write facts that have changed since ``create``, such as where the data lie, and keep the others.
+
+        Raises:
+            RunError: as ``facts`` does.
+        """
+        before = self.facts()
+        if before != (after := before | facts):
+            self._write("run.json", json.dumps(after, indent=2))
+
+    def weights(self, name: Literal["best", "last"]) -> Path:
+        """Return the file of the best epoch's weights by validation accuracy, or of the last epoch's."""
+        return self.path / f"{name}.safetensors"
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
+        atomic_write(self.checkpoint, lambda part: torch.save(trainer.state_dict(), part))
+
+    def restore(self, trainer: Trainer) -> None:
+        """Put the trainer where the checkpoint was taken, or leave it at the start where there is none yet.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read, or is not one of this run.
+        """
+        if not self.checkpoint.exists():
+            return
+        # Read to the CPU, where the random state has to be; the trainer copies parameters to where its own are.
+        state = unpickle(self.checkpoint)
+        try:
+            trainer.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            what = " ".join(str(error).split())[:MOST_SAID]
+            raise CheckpointError(
+                f"{self.checkpoint}: expected a checkpoint of this run, found another: {what}"
+            ) from error
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the log's rows so far.
+
+        Raises:
+            RunError: if the log is broken, or has other columns than ``COLUMNS``.
+        """
+        if not self.log.exists():
+            return []
+        try:
+            with self.log.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file, restval="")
+                if tuple(reader.fieldnames or ()) != COLUMNS:
+                    raise RunError(f"{self.log}: expected the columns {', '.join(COLUMNS)}")
+                return [{key: _number(row[key]) for key in COLUMNS} for row in reader]
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{self.log} is broken: {error}") from error
+
+    def add(self, result: EpochResult, trainer: Trainer) -> None:
+        """Keep a finished epoch: its row, the curve and the weights.
+
+        A row of the same or a later epoch, left by a run that was killed after writing it, is replaced.
+        """
+        rows = [row for row in self.rows() if row["epoch"] < result.epoch]
+        best = max((row["valid_accuracy"] for row in rows), default=-1.0)
+        rows.append(result.as_row())
+        atomic_write(self.log, partial(_write_rows, rows))
+        self._weights("last", result, trainer)
+        # As the log rounds it, so that of equal epochs the first stays the best.
+        if rows[-1]["valid_accuracy"] > best:
+            self._weights("best", result, trainer)
+            self._write("best.json", json.dumps({"epoch": result.epoch, **result.found.as_dict()}, indent=2))
+            if len(trainer.train.classes) <= MOST_CLASSES:
+                draw_confusion(result.found.confusion, trainer.train.classes, self.path / "confusion.png")
+        draw_curve(rows, self.path / "curve.png", published_run(trainer.recipe.dataset))
+
+    def remove_temporary_files(self) -> None:
+        """Remove what a killed run left of files that it was writing; no other process may write to the folder."""
+        for name in _FILES:
+            remove_temporary_files(self.path / name)
+
+    def board(self, first_epoch: int) -> SummaryWriter:
+        """Return the writer of what TensorBoard shows; rows from ``first_epoch`` on are forgotten."""
+        return SummaryWriter(str(self.path / "tensorboard"), purge_step=first_epoch)
+
+    def _weights(self, name: Literal["best", "last"], result: EpochResult, trainer: Trainer) -> None:
+        state, path = trainer.best_weights().state_dict(), self.weights(name)
+        provenance = f"Epoch {result.epoch} of a run of this project's training."
+        header = weights_header(trainer.recipe, trainer.train.classes, provenance)
+        if header is None:
+            tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+            atomic_write(path, lambda part: save_file(tensors, part))
+        else:
+            save_weights(state, path, header)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise RunError(f"{self.path} holds no run: it lacks {name}") from error
+
+    def _write(self, name: str, text: str) -> None:
+        atomic_write(self.path / name, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+
+
+def _write_rows(rows: Sequence[Mapping[str, float]], part: Path) -> None:
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def weights_header(recipe: Recipe, classes: Sequence[str], provenance: str) -> Header | None:
+    """Return what a file of weights that this recipe trained says of itself, before calibration.
+
+    None for weights that tell people apart: they answer nothing, and are only something to begin from.
+    """
+    if recipe.dataset == "identities":
+        return None
+    use = Use(
+        dataset=recipe.dataset,
+        preprocessing=recipe.preprocessing(),
+        crop=get("ferplus").crop if recipe.dataset in LIE_AS_IN_FERPLUS else None,
+        fusion_weight=recipe.fusion_weight,
+        temperature=1.0,
+    )
+    expressions = tuple(Expression(name) for name in classes)
+    return Header(classes=expressions, wiring=recipe.wiring, provenance=provenance, use=use)
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
+
+
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to judge a time: processor, cores, versions."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def commit() -> str | None:
+    """Return the commit that this code was checked out at, marked where the tree differs.
+
+    None outside a checkout, and on a machine without git.
+    """
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def train(
+    folder: RunFolder,
+    trainer: Trainer,
+    stop: Stop,
+    console: Console,
+    *,
+    save_every: float,
+    until: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Train until the last epoch or until any of the processes is asked to stop.
+
+    Args:
+        folder: takes what comes out, from the first process alone.
+        trainer: where it begins.
+        stop: whether this process was asked.
+        console: for the progress.
+        save_every: seconds between two checkpoints; at most this much work is lost when a run is killed.
+        until: the clock's reading at which the run stops as if it were asked to, or None.
+        clock: seconds, monotonic.
+
+    Returns:
+        Whether the run is finished.
+    """
+    world, saved = trainer.world, clock()
+    if world.first:
+        folder.remove_temporary_files()
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.4f}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} images/s"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=console, disable=not (console.is_terminal and world.first))
+    with progress, folder.board(trainer.epoch) if world.first else nullcontext() as board:
+        bar = progress.add_task(
+            "",
+            total=trainer.total_steps,
+            completed=trainer.steps_done,
+            loss=0.0,
+            rate=0.0,
+            epoch=0,
+            epochs=trainer.recipe.epochs,
+        )
+        while not trainer.finished:
+            began, first = clock(), trainer.step
+            for loss in trainer.steps():
+                rate = (trainer.step - first) * trainer.recipe.batch_size / max(clock() - began, 1e-9)
+                progress.update(bar, completed=trainer.steps_done, loss=loss, rate=rate, epoch=trainer.epoch + 1)
+                asked = any(world.total(stop.asked or (until is not None and clock() >= until)))
+                if world.first and (asked or clock() - saved >= save_every):
+                    folder.save(trainer)
+                    saved = clock()
+                    if not console.is_terminal:
+                        console.print(
+                            f"step {trainer.steps_done}/{trainer.total_steps}  loss {loss:.4f}  {rate:.1f} images/s"
+                        )
+                if asked:
+                    return False
+            result = trainer.end_epoch()
+            if result is None or board is None:
+                continue
+            folder.add(result, trainer)
+            for name, value in result.as_row().items():
+                board.add_scalar(name, value, result.epoch)
+            if trainer.finished or clock() - saved >= save_every:
+                folder.save(trainer)
+                saved = clock()
+            console.print(
+                f"epoch {result.epoch}: loss {result.train_loss:.4f}, train {result.train_accuracy:.2f} %, "
+                f"{trainer.valid.split} {result.found.accuracy:.2f} %, macro recall {result.found.macro_recall:.2f} %, "
+                f"{result.seconds:.0f} s{_authors_at(trainer.recipe.dataset, result.epoch)}"
+            )
+    return True
+
+
+def _authors_at(dataset: str, epoch: int) -> str:
+    """Return what the authors' run had reached after the same epoch, for the end of a line."""
+    run = published_run(dataset)
+    accuracy = None if run is None else run.at(epoch)
+    return "" if accuracy is None else f"; the authors then had {accuracy:.2f} %"
