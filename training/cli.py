@@ -31,8 +31,10 @@ from training.eval.plots import draw_confusion
 from training.eval.report import report, rewrite_table
 from training.export.packing import pack_run
 from training.export.quantize import quantize
+from training.fit import train
 from training.job import Order
-from training.run_dir import RunFolder, commit, machine, train
+from training.provenance import commit, machine
+from training.run_dir import RunFolder
 
 DATA = "MANET_DATA_DIR"
 """Environment variable that names the folder of data sets."""

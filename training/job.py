@@ -14,8 +14,9 @@ from training.data.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
 from training.init_weights import start
 from training.ops import arithmetic
+from training.provenance import commit, machine
 from training.recipe import Recipe
-from training.run_dir import RunFolder, commit, machine
+from training.run_dir import RunFolder
 from training.teacher import taught
 from training.time_limit import costs, fitted
 from training.trainer import Trainer

@@ -29,7 +29,7 @@ from manet.recognizer import FaceInput
 from manet.vision.preprocess import Pixels, network_input
 from testing.occlusion import MAPS, Floats, covered, evidence_of, most_evidence, probabilities
 from training.data.datasets import ferplus
-from training.run_dir import commit, machine
+from training.provenance import commit, machine
 
 
 @dataclass(frozen=True)

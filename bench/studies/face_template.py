@@ -18,7 +18,7 @@ from PIL import Image
 from manet.vision.faces import Landmarks
 from manet.vision.retinaface import RetinaFaceDetector
 from training.data.datasets import ferplus
-from training.run_dir import commit, machine
+from training.provenance import commit, machine
 
 SIDE, MARGIN = 192, 48
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")

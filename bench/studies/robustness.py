@@ -28,7 +28,7 @@ from manet.weights.registry import resolve
 from training.data.datasets import ferplus
 from training.eval import evaluate
 from training.eval.temperature import expected_calibration_error
-from training.run_dir import commit, machine
+from training.provenance import commit, machine
 
 Degrade = Callable[[Image.Image], Image.Image]
 

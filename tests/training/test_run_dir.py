@@ -35,9 +35,11 @@ from training.data.datasets.expression_set import DatasetError
 from training.distributed import World, available_threads
 from training.dry_run import peak_memory
 from training.eval.evaluate import Evaluation
+from training.fit import train
 from training.init_weights import start
+from training.provenance import commit
 from training.recipe import Averaging, Cycle, Cycles, Recipe, RecipeError
-from training.run_dir import RunError, RunFolder, commit, train, weights_header
+from training.run_dir import RunError, RunFolder, weights_header
 from training.trainer import EpochResult, Trainer
 
 QUIET = Console(quiet=True)
