@@ -1,4 +1,4 @@
-"""Rehearsal: some steps of a run at each of its sizes, to say beforehand what the whole takes, and what bounds it."""
+"""Dry run: time some steps at each input size, and estimate a run's duration, memory and bottleneck."""
 
 import sys
 from collections.abc import Iterator
@@ -9,26 +9,26 @@ from itertools import islice
 import numpy as np
 import torch
 
-from training.cuda_graphs import WARM_STEPS
-from training.data.transforms import READ_AT_ONCE
+from training.cuda_graphs import WARMUP_STEPS
+from training.data.transforms import READ_BATCH
 from training.trainer import Trainer
 
-WARM, TIMED = 1, 2
-"""Steps at each size before the clock counts, and while it does, where nothing is read ahead."""
+UNTIMED_STEPS, TIMED_STEPS = 1, 2
+"""Steps at each size before the timer starts, and while it runs, where nothing is read ahead."""
 
 READ_AHEAD = 2
-"""Batches that each reader process has ready before they are asked for (PyTorch's ``prefetch_factor``)."""
+"""Batches that each worker process reads ahead (PyTorch's ``prefetch_factor``)."""
 
-NOTICED = 0.1
-"""Share of the steps' time spent waiting from which readers beside the network are what bounds it."""
+WAITING_THRESHOLD = 0.1
+"""Share of the steps' time spent waiting from which data loading in worker processes is the bottleneck."""
 
-MOST_NAMED = 16
-"""Classes that are counted one by one."""
+MAX_LISTED_CLASSES = 16
+"""With more classes than this the counts are summarised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How long things take, in seconds.
+class StepTime:
+    """How long a step takes, in seconds.
 
     Attributes:
         step: a whole step of training.
@@ -39,98 +39,99 @@ class Pace:
     waited: float
 
 
-def rehearse(trainer: Trainer, *, readers: int) -> Iterator[str]:
-    """Yield lines on what a run will take; the trainer is of no use for training after.
+def dry_run_report(trainer: Trainer, *, workers: int) -> Iterator[str]:
+    """Yield lines on what a run will take; the trainer must not be used for training afterwards.
 
-    Each input size runs on the very images of its first epoch, for so many steps that those read ahead are used up
-    before the clock counts; then some images are evaluated.
+    Each input size runs on the images of its first epoch, for enough steps that batches read ahead are used up before
+    the timer starts; then some images are evaluated.
 
     Args:
         trainer: at its first step.
-        readers: processes that read for it; 0 where it reads between steps.
+        workers: worker processes that read images; 0 reads between steps.
     """
     recipe = trainer.recipe
     yield f"data: {len(trainer.train)} training images ({trainer.train.protocol})"
-    yield f"data: {len(trainer.valid)} {trainer.valid.split} images judge each epoch ({trainer.valid.protocol})"
+    yield f"data: {len(trainer.valid)} {trainer.valid.split} images for evaluation ({trainer.valid.protocol})"
     counts = np.bincount(trainer.train.labels, minlength=len(trainer.train.classes))
-    if len(counts) <= MOST_NAMED:
+    if len(counts) <= MAX_LISTED_CLASSES:
         listed = ", ".join(f"{name} {count}" for name, count in zip(trainer.train.classes, counts, strict=True))
         yield f"classes: {listed}"
     else:
         yield f"classes: {len(counts)}, with {counts.min()} to {counts.max()} images each"
-    yield f"steps: {trainer.steps_per_epoch} an epoch of {recipe.batch_size} images, {trainer.total_steps} in all"
+    steps = f"{trainer.steps_per_epoch} per epoch, {trainer.total_steps} in total"
+    yield f"steps: {steps}, batches of {recipe.batch_size} images"
     sizes = [recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs)]
     waiting, training = 0.0, 0.0
     for size in sorted(set(sizes)):
-        pace = step_pace(trainer, sizes.index(size), readers)
+        time = measure_step_time(trainer, sizes.index(size), workers)
         epochs = sizes.count(size)
-        training += pace.step * trainer.steps_per_epoch * epochs
-        waiting += pace.waited * trainer.steps_per_epoch * epochs
+        training += time.step * trainer.steps_per_epoch * epochs
+        waiting += time.waited * trainer.steps_per_epoch * epochs
         yield (
-            f"at {size} px: {pace.step:.2f} s a step, {pace.waited:.2f} s of it waiting for images, "
-            f"{recipe.batch_size / pace.step:.0f} images/s, {epochs} epochs"
+            f"at {size} px: {time.step:.2f} s per step, {time.waited:.2f} s of it waiting for images, "
+            f"{recipe.batch_size / time.step:.0f} images/s, {epochs} epochs"
         )
-    some = trainer.valid.first(max(recipe.batch_size, READ_AT_ONCE * READ_AHEAD * readers))
+    some = trainer.valid.first(max(recipe.batch_size, READ_BATCH * READ_AHEAD * workers))
     began = trainer.clock()
-    trainer.judge(some)
+    trainer.evaluate(some)
     evaluating = (trainer.clock() - began) / len(some) * len(trainer.valid) * recipe.epochs
-    yield f"judging an epoch: {evaluating / recipe.epochs:.0f} s"
+    yield f"evaluation of an epoch: {evaluating / recipe.epochs:.0f} s"
     yield f"memory: {peak_memory(trainer.device)}"
-    yield f"bound by: {bound(waiting, training, evaluating, beside=readers > 0)}"
-    yield f"the whole run: {timedelta(seconds=round(training + evaluating))}"
+    yield f"bottleneck: {bottleneck(waiting, training, evaluating, parallel=workers > 0)}"
+    yield f"total: {timedelta(seconds=round(training + evaluating))}"
 
 
-def step_pace(trainer: Trainer, epoch: int, readers: int) -> Pace:
-    """Return how long a step takes once what was read ahead is used up; in a shorter epoch, without its first step.
+def measure_step_time(trainer: Trainer, epoch: int, workers: int) -> StepTime:
+    """Return how long a step takes once batches read ahead are used up; in a shorter epoch, without its first step.
 
     Args:
-        trainer: whose epoch is begun.
+        trainer: starts the epoch.
         epoch: which one, counted from 0.
-        readers: processes that read for it.
+        workers: worker processes that read images.
     """
-    # Readers deliver in turns, so the clock counts whole rounds of them.
-    first = WARM if trainer.device.type == "cpu" else WARM_STEPS + 1  # a graph is captured after so many
-    warm, timed = first + READ_AHEAD * readers, max(TIMED, READ_AHEAD * readers)
-    if trainer.steps_per_epoch < warm + timed:
-        warm, timed = min(WARM, trainer.steps_per_epoch - 1), trainer.steps_per_epoch
+    # Workers deliver in turns, so whole rounds of them are timed.
+    untimed = UNTIMED_STEPS if trainer.device.type == "cpu" else WARMUP_STEPS + 1  # a graph is captured after so many
+    untimed, timed = untimed + READ_AHEAD * workers, max(TIMED_STEPS, READ_AHEAD * workers)
+    if trainer.steps_per_epoch < untimed + timed:
+        untimed, timed = min(UNTIMED_STEPS, trainer.steps_per_epoch - 1), trainer.steps_per_epoch
     trainer.epoch, trainer.step = epoch, 0
     moments = [(trainer.clock(), trainer.waited)]
-    for loss in islice(trainer.steps(), warm + timed):
-        float(loss)  # waits until the device has done the step, so that only what it waits for counts as waiting
+    for loss in islice(trainer.steps(), untimed + timed):
+        float(loss)  # synchronises with the device, so that only data loading counts as waiting
         moments.append((trainer.clock(), trainer.waited))
-    (began, waited), (ended, waited_after) = moments[warm], moments[-1]
-    steps = len(moments) - 1 - warm
-    return Pace((ended - began) / steps, (waited_after - waited) / steps)
+    (began, waited), (ended, waited_after) = moments[untimed], moments[-1]
+    steps = len(moments) - 1 - untimed
+    return StepTime((ended - began) / steps, (waited_after - waited) / steps)
 
 
-def bound(waiting: float, training: float, evaluating: float, *, beside: bool) -> str:
-    """Return what bounds a run: readers, network or evaluation, with the shares of its time.
+def bottleneck(waiting: float, training: float, evaluating: float, *, parallel: bool) -> str:
+    """Return the bottleneck of a run, data loading, network or evaluation, with the shares of its time.
 
     Args:
         waiting: seconds in which the network waits for images.
         training: seconds of all steps, waiting included.
         evaluating: seconds of all evaluations.
-        beside: whether images are read beside the network, which then waits only where readers are slower than it.
+        parallel: whether worker processes read images, so that the network waits only where they are slower.
     """
     total = training + evaluating
     if evaluating > training:
-        what = "evaluation"
-    elif waiting > training * (NOTICED if beside else 0.5):
-        what = "readers"
+        name = "evaluation"
+    elif waiting > training * (WAITING_THRESHOLD if parallel else 0.5):
+        name = "data loading"
     else:
-        what = "network"
-    shares = (("waiting for readers", waiting), ("network", training - waiting), ("evaluation", evaluating))
-    return f"{what} ({', '.join(f'{name} {100 * seconds / total:.0f} %' for name, seconds in shares)})"
+        name = "network"
+    shares = (("waiting for images", waiting), ("network", training - waiting), ("evaluation", evaluating))
+    return f"{name} ({', '.join(f'{part} {100 * seconds / total:.0f} %' for part, seconds in shares)})"
 
 
 def peak_memory(device: torch.device) -> str:
-    """Return the most memory that was used so far, on the device or in this process, as words."""
+    """Return the peak memory so far, of the device or of this process, as text."""
     if device.type == "cuda":
-        return f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB at most so far"
+        return f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB peak so far"
     if sys.platform == "win32":
-        return "not known on this platform"
+        return "unknown on this platform"
     # Imported here: Windows has no such module.
     import resource  # noqa: PLC0415
 
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB at most so far"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB peak so far"

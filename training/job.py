@@ -1,4 +1,4 @@
-"""Order: what somebody asked to be trained, on what, from what; and the trainer that follows from it."""
+"""Training job: a recipe with its data set and initial weights, and the trainer made from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,33 +9,33 @@ from typing import Any, Literal, Self
 
 from manet.cpus import available_cpus
 from training import recipe as recipes
-from training.data.datasets import broken, demand_whole, less_broken, load
+from training.data.datasets import broken, drop_broken, load, require_no_broken
 from training.data.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
-from training.init_weights import start
+from training.init_weights import initial_state
 from training.ops import arithmetic
 from training.provenance import commit, machine
 from training.recipe import Recipe
-from training.run_dir import RunFolder
-from training.teacher import taught
-from training.time_limit import costs, fitted
+from training.run_dir import RunDir
+from training.teacher import with_teacher_targets
+from training.time_limit import fit_to_limit, measure_costs
 from training.trainer import Trainer
 
-Role = Literal["train", "judged"]
+Role = Literal["train", "eval"]
 """What a split is for; also the name of its facts in ``run.json``."""
 
 
-ROLES: tuple[Role, ...] = ("train", "judged")
+ROLES: tuple[Role, ...] = ("train", "eval")
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What was found when a run's images were decoded at its beginning, so that this is done only once.
+class SplitCheck:
+    """The check of a split's images when a run began, so that they are decoded only once.
 
     Attributes:
-        listed: how many images the split lists, the broken ones included.
+        listed: number of images that the split lists, broken ones included.
         sha256: of their names and labels.
-        broken: places of those that cannot be decoded, ascending.
+        broken: indices of those that cannot be decoded, ascending.
     """
 
     listed: int
@@ -44,19 +44,19 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TrainingJob:
     """What to train.
 
     Attributes:
         name: the recipe's name, or its file.
         recipe: the recipe, changes included.
-        changes: the fields that were set otherwise.
-        data: the folder that holds the data set, absolute.
+        changes: the fields that were overridden.
+        data: folder of the data set, absolute.
         duplicates: a CSV of images to leave out, absolute, or None.
-        init: weights to begin from, or None.
+        init: the initial weights, or None.
         skip_broken: whether images that cannot be read are left out.
-        teachers: files of weights whose answers become the recipe's ``teacher_share`` of the targets, absolute.
-        checked: what was found of each split when the run began, or None before that.
+        teachers: files of weights whose predictions become the recipe's ``teacher_share`` of the targets, absolute.
+        checked: the check of each split when the run began, or None before that.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Order:
     init: str | None
     skip_broken: bool
     teachers: tuple[str, ...] = ()
-    checked: Mapping[Role, Checked] | None = None
+    checked: Mapping[Role, SplitCheck] | None = None
 
     @classmethod
     def new(
@@ -81,7 +81,7 @@ class Order:
         skip_broken: bool,
         teachers: Sequence[Path] = (),
     ) -> Self:
-        """Return the order for a recipe by its name or file.
+        """Return the job for a recipe by its name or file.
 
         Raises:
             RecipeError: if there is no such recipe, or a change does not fit it.
@@ -98,21 +98,22 @@ class Order:
         )
 
     @classmethod
-    def of(cls, folder: RunFolder, data: Path | None = None, duplicates: Path | None = None) -> Self:
-        """Return the order that a run in a folder follows.
+    def from_run(cls, folder: RunDir, data: Path | None = None, duplicates: Path | None = None) -> Self:
+        """Return the job of an existing run.
 
         Args:
             folder: of the run.
-            data: where its data set lies now; None where it lies as it did.
-            duplicates: where the CSV of what is left out lies now; None as with ``data``.
+            data: the new folder of its data set; None if it has not moved.
+            duplicates: the new path of the CSV of images to leave out; None if it has not moved.
 
         Raises:
-            RunError: if the folder holds no run, or a broken one.
+            RunError: if the folder contains no run, or a broken one.
         """
-        parts = (f"{role}.{field.name}" for role in ROLES for field in fields(Checked))
+        parts = (f"{role}.{field.name}" for role in ROLES for field in fields(SplitCheck))
         facts = folder.facts("recipe", "changes", "data", "duplicates", "init", "skip_broken", "teachers", *parts)
-        checked: dict[Role, Checked] = {
-            role: Checked(facts[role]["listed"], facts[role]["sha256"], tuple(facts[role]["broken"])) for role in ROLES
+        checked: dict[Role, SplitCheck] = {
+            role: SplitCheck(facts[role]["listed"], facts[role]["sha256"], tuple(facts[role]["broken"]))
+            for role in ROLES
         }
         return cls(
             name=facts["recipe"],
@@ -126,12 +127,12 @@ class Order:
             checked=checked,
         )
 
-    def facts(self, trainer: Trainer, checked: Mapping[Role, Checked]) -> dict[str, Any]:
-        """Return what a run folder keeps beside the recipe: enough to continue, to repeat, and to judge the figures.
+    def facts(self, trainer: Trainer, checked: Mapping[Role, SplitCheck]) -> dict[str, Any]:
+        """Return what ``run.json`` keeps beside the recipe: enough to resume, to repeat, and to interpret the figures.
 
         Args:
-            trainer: that of the order.
-            checked: what ``trainer`` found of the images.
+            trainer: the job's trainer.
+            checked: what ``self.trainer`` returned beside it.
         """
         return {
             "recipe": self.name,
@@ -154,22 +155,22 @@ class Order:
         }
 
     def trainer(
-        self, world: World, *, say: Callable[[str], object], workers: int, seconds: float | None = None
-    ) -> tuple[Trainer, Mapping[Role, Checked]]:
-        """Return the trainer at its first step, and what was found of its images.
+        self, world: World, *, notify: Callable[[str], object], workers: int, seconds: float | None = None
+    ) -> tuple[Trainer, Mapping[Role, SplitCheck]]:
+        """Return the trainer at its first step, and the check of its images.
 
-        Where nothing was found yet, the run begins here: the first process decodes every image once, and the others
-        get what it found. A continued run takes its weights from its checkpoint.
+        A new run is checked here: the main process decodes every image once, and the others receive the result. A
+        resumed run takes its weights from its checkpoint.
 
         Args:
             world: where it runs.
-            say: takes a line on whatever a person should know about the data or the start.
-            workers: processes that read images.
-            seconds: that a run which begins here may take; its recipe is shortened to fit. None shortens nothing.
+            notify: takes a line on the data or the initial weights that the user should know.
+            workers: worker processes that read images.
+            seconds: time limit of a new run, whose recipe is shortened to fit; None for no limit.
 
         Raises:
             DatasetError: if the data are not what their owners ship, or not those that the run began with.
-            CheckpointError: if the weights to begin from do not fit.
+            CheckpointError: if the initial weights do not fit.
         """
         recipe, source = self.recipe, Path(self.data)
         duplicates = Path(self.duplicates) if self.duplicates else None
@@ -177,51 +178,55 @@ class Order:
             "train": load(
                 recipe.dataset, source, "train", recipe.labels, duplicates=duplicates, skip_missing=self.skip_broken
             ),
-            "judged": load(recipe.dataset, source, recipe.judged_on, skip_missing=self.skip_broken),
+            "eval": load(recipe.dataset, source, recipe.eval_split, skip_missing=self.skip_broken),
         }
         for images in listed.values():
             if images.remark is not None:
-                say(f"note: {images.remark}")
+                notify(f"note: {images.remark}")
         if self.checked is None and recipe.init and not self.init:
-            say(
-                f"note: this recipe begins from what the recipe {recipe.init} ends with, and this run from random "
+            notify(
+                f"note: this recipe starts from the weights of the recipe {recipe.init}, and this run from random "
                 f"weights; give --init RUN/best.safetensors of such a run for the paper's figure"
             )
-        begin = start(self.init, recipe, listed["train"].classes) if self.checked is None and self.init else None
-        checked = self._check(listed, world, say) if self.checked is None else self._compared(listed, self.checked)
-        train, judge = (less_broken(listed[role], checked[role].broken) for role in ROLES)
+        init_state = (
+            initial_state(self.init, recipe, listed["train"].classes) if self.checked is None and self.init else None
+        )
+        checked = self._check(listed, world, notify) if self.checked is None else self._verify(listed, self.checked)
+        train, valid = (drop_broken(listed[role], checked[role].broken) for role in ROLES)
         if self.teachers:
-            train = taught([Path(file) for file in self.teachers], train, recipe.teacher_share, world.device)
-        make = partial(Trainer, train=train, valid=judge, world=world, start=begin, workers=workers)
+            train = with_teacher_targets(
+                [Path(file) for file in self.teachers], train, recipe.teacher_share, world.device
+            )
+        make = partial(Trainer, train=train, valid=valid, world=world, init_state=init_state, workers=workers)
         trainer = make(recipe)
         if seconds is not None and self.checked is None:
-            found = costs(trainer, readers=workers)
-            shorter = world.from_first(lambda: fitted(recipe, found, seconds))
-            say(f"note: {shorter.epochs} of {recipe.epochs} epochs fit in {seconds:.0f} s")
+            costs = measure_costs(trainer, workers=workers)
+            shorter = world.broadcast_from_main(lambda: fit_to_limit(recipe, costs, seconds))
+            notify(f"note: {shorter.epochs} of {recipe.epochs} epochs fit in {seconds:.0f} s")
             trainer = make(shorter)
         return trainer, checked
 
     def _check(
-        self, listed: Mapping[Role, ExpressionSet], world: World, say: Callable[[str], object]
-    ) -> Mapping[Role, Checked]:
-        complaints = world.from_first(
+        self, listed: Mapping[Role, ExpressionSet], world: World, notify: Callable[[str], object]
+    ) -> Mapping[Role, SplitCheck]:
+        errors = world.broadcast_from_main(
             lambda: {role: broken(images, processes=available_cpus()) for role, images in listed.items()}
         )
-        for found in complaints.values():
-            demand_whole(found, skip=self.skip_broken)
-            for complaint in found.values():
-                say(f"left out: {complaint}")
-        return {role: Checked(len(images), images.sha256, tuple(complaints[role])) for role, images in listed.items()}
+        for found in errors.values():
+            require_no_broken(found, skip=self.skip_broken)
+            for error in found.values():
+                notify(f"left out: {error}")
+        return {role: SplitCheck(len(images), images.sha256, tuple(errors[role])) for role, images in listed.items()}
 
-    def _compared(
-        self, listed: Mapping[Role, ExpressionSet], checked: Mapping[Role, Checked]
-    ) -> Mapping[Role, Checked]:
-        """Return what was found when the run began, if the images are still those."""
+    def _verify(
+        self, listed: Mapping[Role, ExpressionSet], checked: Mapping[Role, SplitCheck]
+    ) -> Mapping[Role, SplitCheck]:
+        """Return the check of when the run began, after verifying that the images are still the same."""
         for role, images in listed.items():
-            began, now = checked[role], Checked(len(images), images.sha256, checked[role].broken)
-            if now != began:
+            before, now = checked[role], SplitCheck(len(images), images.sha256, checked[role].broken)
+            if now != before:
                 raise DatasetError(
-                    f"{self.data}: not the {images.split} data that the run began with: expected {began.listed} "
-                    f"images, SHA-256 of their names and labels {began.sha256}; found {now.listed}, {now.sha256}"
+                    f"{self.data}: not the {images.split} data that the run began with: expected {before.listed} "
+                    f"images, SHA-256 of their names and labels {before.sha256}; found {now.listed}, {now.sha256}"
                 )
         return checked

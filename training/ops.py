@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 MAX_POSITIONS = 16
-"""Largest output map, in positions, for which the matrix product wins (measured on AVX2: twice as fast at 4 x 4)."""
+"""Largest output map, in positions, for which the matrix product is faster (on AVX2 twice as fast at 4 x 4)."""
 
 
 class _TinyMapConvolution(torch.autograd.Function):
@@ -48,7 +48,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
 
 
 class TinyMapConv2d(nn.Conv2d):
-    """A 3x3 convolution that takes the matrix product wherever its output map is tiny and its numbers are float32."""
+    """A 3x3 convolution that uses the matrix product where its output map is tiny and its dtype float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of maps (N, C, H, W)."""
@@ -59,18 +59,18 @@ class TinyMapConv2d(nn.Conv2d):
         return cast(Tensor, _TinyMapConvolution.apply(x, self.weight, stride))
 
 
-def speed_up_tiny_maps(model: nn.Module) -> None:
-    """Let the model's 3x3 convolutions take the fast weight gradient; its keys and values stay as they are."""
+def use_tiny_map_gradients(model: nn.Module) -> None:
+    """Give the model's 3x3 convolutions the fast weight gradient; its keys and values are unchanged."""
     for module in model.modules():
         if type(module) is nn.Conv2d and module.kernel_size == (3, 3) and module.padding == (1, 1):
             module.__class__ = TinyMapConv2d
 
 
 def set_arithmetic(device: torch.device) -> None:
-    """Have a GPU compute float32 products in TF32 and measure which convolution is fastest; leave a CPU as it is.
+    """Let a GPU compute float32 products in TF32 and benchmark convolution algorithms; leave a CPU unchanged.
 
-    TF32 keeps float32's range with 10 bits of mantissa, and sums in float32: its rounding lies below what SGD's noise
-    changes, and weights and gradients stay float32. The shapes of a run are few, so that measuring pays off.
+    TF32 keeps float32's range with 10 bits of mantissa, and sums in float32: its rounding is below the noise of SGD,
+    and weights and gradients stay float32. A run has few shapes, so that benchmarking pays off.
     """
     if device.type == "cuda":
         torch.backends.cuda.matmul.fp32_precision = "tf32"
@@ -79,7 +79,7 @@ def set_arithmetic(device: torch.device) -> None:
 
 
 def arithmetic(device: torch.device) -> dict[str, bool] | None:
-    """Return for a run's facts what is set on a GPU; None elsewhere."""
+    """Return what is set on a GPU, for ``run.json``; None elsewhere."""
     if device.type != "cuda":
         return None
     precisions = {

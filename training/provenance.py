@@ -10,7 +10,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader needs to judge a time: processor, cores, versions."""
+    """Return what a reader needs to interpret a duration: processor, cores, versions."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

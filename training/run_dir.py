@@ -1,8 +1,8 @@
-"""A run folder: recipe, log, curve, and the checkpoint from which a stopped run goes on.
+"""Run directory: recipe, log, curve, and the checkpoint from which a stopped run resumes.
 
-``recipe.json``, ``run.json``     what was run, on what, with which versions
+``recipe.json``, ``run.json``     recipe, data, machine and versions
 ``checkpoint.pt``                 the whole state, replaced atomically
-``log.csv``, ``curve.png``        one row an epoch, and its image
+``log.csv``, ``curve.png``        one row per epoch, and its plot
 ``tensorboard/``                  the same for TensorBoard
 ``best.json``, ``confusion.png``  the best epoch's evaluation
 ``best.safetensors``              the weights of the epoch with the highest validation accuracy
@@ -29,16 +29,16 @@ from manet.weights.header import Header, Use
 from manet.weights.registry import get
 from training.data.datasets import Name
 from training.errors import TrainingError
-from training.eval.plots import MOST_CLASSES, draw_confusion, draw_curve
+from training.eval.plots import MAX_CLASSES, draw_confusion, draw_curve
 from training.eval.published import published_run
 from training.recipe import Recipe, complaints
 from training.trainer import EpochResult, Trainer
 
-MOST_SAID = 200
-"""Characters of PyTorch's complaint about a checkpoint that are passed on; it may name every key of a network."""
+MAX_ERROR_CHARS = 200
+"""Characters of PyTorch's message about a checkpoint that are shown; it may name every key of a network."""
 
-LIE_AS_IN_FERPLUS: frozenset[Name] = frozenset({"ferplus", "fer2013", "caer_s"})
-"""The sets whose faces lie in their images as FER+'s do: the same images, and those that ``prepare`` aligned."""
+FERPLUS_ALIGNED: frozenset[Name] = frozenset({"ferplus", "fer2013", "caer_s"})
+"""Data sets whose faces are aligned as in FER+: the same images, and those that ``prepare`` aligned."""
 
 
 COLUMNS = (
@@ -48,14 +48,14 @@ COLUMNS = (
 """Columns of ``log.csv``."""
 
 _FILES = ("recipe.json", "run.json", "checkpoint.pt", "log.csv", "best.json", "best.safetensors", "last.safetensors")
-"""Files that are written whole or not at all."""
+"""Files that are written atomically."""
 
 
 class RunError(TrainingError):
-    """A folder holds no run, holds one already, or holds a broken one."""
+    """A folder contains no run, contains one already, or contains a broken one."""
 
 
-class RunFolder:
+class RunDir:
     """The files of one run."""
 
     def __init__(self, path: Path) -> None:
@@ -64,41 +64,41 @@ class RunFolder:
         self.log = path / "log.csv"
 
     def create(self, recipe: Recipe, facts: dict[str, Any]) -> None:
-        """Make the folder for a new run.
+        """Create the folder of a new run.
 
         Raises:
             RunError: if there is a run in it already.
         """
-        self.need_free()
+        self.require_free()
         self.path.mkdir(parents=True, exist_ok=True)
         self._write("recipe.json", recipe.model_dump_json(indent=2))
         self._write("run.json", json.dumps(facts, indent=2))
 
-    def need_free(self) -> None:
-        """Make sure that a new run can be made here.
+    def require_free(self) -> None:
+        """Make sure that a new run can be created here.
 
         Raises:
             RunError: if there is a run in the folder already.
         """
         if (self.path / "recipe.json").exists():
-            raise RunError(f"{self.path} holds a run already; continue it with --resume, or choose another folder")
+            raise RunError(f"{self.path} contains a run already; resume it with --resume, or choose another folder")
 
     def recipe(self) -> Recipe:
         """Return the run's recipe.
 
         Raises:
-            RunError: if there is no run, or its recipe is none.
+            RunError: if there is no run, or its recipe is not valid.
         """
         try:
             return Recipe.model_validate_json(self._read("recipe.json"))
         except ValidationError as error:
             raise RunError(f"{self.path / 'recipe.json'}: {complaints(error)}") from error
 
-    def facts(self, *needed: str) -> dict[str, Any]:
-        """Return what ``create`` was given.
+    def facts(self, *required: str) -> dict[str, Any]:
+        """Return the facts that ``create`` was given.
 
         Args:
-            needed: names that must be in it, such as ``data`` or ``train.n``.
+            required: names that must be in them, such as ``data`` or ``train.n``.
 
         Raises:
             RunError: if there is no run, or its ``run.json`` is broken or lacks one of the names.
@@ -106,9 +106,9 @@ class RunFolder:
         path = self.path / "run.json"
         try:
             facts = json.loads(self._read("run.json"))
-        except ValueError as error:  # no JSON, or no UTF-8
-            raise RunError(f"{path} is no JSON: {error}") from error
-        for name in needed:
+        except ValueError as error:  # not JSON, or not UTF-8
+            raise RunError(f"{path} is not JSON: {error}") from error
+        for name in required:
             place = facts
             for key in name.split("."):
                 if not isinstance(place, dict) or key not in place:
@@ -116,8 +116,8 @@ class RunFolder:
                 place = place[key]
         return dict(facts)
 
-    def note(self, **facts: Any) -> None:
-        """Write facts that have changed since ``create``, such as where the data lie, and keep the others.
+    def update_facts(self, **facts: Any) -> None:
+        """Write facts that have changed since ``create``, such as the folder of the data, and keep the others.
 
         Raises:
             RunError: as ``facts`` does.
@@ -135,21 +135,21 @@ class RunFolder:
         atomic_write(self.checkpoint, lambda part: torch.save(trainer.state_dict(), part))
 
     def restore(self, trainer: Trainer) -> None:
-        """Put the trainer where the checkpoint was taken, or leave it at the start where there is none yet.
+        """Restore the trainer from the checkpoint, or leave it at the start if there is none yet.
 
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is not one of this run.
         """
         if not self.checkpoint.exists():
             return
-        # Read to the CPU, where the random state has to be; the trainer copies parameters to where its own are.
+        # Read to the CPU, where the random state has to be; the trainer copies parameters to its device.
         state = unpickle(self.checkpoint)
         try:
             trainer.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            what = " ".join(str(error).split())[:MOST_SAID]
+            message = " ".join(str(error).split())[:MAX_ERROR_CHARS]
             raise CheckpointError(
-                f"{self.checkpoint}: expected a checkpoint of this run, found another: {what}"
+                f"{self.checkpoint}: expected a checkpoint of this run, found another: {message}"
             ) from error
 
     def rows(self) -> list[dict[str, float]]:
@@ -169,8 +169,8 @@ class RunFolder:
         except (ValueError, csv.Error) as error:
             raise RunError(f"{self.log} is broken: {error}") from error
 
-    def add(self, result: EpochResult, trainer: Trainer) -> None:
-        """Keep a finished epoch: its row, the curve and the weights.
+    def add_epoch(self, result: EpochResult, trainer: Trainer) -> None:
+        """Record a finished epoch: its row, the curve and the weights.
 
         A row of the same or a later epoch, left by a run that was killed after writing it, is replaced.
         """
@@ -182,18 +182,18 @@ class RunFolder:
         # As the log rounds it, so that of equal epochs the first stays the best.
         if rows[-1]["valid_accuracy"] > best:
             self._weights("best", result, trainer)
-            self._write("best.json", json.dumps({"epoch": result.epoch, **result.found.as_dict()}, indent=2))
-            if len(trainer.train.classes) <= MOST_CLASSES:
-                draw_confusion(result.found.confusion, trainer.train.classes, self.path / "confusion.png")
+            self._write("best.json", json.dumps({"epoch": result.epoch, **result.evaluation.as_dict()}, indent=2))
+            if len(trainer.train.classes) <= MAX_CLASSES:
+                draw_confusion(result.evaluation.confusion, trainer.train.classes, self.path / "confusion.png")
         draw_curve(rows, self.path / "curve.png", published_run(trainer.recipe.dataset))
 
     def remove_temporary_files(self) -> None:
-        """Remove what a killed run left of files that it was writing; no other process may write to the folder."""
+        """Remove the temporary files of a killed run; no other process may write to the folder."""
         for name in _FILES:
             remove_temporary_files(self.path / name)
 
-    def board(self, first_epoch: int) -> SummaryWriter:
-        """Return the writer of what TensorBoard shows; rows from ``first_epoch`` on are forgotten."""
+    def tensorboard(self, first_epoch: int) -> SummaryWriter:
+        """Return the writer of TensorBoard events; earlier rows from ``first_epoch`` on are purged."""
         return SummaryWriter(str(self.path / "tensorboard"), purge_step=first_epoch)
 
     def _weights(self, name: Literal["best", "last"], result: EpochResult, trainer: Trainer) -> None:
@@ -210,7 +210,7 @@ class RunFolder:
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError as error:
-            raise RunError(f"{self.path} holds no run: it lacks {name}") from error
+            raise RunError(f"{self.path} contains no run: it lacks {name}") from error
 
     def _write(self, name: str, text: str) -> None:
         atomic_write(self.path / name, lambda part: part.write_text(text + "\n", encoding="utf-8"))
@@ -224,16 +224,16 @@ def _write_rows(rows: Sequence[Mapping[str, float]], part: Path) -> None:
 
 
 def weights_header(recipe: Recipe, classes: Sequence[str], provenance: str) -> Header | None:
-    """Return what a file of weights that this recipe trained says of itself, before calibration.
+    """Return the header of weights that this recipe trained, before calibration.
 
-    None for weights that tell people apart: they answer nothing, and are only something to begin from.
+    None for weights of an identity stage: they predict no expressions, and only serve as initial weights.
     """
     if recipe.dataset == "identities":
         return None
     use = Use(
         dataset=recipe.dataset,
         preprocessing=recipe.preprocessing(),
-        crop=get("ferplus").crop if recipe.dataset in LIE_AS_IN_FERPLUS else None,
+        crop=get("ferplus").crop if recipe.dataset in FERPLUS_ALIGNED else None,
         fusion_weight=recipe.fusion_weight,
         temperature=1.0,
     )

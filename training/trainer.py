@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, and what is kept so that a run can be stopped anywhere and go on."""
+"""Trainer: steps and epochs of one run, and the state from which a stopped run resumes."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +18,10 @@ from training.data.augment import Batch, Draws, augment, draw
 from training.data.datasets.expression_set import DatasetError, ExpressionSet
 from training.data.transforms import Draw, Reader, Samples, epoch_order, in_order, seed_of
 from training.distributed import World
-from training.eval import evaluate
-from training.loss import adjusted, branch_loss
-from training.ops import speed_up_tiny_maps
-from training.recipe import LEAST_BATCH, Precision, Recipe, RecipeError
+from training.eval.evaluate import Evaluation, score
+from training.loss import adjust_logits, branch_loss
+from training.ops import use_tiny_map_gradients
+from training.recipe import MIN_BATCH, Precision, Recipe, RecipeError
 from training.schedule import learning_rate
 
 _DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
@@ -30,19 +30,19 @@ _DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
 
 WRONG_IN_BF16 = range(33, 41)
 """Input sizes, px, whose patches of 3 x 2 positions oneDNN convolves wrongly in bf16, with a stride of 2, on CPUs: it
-reads memory that no one wrote (seen with PyTorch 2.14 on a processor with AMX)."""
+reads uninitialised memory (seen with PyTorch 2.14 on a processor with AMX)."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch came to.
+    """The result of an epoch.
 
     Attributes:
         epoch: counted from 0.
         learning_rate: of its last step.
         train_loss: mean over its training images, in nats.
-        train_accuracy: of the network on them as they were learned from, in percent.
-        found: the evaluation of the weights after it, on the split that judges.
+        train_accuracy: of the network on them during training, in percent.
+        evaluation: of the weights after it, on ``eval_split``.
         seconds: spent on its steps.
     """
 
@@ -50,7 +50,7 @@ class EpochResult:
     learning_rate: float
     train_loss: float
     train_accuracy: float
-    found: evaluate.Evaluation
+    evaluation: Evaluation
     seconds: float
 
     def as_row(self) -> dict[str, float | int]:
@@ -60,9 +60,9 @@ class EpochResult:
             "learning_rate": self.learning_rate,
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
-            "valid_cross_entropy": self.found.cross_entropy,
-            "valid_accuracy": self.found.accuracy,
-            "valid_macro_recall": self.found.macro_recall,
+            "valid_cross_entropy": self.evaluation.cross_entropy,
+            "valid_accuracy": self.evaluation.accuracy,
+            "valid_macro_recall": self.evaluation.macro_recall,
             "seconds": self.seconds,
         }
         return {key: round(value, 5) for key, value in row.items()}
@@ -70,35 +70,35 @@ class EpochResult:
 
 @dataclass
 class _Totals:
-    """What an epoch has added up so far; the loss and the right answers stay on the device until someone asks."""
+    """Running totals of an epoch; loss and correct predictions stay on the device until they are read."""
 
     loss: float | Tensor = 0.0
-    right: float | Tensor = 0
+    correct: float | Tensor = 0
     seen: int = 0
     seconds: float = 0.0
     waited: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         """Return plain numbers."""
-        return {**vars(self), "loss": float(self.loss), "right": float(self.right)}
+        return {**vars(self), "loss": float(self.loss), "correct": float(self.correct)}
 
 
 class Trainer:
-    """A recipe at work on one device, or one of several processes that work on it together.
+    """Trains a recipe on one device, alone or as one of several processes.
 
-    ``state_dict`` holds all that a later process needs to go on.
+    ``state_dict`` holds all that is needed to resume.
 
     Args:
-        recipe: what to do.
-        train: the images to learn from.
-        valid: the images that judge each epoch.
-        world: where the network runs, and beside which others.
-        start: parameters to begin from, under all the network's keys; None draws them from the recipe's seed.
+        recipe: how to train.
+        train: the training images.
+        valid: the images that each epoch is evaluated on.
+        world: the device and the other processes.
+        init_state: initial weights, under all the network's keys; None draws them from the recipe's seed.
         clock: seconds, monotonic.
-        workers: processes that read images; 0 reads them between steps.
+        workers: worker processes that read images; 0 reads them between steps.
 
     Raises:
-        DatasetError: if there are fewer training images than a batch holds.
+        DatasetError: if there are fewer training images than a batch has.
         RecipeError: if it trains in bf16 on a CPU at one of ``WRONG_IN_BF16``.
     """
 
@@ -109,7 +109,7 @@ class Trainer:
         valid: ExpressionSet,
         *,
         world: World,
-        start: Mapping[str, Tensor] | None = None,
+        init_state: Mapping[str, Tensor] | None = None,
         clock: Callable[[], float] = time.monotonic,
         workers: int = 0,
     ) -> None:
@@ -119,8 +119,8 @@ class Trainer:
         if not self.steps_per_epoch:
             raise DatasetError(f"{len(train)} training images do not fill one batch of {recipe.batch_size}")
         smallest = recipe.batch_size if recipe.last_batch == "drop" else len(train) % recipe.batch_size
-        if LEAST_BATCH <= smallest < world.size:
-            raise DatasetError(f"a step of {smallest} images leaves some of {world.size} processes without any")
+        if MIN_BATCH <= smallest < world.size:
+            raise DatasetError(f"a step of {smallest} images leaves some of {world.size} processes without images")
         sizes = {recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs)}
         if self.device.type == "cpu" and recipe.precision == "bf16" and not sizes.isdisjoint(WRONG_IN_BF16):
             raise RecipeError(
@@ -129,24 +129,24 @@ class Trainer:
             )
         torch.manual_seed(recipe.seed)
         self.model = MANet(len(train.classes), wiring=recipe.wiring)
-        if start is not None:
-            self.model.load_state_dict(start)
+        if init_state is not None:
+            self.model.load_state_dict(init_state)
         self.model.to(self.device).to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            speed_up_tiny_maps(self.model)
+            use_tiny_map_gradients(self.model)
         self.average = self._average()
         self._network = world.wrap(self.model)
-        # A graph holds one shape of input, no other process's gradients, and nothing that the scaler decides.
+        # A graph has one input shape, no communication, and no decisions of the scaler.
         graphed = (
             self.device.type == "cuda"
             and world.size == 1
             and recipe.last_batch == "drop"
             and recipe.precision != "float16"
         )
-        self._update: Callable[[Tensor, Tensor, Tensor], Tensor] = (
-            GraphedStep(self._change_weights) if graphed else self._change_weights
+        self._step_fn: Callable[[Tensor, Tensor, Tensor], Tensor] = (
+            GraphedStep(self._train_step) if graphed else self._train_step
         )
-        self._rate = torch.zeros((), device=self.device) if graphed else None
+        self._lr = torch.zeros((), device=self.device) if graphed else None
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
             lr=0.0,  # set at each step from the recipe's schedule
@@ -155,11 +155,11 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             fused=graphed,
         )
-        # Only float16 has too little range for gradients; for the others the scaler does nothing.
+        # Only float16 has too little range for gradients; for the others the scaler is disabled.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self._log_prior = torch.from_numpy(train.targets.mean(axis=0)).clamp(min=1e-6).log().to(self.device)
         self._normalise = Normalise(recipe.preprocessing()).to(self.device)
-        self._evaluated = self._reader(valid, recipe.preprocessing())
+        self._eval_reader = self._reader(valid, recipe.preprocessing())
         self._readers: dict[int, Reader] = {}
         self.epoch, self.step = 0, 0
         self._totals = _Totals()
@@ -181,44 +181,44 @@ class Trainer:
 
     @property
     def waited(self) -> float:
-        """Seconds of the epoch's steps so far in which the network waited for images."""
+        """Seconds of the epoch so far in which the network waited for images."""
         return self._totals.waited
 
     def steps(self) -> Iterator[Tensor]:
         """Run the rest of the current epoch, yielding the loss of each step, a scalar on the device; stop at any point.
 
-        Nothing here waits for the device; whoever reads the loss does.
+        Nothing here synchronises with the device; reading the loss does.
         """
         self._network.train()
         started = self.clock() - self._totals.seconds
-        asked = self.clock()
+        requested = self.clock()
         for images, targets in self._batches():
-            self._totals.waited += self.clock() - asked
-            loss, right, seen = self._take_step(images, targets)
+            self._totals.waited += self.clock() - requested
+            loss, correct, seen = self._take_step(images, targets)
             self._totals.loss += loss * seen
-            self._totals.right += right
+            self._totals.correct += correct
             self._totals.seen += seen
             self._totals.seconds = self.clock() - started
             self.step += 1
             yield loss
-            asked = self.clock()
+            requested = self.clock()
 
     def end_epoch(self) -> EpochResult | None:
-        """Judge the epoch, begin the next one, and return what the finished one came to; None but in the first process.
+        """Evaluate the epoch, begin the next one, and return the finished one's result, None outside the main process.
 
-        The other processes wait for the first one's judgement at their next step.
+        The other processes wait for that evaluation at their next step.
         """
-        found = self.judge(self.valid) if self.world.first else None
+        evaluation = self.evaluate(self.valid) if self.world.is_main else None
         totals = self._totals
         result = (
             None
-            if found is None
+            if evaluation is None
             else EpochResult(
                 epoch=self.epoch,
                 learning_rate=float(self.optimiser.param_groups[0]["lr"]),
                 train_loss=float(totals.loss) / totals.seen,
-                train_accuracy=100 * float(totals.right) / totals.seen,
-                found=found,
+                train_accuracy=100 * float(totals.correct) / totals.seen,
+                evaluation=evaluation,
                 seconds=totals.seconds,
             )
         )
@@ -226,22 +226,22 @@ class Trainer:
         return result
 
     @torch.inference_mode()
-    def judge(self, images: ExpressionSet) -> evaluate.Evaluation:
+    def evaluate(self, images: ExpressionSet) -> Evaluation:
         """Evaluate the averaged weights on images, at the recipe's final input size."""
         network, spec = self.best_weights().eval(), self.recipe.preprocessing()
-        reader = self._evaluated if images is self.valid else self._reader(images, spec)
+        reader = self._eval_reader if images is self.valid else self._reader(images, spec)
         fused = [
             fuse(network(self._normalised(inputs)), self.recipe.fusion_weight).float().cpu()  # (N, classes)
             for inputs, _ in reader.read(in_order(len(images)))
         ]
-        return evaluate.score(images, torch.cat(fused).numpy())
+        return score(images, torch.cat(fused).numpy())
 
     def best_weights(self) -> nn.Module:
-        """Return the network that is judged and kept: the average where the recipe has one."""
+        """Return the network that is evaluated and saved: the average where the recipe has one."""
         return self.model if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a later process needs, as tensors and plain values."""
+        """Return all that is needed to resume, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -254,7 +254,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state_dict`` was taken."""
+        """Resume from where ``state_dict`` was taken."""
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -275,7 +275,7 @@ class Trainer:
         return Reader(samples, device=self.device, workers=self._workers)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what is left of the epoch: this process's inputs, uint8 (N, C, S, S), and targets, (N, classes)."""
+        """Yield the rest of the epoch: this process's inputs, uint8 (N, C, S, S), and targets, (N, classes)."""
         recipe = self.recipe
         spec = recipe.preprocessing(self.epoch)
         if spec.input_size not in self._readers:  # one at a time: each may hold processes and memory
@@ -283,7 +283,7 @@ class Trainer:
         order = epoch_order(self.train.labels, recipe.seed, self.epoch, class_balance=recipe.class_balance)
         draws = [Draw(image, position, self.epoch) for position, image in enumerate(order)]
         size = recipe.batch_size
-        batches = [self.world.share(draws[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
+        batches = [self.world.shard(draws[at * size :][:size]) for at in range(self.step, self.steps_per_epoch)]
         return self._readers[spec.input_size].read(batches)
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -292,23 +292,23 @@ class Trainer:
         return normal
 
     def _take_step(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return the step's loss, how many images the network answered with their label, and of how many."""
+        """Return the step's loss, the number of correct predictions, and the number of images."""
         recipe, world = self.recipe, self.world
-        rate = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
+        lr = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)  # a graph reads it from the device
-        seen = int(world.total(len(images))[0])
+            group["lr"] = lr if self._lr is None else self._lr.fill_(lr)  # a graph reads it from the device
+        seen = int(world.all_reduce_sum(len(images))[0])
         seed = seed_of(recipe.seed, self.epoch, self.step)
         drawn = draw(seed, seen, slice(world.rank, None, world.size), mixup=recipe.augment.mixup)
         inputs = (x.to(self.device, non_blocking=True) for x in (images, targets, drawn))
-        sums = self._update(*inputs)
-        if self.average is not None and recipe.averaging and (self.steps_done + 1) % recipe.averaging.every == 0:
+        sums = self._step_fn(*inputs)
+        if self.average is not None and recipe.averaging and (self.steps_done + 1) % recipe.averaging.update_every == 0:
             self.average.update_parameters(self.model)
-        loss, right = world.sum(sums)
-        return loss, right, seen
+        loss, correct = world.all_reduce_sum_(sums)
+        return loss, correct, seen
 
-    def _change_weights(self, images: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
-        """Take a step on this process's part of a batch; return its share of the loss and its right answers, (2,).
+    def _train_step(self, images: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+        """Take a step on this process's shard of a batch; return its part of the loss and correct predictions, (2,).
 
         Args:
             images: (N, C, S, S), values 0..255, on the device.
@@ -316,24 +316,24 @@ class Trainer:
             drawn: the step's random numbers, as ``training.data.augment.draw`` returns them.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        (seen,) = self.world.total(len(images))
+        (seen,) = self.world.all_reduce_sum(len(images))
         images, targets = augment(Batch(images, targets), self.recipe.augment, Draws(drawn))
         parts = min(self.recipe.accumulate, int(seen) // self.world.size)  # the same in every process, none is empty
         sums = torch.zeros(2, device=self.device)
         for part, (x, y) in enumerate(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
-            with self.world.together(self._network, part == parts):
-                sums += self._learn(x, y, seen)
+            with self.world.sync_gradients(self._network, part == parts):
+                sums += self._accumulate(x, y, seen)
         self._scaler.step(self.optimiser)
         self._scaler.update()
         return sums
 
-    def _learn(self, images: Tensor, targets: Tensor, step_size: float) -> Tensor:
-        """Add the gradients of a part of a step; return its share of the step's loss and its right answers, (2,).
+    def _accumulate(self, images: Tensor, targets: Tensor, step_images: float) -> Tensor:
+        """Accumulate the gradients of a part of a step; return its part of the loss and correct predictions, (2,).
 
         Args:
             images: (N, C, S, S), values 0..255, on the device.
             targets: (N, classes).
-            step_size: images in the whole step, of which these are some.
+            step_images: images in the whole step.
         """
         recipe = self.recipe
         x = self._normalised(images)
@@ -341,9 +341,9 @@ class Trainer:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             logits = self._network(x)
             weight = recipe.fusion_weight if recipe.loss == "weighted" else None
-            told = adjusted(logits, recipe.logit_adjustment * self._log_prior)
-            loss = branch_loss(told, targets, weight) * (len(images) / step_size)
-        # The processes' gradients are averaged, so each one's are made larger by their number.
+            adjusted = adjust_logits(logits, recipe.logit_adjustment * self._log_prior)
+            loss = branch_loss(adjusted, targets, weight) * (len(images) / step_images)
+        # DistributedDataParallel averages gradients, so that each process's are multiplied by their number.
         self._scaler.scale(loss * self.world.size).backward()  # type: ignore[no-untyped-call]
-        answers = fuse(logits, recipe.fusion_weight).argmax(dim=1)
-        return torch.stack((loss.detach(), (answers == targets.argmax(dim=1)).sum()))
+        predicted = fuse(logits, recipe.fusion_weight).argmax(dim=1)
+        return torch.stack((loss.detach(), (predicted == targets.argmax(dim=1)).sum()))

@@ -136,7 +136,7 @@ def on_crops(weights_name: str, data: Path, sizes: list[int]) -> list[dict[str, 
         engine = (
             backend if size == weights.preprocessing.input_size else load_backend(replace(weights, preprocessing=spec))
         )
-        logits = evaluate.run(replace(valid, pixels=np.stack(changed)), spec, engine.infer)
+        logits = evaluate.predict(replace(valid, pixels=np.stack(changed)), spec, engine.infer)
         found = evaluate.score(valid, logits)
         rows.append(
             {

@@ -18,19 +18,19 @@ from training.data import datasets
 from training.data.datasets import ferplus
 from training.data.datasets.expression_set import DatasetError, ExpressionSet
 from training.distributed import World
-from training.job import Checked, Order
-from training.run_dir import RunError, RunFolder
+from training.job import SplitCheck, TrainingJob
+from training.run_dir import RunDir, RunError
 
 ALONE = World(torch.device("cpu"))
 
 
 def _ignore(line: str) -> None:
-    """Say nothing."""
+    """Drop the line."""
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an order decides about images needs no network: the trainer is what it was given."""
+    """What a job decides about images needs no network: the trainer is what it was given."""
 
     def trainer(recipe: object, *, train: ExpressionSet, valid: ExpressionSet, **more: Any) -> SimpleNamespace:
         return SimpleNamespace(recipe=recipe, train=train, valid=valid, device=more["world"].device, **more)
@@ -52,13 +52,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return places
 
 
-def _new(data: Path, *, skip_broken: bool = False) -> Order:
-    return Order.new("ferplus", ["batch_size=4"], data, None, None, skip_broken=skip_broken)
+def _new(data: Path, *, skip_broken: bool = False) -> TrainingJob:
+    return TrainingJob.new("ferplus", ["batch_size=4"], data, None, None, skip_broken=skip_broken)
 
 
-def _begin(folder: RunFolder, data: Path, *, skip_broken: bool = False) -> Mapping[Literal["train", "judged"], Checked]:
+def _begin(folder: RunDir, data: Path, *, skip_broken: bool = False) -> Mapping[Literal["train", "eval"], SplitCheck]:
     begun = _new(data, skip_broken=skip_broken)
-    trainer, checked = begun.trainer(ALONE, say=_ignore, workers=0)
+    trainer, checked = begun.trainer(ALONE, notify=_ignore, workers=0)
     folder.create(begun.recipe, begun.facts(trainer, checked))
     return checked
 
@@ -66,17 +66,17 @@ def _begin(folder: RunFolder, data: Path, *, skip_broken: bool = False) -> Mappi
 def test_a_resumed_run_uses_what_was_found_when_it_began(
     ferplus_tree: Path, tmp_path: Path, decoded: list[int]
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     broken = ferplus.load(ferplus_tree, "train").paths[3]
     broken.write_text("no image")
     checked = _begin(folder, ferplus_tree, skip_broken=True)
     assert sorted(decoded) == sorted([*range(12), *range(6)])
     facts = folder.facts()
     assert (facts["train"]["listed"], facts["train"]["n"], facts["train"]["broken"]) == (12, 11, [3])
-    assert facts["judged"]["sha256"] == ferplus.load(ferplus_tree, "valid").sha256
+    assert facts["eval"]["sha256"] == ferplus.load(ferplus_tree, "valid").sha256
     decoded.clear()
 
-    trainer, again = Order.of(folder).trainer(ALONE, say=_ignore, workers=0)
+    trainer, again = TrainingJob.from_run(folder).trainer(ALONE, notify=_ignore, workers=0)
 
     assert decoded == []
     assert again == checked
@@ -87,9 +87,9 @@ def test_a_resumed_run_uses_what_was_found_when_it_began(
 def test_missing_images_are_left_out_where_broken_ones_may_be(ferplus_tree: Path, tmp_path: Path) -> None:
     ferplus.load(ferplus_tree, "train").paths[3].unlink()
     with pytest.raises(DatasetError, match="lacks 1 of 12 images: "):
-        _begin(RunFolder(tmp_path / "run"), ferplus_tree)
+        _begin(RunDir(tmp_path / "run"), ferplus_tree)
 
-    checked = _begin(RunFolder(tmp_path / "run"), ferplus_tree, skip_broken=True)
+    checked = _begin(RunDir(tmp_path / "run"), ferplus_tree, skip_broken=True)
 
     assert checked["train"].broken == (3,)
 
@@ -109,10 +109,10 @@ def test_of_several_processes_the_first_alone_decodes(
 
     monkeypatch.setattr("torch.distributed.broadcast_object_list", broadcast)
     begun = _new(ferplus_tree, skip_broken=True)
-    first, found = begun.trainer(replace(ALONE, size=2), say=_ignore, workers=0)
+    first, found = begun.trainer(replace(ALONE, size=2), notify=_ignore, workers=0)
     assert len(decoded) == 18
 
-    second, received = begun.trainer(replace(ALONE, size=2, rank=1), say=_ignore, workers=0)
+    second, received = begun.trainer(replace(ALONE, size=2, rank=1), notify=_ignore, workers=0)
 
     assert len(decoded) == 18
     assert received == found
@@ -121,27 +121,27 @@ def test_of_several_processes_the_first_alone_decodes(
 
 
 def test_a_resumed_run_refuses_other_data(ferplus_tree: Path, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     _begin(folder, ferplus_tree)
     table = ferplus_tree / "ferplus/fer2013new.csv"
     rows = table.read_text().splitlines()
 
     table.write_text("\n".join(rows[:1] + rows[2:]) + "\n")  # one fewer
     with pytest.raises(DatasetError, match=r"not the train data that the run began with: expected 12 images.*found 11"):
-        Order.of(folder).trainer(ALONE, say=_ignore, workers=0)
+        TrainingJob.from_run(folder).trainer(ALONE, notify=_ignore, workers=0)
     table.write_text("\n".join([rows[0], rows[1].replace(",8,0", ",0,8", 1), *rows[2:]]) + "\n")  # another label
     with pytest.raises(DatasetError, match=r"not the train data that the run began with: expected 12 .*found 12"):
-        Order.of(folder).trainer(ALONE, say=_ignore, workers=0)
+        TrainingJob.from_run(folder).trainer(ALONE, notify=_ignore, workers=0)
 
 
 def test_a_run_goes_on_where_its_data_moved_to(
     ferplus_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, moved = RunFolder(tmp_path / "run"), tmp_path / "elsewhere/deep"
+    folder, moved = RunDir(tmp_path / "run"), tmp_path / "elsewhere/deep"
     _begin(folder, ferplus_tree)
     shutil.copytree(ferplus_tree, moved)
     shutil.rmtree(ferplus_tree)
-    monkeypatch.setattr(RunFolder, "restore", lambda folder, trainer: None)
+    monkeypatch.setattr(RunDir, "restore", lambda folder, trainer: None)
     reached: list[Path] = []
     monkeypatch.setattr(
         "training.cli.train", lambda folder, trainer, *rest, **more: reached.append(trainer.train.paths[0])
@@ -151,7 +151,7 @@ def test_a_run_goes_on_where_its_data_moved_to(
     monkeypatch.setattr(job, "Trainer", lambda *a, **k: SimpleNamespace(**vars(plain(*a, **k)), **counts))
 
     done = CliRunner().invoke(app, ["fit", "--resume", str(folder.path)], env={"MANET_DATA_DIR": str(moved)})
-    assert isinstance(done.exception, DatasetError)  # the environment is not asked where a run's data are
+    assert isinstance(done.exception, DatasetError)  # the environment does not override a run's data
     done = CliRunner().invoke(app, ["fit", "--resume", str(folder.path), "--data", str(moved)])
 
     assert done.exit_code == 0, done.output
@@ -163,13 +163,13 @@ def test_a_run_goes_on_where_its_data_moved_to(
 def test_a_folder_with_a_run_is_refused_before_anything_is_decoded(
     ferplus_tree: Path, tmp_path: Path, decoded: list[int]
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     folder.create(_new(ferplus_tree).recipe, {})
 
     done = CliRunner().invoke(app, ["fit", "ferplus", "--data", str(ferplus_tree), "--out", str(folder.path)])
 
     assert isinstance(done.exception, RunError)
-    assert "holds a run already" in str(done.exception)
+    assert "contains a run already" in str(done.exception)
     assert decoded == []
 
 
@@ -187,8 +187,8 @@ def test_many_images_are_decoded_in_several_processes(ferplus_tree: Path, monkey
     for place in (2, 7):
         data.paths[place].write_text("no image")
     alone = datasets.broken(data, processes=2)
-    monkeypatch.setattr(datasets, "WORTH_A_PROCESS", 4)
-    monkeypatch.setattr(datasets, "DECODED_AT_ONCE", 3)
+    monkeypatch.setattr(datasets, "IMAGES_PER_PROCESS", 4)
+    monkeypatch.setattr(datasets, "DECODE_BATCH", 3)
 
     assert datasets.broken(data, processes=2) == alone
     assert list(alone) == [2, 7]
@@ -208,17 +208,17 @@ def test_a_time_limit_shortens_the_recipe_and_keeps_images_and_start(
     ferplus_tree: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
 ) -> None:
     begins = {"conv1.weight": torch.zeros(1)}
-    monkeypatch.setattr(job, "start", lambda *_: begins)
-    monkeypatch.setattr(job, "costs", lambda trainer, readers: (trainer, readers))
-    monkeypatch.setattr(job, "fitted", lambda recipe, found, seconds: recipe.model_copy(update={"epochs": 3}))
+    monkeypatch.setattr(job, "initial_state", lambda *_: begins)
+    monkeypatch.setattr(job, "measure_costs", lambda trainer, workers: (trainer, workers))
+    monkeypatch.setattr(job, "fit_to_limit", lambda recipe, found, seconds: recipe.model_copy(update={"epochs": 3}))
     said: list[str] = []
     begun = replace(_new(ferplus_tree), init="ferplus")
 
-    trainer, _ = begun.trainer(ALONE, say=said.append, workers=0, seconds=400)
+    trainer, _ = begun.trainer(ALONE, notify=said.append, workers=0, seconds=400)
 
     assert trainer.recipe.epochs == 3
-    assert vars(trainer)["start"] is begins
+    assert vars(trainer)["init_state"] is begins
     assert "note: 3 of 60 epochs fit in 400 s" in said
     assert len(decoded) == 12 + 6
-    whole, _ = begun.trainer(ALONE, say=said.append, workers=0)
+    whole, _ = begun.trainer(ALONE, notify=said.append, workers=0)
     assert whole.recipe.epochs == 60

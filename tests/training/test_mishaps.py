@@ -9,7 +9,7 @@ import pytest
 
 from training import recipe as recipes
 from training.cli import main
-from training.run_dir import COLUMNS, RunFolder
+from training.run_dir import COLUMNS, RunDir
 
 Refused = Callable[..., str]
 
@@ -33,9 +33,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
+def folder(tmp_path: Path) -> RunDir:
     """A run of which nothing was trained yet."""
-    found = RunFolder(tmp_path / "run")
+    found = RunDir(tmp_path / "run")
     part = {"split": "x", "n": 1, "protocol": "p", "listed": 1, "sha256": "0", "broken": []}
     facts: dict[str, Any] = {
         "recipe": "ferplus",
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> RunFolder:
     rest = {"processes": 1, "device": "cpu", "started": "now", "commit": None, "machine": machine}
     found.create(
         recipes.load("ferplus"),
-        {**facts, **rest, "skip_broken": False, "teachers": [], "train": part, "judged": dict(part)},
+        {**facts, **rest, "skip_broken": False, "teachers": [], "train": part, "eval": dict(part)},
     )
     return found
 
@@ -68,39 +68,41 @@ def test_weights_of_other_classes(refused: Refused, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("{", "run.json is no JSON"),
-        (b"\xff\xfe{", "run.json is no JSON"),
+        ("{", "run.json is not JSON"),
+        (b"\xff\xfe{", "run.json is not JSON"),
         ("[]", "run.json lacks recipe"),
         ('{"recipe": "ferplus"}', "run.json lacks changes"),
     ],
 )
-def test_a_broken_run_json(refused: Refused, folder: RunFolder, content: str | bytes, complaint: str) -> None:
+def test_a_broken_run_json(refused: Refused, folder: RunDir, content: str | bytes, complaint: str) -> None:
     (folder.path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
 
     assert complaint in refused("fit", "--resume", folder.path)
 
 
-def test_a_broken_recipe_json(refused: Refused, folder: RunFolder) -> None:
+def test_a_broken_recipe_json(refused: Refused, folder: RunDir) -> None:
     (folder.path / "recipe.json").write_text('{"dataset": "ferplus"}')
 
     assert "recipe.json: labels: Field required" in refused("fit", "--resume", folder.path)
 
 
 def test_a_folder_without_a_run(refused: Refused, tmp_path: Path) -> None:
-    assert "holds no run: it lacks run.json" in refused("fit", "--resume", tmp_path)
-    assert "holds no run" in refused("report", tmp_path, "--out", tmp_path / "report")
-    assert "holds no run" in refused("pack", tmp_path, "--out", tmp_path / "x", "--provenance", "x")
+    assert "contains no run: it lacks run.json" in refused("fit", "--resume", tmp_path)
+    assert "contains no run" in refused("report", tmp_path, "--out", tmp_path / "report")
+    assert "contains no run" in refused("pack", tmp_path, "--out", tmp_path / "x", "--provenance", "x")
 
 
 @pytest.mark.parametrize("log", ["epoch\n1\n", f"{','.join(COLUMNS)}\n1,2\n", f"{','.join(COLUMNS)}\n{'x,' * 7}x\n"])
-def test_a_broken_log(refused: Refused, folder: RunFolder, log: str) -> None:
+def test_a_broken_log(refused: Refused, folder: RunDir, log: str) -> None:
     folder.log.write_text(log)
 
     assert "log.csv" in refused("report", folder.path, "--out", folder.path.parent / "report")
 
 
-@pytest.mark.parametrize(("evaluation", "complaint"), [("{", "is no JSON"), ("{}", "lacks accuracy, "), ("7", "lacks")])
-def test_what_is_no_evaluation(refused: Refused, folder: RunFolder, evaluation: str, complaint: str) -> None:
+@pytest.mark.parametrize(
+    ("evaluation", "complaint"), [("{", "is not JSON"), ("{}", "lacks accuracy, "), ("7", "lacks")]
+)
+def test_what_is_no_evaluation(refused: Refused, folder: RunDir, evaluation: str, complaint: str) -> None:
     folder.log.write_text(f"{','.join(COLUMNS)}\n{','.join('0' * len(COLUMNS))}\n")
     result = folder.path.parent / "valid.json"
     result.write_text(evaluation)
@@ -109,14 +111,14 @@ def test_what_is_no_evaluation(refused: Refused, folder: RunFolder, evaluation: 
 
 
 @pytest.mark.parametrize("option", ["--appendix", "--readme"])
-def test_a_text_that_is_not_utf_8(refused: Refused, folder: RunFolder, option: str) -> None:
+def test_a_text_that_is_not_utf_8(refused: Refused, folder: RunDir, option: str) -> None:
     folder.log.write_text(f"{','.join(COLUMNS)}\n{','.join('0' * len(COLUMNS))}\n")
     text = folder.path.parent / "text.md"
     text.write_bytes("# Größe".encode("utf-16"))
 
     line = refused("report", folder.path, "--out", folder.path.parent / "report", option, text)
 
-    assert line.endswith("text.md is no text in UTF-8")
+    assert line.endswith("text.md is not UTF-8 text")
 
 
 def test_a_recipe_that_is_no_file_or_no_text(refused: Refused, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_a_recipe_that_is_no_file_or_no_text(refused: Refused, tmp_path: Path) -
     command = ("fit", own, "--data", tmp_path, "--out", tmp_path / "run")
     assert refused(*command).endswith("own.toml is missing")
     own.write_text("seed = 1", encoding="utf-16")
-    assert refused(*command).endswith("own.toml is no text in UTF-8")
+    assert refused(*command).endswith("own.toml is not UTF-8 text")
 
 
 def test_a_cut_off_file_of_weights(refused: Refused, ferplus_tree: Path, tmp_path: Path) -> None:

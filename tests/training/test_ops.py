@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from manet.nn.model import MANet
-from training.distributed import default_readers
-from training.ops import TinyMapConv2d, arithmetic, set_arithmetic, speed_up_tiny_maps
+from training.distributed import default_workers
+from training.ops import TinyMapConv2d, arithmetic, set_arithmetic, use_tiny_map_gradients
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_a_cpu_is_left_as_it_is() -> None:
 def test_readers_are_as_many_as_the_cores_of_a_process_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.distributed.available_cpus", lambda: 16)
 
-    assert default_readers(torch.device("cuda"), {}) == 15
-    assert default_readers(torch.device("cuda"), {"LOCAL_WORLD_SIZE": "4"}) == 3
-    assert default_readers(torch.device("cuda"), {"LOCAL_WORLD_SIZE": "16"}) == 1
-    assert default_readers(torch.device("cpu"), {}) == 0
+    assert default_workers(torch.device("cuda"), {}) == 15
+    assert default_workers(torch.device("cuda"), {"LOCAL_WORLD_SIZE": "4"}) == 3
+    assert default_workers(torch.device("cuda"), {"LOCAL_WORLD_SIZE": "16"}) == 1
+    assert default_workers(torch.device("cpu"), {}) == 0
 
 
 @pytest.mark.parametrize(("stride", "side"), [(1, 1), (1, 2), (1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 8), (1, 9)])
@@ -61,7 +61,7 @@ def test_same_values_and_gradients(stride: int, side: int) -> None:
     upstream = torch.randn(wanted.shape, dtype=torch.float64, generator=generator)
     wanted_gradients = torch.autograd.grad(wanted, (x, convolution.weight), upstream)
 
-    speed_up_tiny_maps(nn.Sequential(convolution))
+    use_tiny_map_gradients(nn.Sequential(convolution))
     found = convolution(x)
 
     assert type(convolution) is TinyMapConv2d
@@ -74,7 +74,7 @@ def test_only_padded_3x3_convolutions_change_and_no_key_does() -> None:
     model = MANet(8)
     keys = list(model.state_dict())
 
-    speed_up_tiny_maps(model)
+    use_tiny_map_gradients(model)
 
     assert list(model.state_dict()) == keys
     assert type(model.conv1) is nn.Conv2d

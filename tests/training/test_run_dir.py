@@ -36,10 +36,10 @@ from training.distributed import World, available_threads
 from training.dry_run import peak_memory
 from training.eval.evaluate import Evaluation
 from training.fit import train
-from training.init_weights import start
+from training.init_weights import initial_state
 from training.provenance import commit
 from training.recipe import Averaging, Cycle, Cycles, Recipe, RecipeError
-from training.run_dir import RunError, RunFolder, weights_header
+from training.run_dir import RunDir, RunError, weights_header
 from training.trainer import EpochResult, Trainer
 
 QUIET = Console(quiet=True)
@@ -55,7 +55,7 @@ def _header(recipe: Recipe, classes: Sequence[str] = EIGHT) -> Header:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    schedule = Cycles(kind="cycles", cycles=(Cycle(epochs=2, peak=0.06, warmup=0.2),))
+    schedule = Cycles(kind="cycles", cycles=(Cycle(epochs=2, max_lr=0.06, warmup=0.2),))
     small = {
         "epochs": 2,
         "epoch_sizes": (32, 40),
@@ -64,7 +64,7 @@ def recipe() -> Recipe:
         "schedule": schedule,
         "precision": "float32",
     }
-    return recipes.load("ferplus").model_copy(update={**small, "averaging": Averaging(every=2, decay=0.5)})
+    return recipes.load("ferplus").model_copy(update={**small, "averaging": Averaging(update_every=2, decay=0.5)})
 
 
 def _trainer(recipe: Recipe, data: Path) -> Trainer:
@@ -81,11 +81,11 @@ def _one_thread() -> None:
 def test_a_run_stopped_after_every_step_equals_an_unbroken_one(
     recipe: Recipe, ferplus_tree: Path, tmp_path: Path
 ) -> None:
-    whole = RunFolder(tmp_path / "whole")
+    whole = RunDir(tmp_path / "whole")
     whole.create(recipe, {})
     assert train(whole, _trainer(recipe, ferplus_tree), Stop(), QUIET, save_every=300)
 
-    broken = RunFolder(tmp_path / "broken")
+    broken = RunDir(tmp_path / "broken")
     broken.create(recipe, {})
     stop = Stop()
     stop.asked = True  # each call takes one step, saves and returns
@@ -119,7 +119,7 @@ def test_fewer_images_than_a_batch_are_an_error(recipe: Recipe, ferplus_tree: Pa
 def test_a_run_killed_between_log_and_checkpoint_logs_no_epoch_twice(
     recipe: Recipe, ferplus_tree: Path, tmp_path: Path
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     folder.create(recipe, {})
     trainer = _trainer(recipe, ferplus_tree)
     for _ in trainer.steps():
@@ -127,7 +127,7 @@ def test_a_run_killed_between_log_and_checkpoint_logs_no_epoch_twice(
     folder.save(trainer)
     ended = trainer.end_epoch()
     assert ended is not None
-    folder.add(ended, trainer)  # killed here, before the next checkpoint
+    folder.add_epoch(ended, trainer)  # killed here, before the next checkpoint
 
     again = _trainer(recipe, ferplus_tree)
     folder.restore(again)
@@ -139,7 +139,7 @@ def test_a_run_killed_between_log_and_checkpoint_logs_no_epoch_twice(
 def test_a_run_goes_on_on_another_device_with_its_random_state(
     recipe: Recipe, ferplus_tree: Path, tmp_path: Path
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     folder.create(recipe, {})
     data = ferplus.load(ferplus_tree, "train", recipe.labels)
     with torch.device("meta"):  # stands for a GPU: where the random state must not be
@@ -169,7 +169,7 @@ class _Holder(Trainer):
 
 
 def test_a_checkpoint_that_is_cut_off_or_another_run_s_is_refused(tmp_path: Path) -> None:
-    folder, trainer = RunFolder(tmp_path), _Holder({"model": torch.zeros(1000)})
+    folder, trainer = RunDir(tmp_path), _Holder({"model": torch.zeros(1000)})
     folder.save(trainer)
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: expected a checkpoint of this run.*fc_1"):
         folder.restore(_Holder({}, RuntimeError("Error(s) in loading state_dict:\n\tMissing key fc_1" + "x" * 9000)))
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_is_cut_off_or_another_run_s_is_refused(tmp_path: Path
 
 
 def test_of_equal_epochs_the_first_is_the_best(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, kept = RunFolder(tmp_path), []
+    folder, kept = RunDir(tmp_path), []
     monkeypatch.setattr(folder, "_weights", lambda name, result, trainer: kept.append((name, result.epoch)))
     monkeypatch.setattr("training.run_dir.draw_curve", lambda *arguments: None)
     monkeypatch.setattr("training.run_dir.draw_confusion", lambda *arguments: None)
@@ -188,14 +188,14 @@ def test_of_equal_epochs_the_first_is_the_best(recipe: Recipe, tmp_path: Path, m
     for epoch in range(2):
         # 86.1206627...: the log rounds it down, and the second is not better than the first for that.
         found = Evaluation(3199, 100 * 2755 / 3199, 50.0, {}, np.zeros((8, 8), np.int64), 1.0)
-        folder.add(EpochResult(epoch, 0.1, 1.0, 50.0, found, 1.0), trainer)
+        folder.add_epoch(EpochResult(epoch, 0.1, 1.0, 50.0, found, 1.0), trainer)
 
     assert kept == [("last", 0), ("best", 0), ("last", 1)]
     assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 0
 
 
 def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    folder, world = RunFolder(tmp_path), World(torch.device("cpu"))
+    folder, world = RunDir(tmp_path), World(torch.device("cpu"))
     for name in ("checkpoint.pt", "log.csv", "best.safetensors"):
         killed = "import os, sys; from pathlib import Path; from manet.files import atomic_write\n"
         killed += "atomic_write(Path(sys.argv[1]), lambda part: (part.write_text('half'), os._exit(9)))"
@@ -226,15 +226,15 @@ def test_cpus_are_counted_where_no_affinity_is_known(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_peak_memory_is_told_where_it_is_known(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_is_reported_where_it_is_known(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", platform)
     said = peak_memory(torch.device("cpu"))
 
-    assert said == "not known on this platform" if platform == "win32" else said.endswith("GB at most so far")
+    assert said == "unknown on this platform" if platform == "win32" else said.endswith("GB peak so far")
 
 
 def test_a_folder_with_a_run_is_not_overwritten(recipe: Recipe, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     folder.create(recipe, {})
 
     with pytest.raises(RunError, match="--resume"):
@@ -269,14 +269,14 @@ def test_a_run_begins_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp
     save_weights(given, path, _header(recipe))
     train_set = ferplus.load(ferplus_tree, "train", recipe.labels)
 
-    trainer = Trainer(recipe, train_set, train_set, world=ALONE, start=start(str(path), recipe, EIGHT))
+    trainer = Trainer(recipe, train_set, train_set, world=ALONE, init_state=initial_state(str(path), recipe, EIGHT))
 
     for key, value in trainer.model.state_dict().items():
         assert torch.equal(value, given.state_dict()[key]), key
 
 
 def test_an_authors_checkpoint_gives_all_but_its_heads(recipe: Recipe, authors_checkpoints: Mapping[str, Path]) -> None:
-    begun = start(str(authors_checkpoints["seven"]), recipe, EIGHT)
+    begun = initial_state(str(authors_checkpoints["seven"]), recipe, EIGHT)
 
     assert begun["fc_1.weight"].shape == (8, 512)
 
@@ -284,24 +284,24 @@ def test_an_authors_checkpoint_gives_all_but_its_heads(recipe: Recipe, authors_c
 def test_a_state_dict_alone_gives_all_but_its_heads(
     recipe: Recipe, authors_checkpoints: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    whole = start(str(authors_checkpoints["seven"]), recipe, EIGHT)
+    whole = initial_state(str(authors_checkpoints["seven"]), recipe, EIGHT)
     torch.save({f"module.{key}": value for key, value in whole.items()}, tmp_path / "bare.pth")
 
-    begun = start(str(tmp_path / "bare.pth"), recipe, EIGHT)
+    begun = initial_state(str(tmp_path / "bare.pth"), recipe, EIGHT)
 
     assert begun["layer4_2.0.conv1.weight"].eq(whole["layer4_2.0.conv1.weight"]).all()
 
 
 def test_weights_to_begin_from_that_do_not_exist_are_an_error(recipe: Recipe) -> None:
     with pytest.raises(CheckpointError, match=r"^nowhere\.pth: expected a file, found none"):
-        start("nowhere.pth", recipe, EIGHT)
+        initial_state("nowhere.pth", recipe, EIGHT)
     with pytest.raises(UnknownWeightsError, match="unknown weights 'raf', and no such file; known are ferplus, "):
-        start("raf", recipe, EIGHT)
+        initial_state("raf", recipe, EIGHT)
 
 
 def test_a_run_s_folder_is_no_weights_to_begin_from_but_its_best_file_is(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"found a folder; of a run give .*best\.safetensors"):
-        start(str(tmp_path), recipe, EIGHT)
+        initial_state(str(tmp_path), recipe, EIGHT)
 
 
 def test_weights_of_other_classes_give_all_but_their_heads(recipe: Recipe, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_weights_of_other_classes_give_all_but_their_heads(recipe: Recipe, tmp_p
     given = MANet(7, wiring=recipe.wiring)
     save_weights(given, path, _header(recipe, CLASS_ORDERS["raf_db"]))
 
-    begun = start(str(path), recipe, EIGHT)
+    begun = initial_state(str(path), recipe, EIGHT)
 
     assert begun["fc_1.weight"].shape == (8, 512)
     assert torch.equal(begun["layer4_2.0.conv1.weight"], given.state_dict()["layer4_2.0.conv1.weight"])
@@ -321,7 +321,7 @@ def test_a_backbone_gives_the_layers_before_the_branches(recipe: Recipe, tmp_pat
     path = tmp_path / f"resnet18{suffix}"
     save_file(given, path) if suffix == ".safetensors" else torch.save(given, path)
 
-    begun = start(str(path), recipe, EIGHT)
+    begun = initial_state(str(path), recipe, EIGHT)
 
     assert set(begun) == set(MANet(8).state_dict())
     same = {key for key, value in begun.items() if key in given and torch.equal(value, given[key])}
@@ -334,8 +334,8 @@ def test_a_file_that_is_no_backbone_is_refused(recipe: Recipe, tmp_path: Path) -
     path = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
 
-    with pytest.raises(CheckpointError, match=r"no ResNet-18: conv1\.weight: expected \(64, 3, 7, 7\)"):
-        start(str(path), recipe, EIGHT)
+    with pytest.raises(CheckpointError, match=r"not a ResNet-18: conv1\.weight: expected \(64, 3, 7, 7\)"):
+        initial_state(str(path), recipe, EIGHT)
 
 
 def _command(tree: Path, out: Path) -> list[str]:
@@ -344,7 +344,7 @@ def _command(tree: Path, out: Path) -> list[str]:
     shipped = files("training").joinpath("recipes/ferplus.toml").read_text()
     own.write_text(shipped.partition("[averaging]")[0])  # half the checkpoint
     fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6")
-    schedule = "schedule.cycles=[{epochs=2, peak=0.05, warmup=0.2}]"
+    schedule = "schedule.cycles=[{epochs=2, max_lr=0.05, warmup=0.2}]"
     changes = [word for field in (*fields, schedule) for word in ("--set", field)]
     start = [sys.executable, "-m", "training", "fit", str(own), "--data", str(tree), "--out", str(out)]
     return [*start, *changes, "--threads", "1", "--save-every", "0"]
@@ -371,14 +371,12 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(ferplus_tree: Pat
     expected = load_file(whole / "last.safetensors")
     for key, value in load_file(killed / "last.safetensors").items():
         assert torch.equal(value, expected[key]), key
-    seconds = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(f).rows()] for f in (whole, killed)
-    ]
+    seconds = [[{k: v for k, v in row.items() if k != "seconds"} for row in RunDir(f).rows()] for f in (whole, killed)]
     assert seconds[0] == seconds[1]
 
 
 def test_a_run_leaves_what_a_reader_wants_to_see(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     folder.create(recipe, {})
     assert train(folder, _trainer(recipe, ferplus_tree), Stop(), QUIET, save_every=300)
 
@@ -407,7 +405,7 @@ def test_identities_are_learned_and_begun_from(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
 
     recipe = recipes.load("raf_db", ["wiring='unidirectional'"])
-    begun = start(str(out / "last.safetensors"), recipe, CLASS_ORDERS["raf_db"])
+    begun = initial_state(str(out / "last.safetensors"), recipe, CLASS_ORDERS["raf_db"])
     learned = load_file(out / "last.safetensors")
     assert learned["fc_1.bias"].shape == (3,)
     assert begun["fc_1.bias"].shape == (7,)

@@ -1,4 +1,4 @@
-"""Augmentation: random changes to a batch of training images, on the device that trains.
+"""Augmentation: random changes to a batch of training images, on the training device.
 
 Every random number of a step comes from one generator on the CPU, seeded by the recipe's seed, the epoch and the step.
 So a resumed run sees the same samples, on any device, and two draws of one image in an epoch differ.
@@ -33,23 +33,23 @@ REDUCTIONS = (2, 3, 4)
 """Factors by which ``low_resolution`` makes an image smaller before it is enlarged again."""
 
 ERASED_AREA = (0.02, 0.2)
-"""Least and largest share of an image that ``erase`` overwrites."""
+"""Smallest and largest share of an image that ``random_erasing`` overwrites."""
 
 BLUR = (0.01, 0.03)
-"""Least and largest deviation of ``blur``'s Gaussian, as a share of the side; one for all images of a step."""
+"""Smallest and largest deviation of ``blur``'s Gaussian, as a share of the side; one for all images of a step."""
 
 QUALITY = (10, 60)
-"""Least and largest JPEG quality of ``jpeg``."""
+"""Smallest and largest JPEG quality of ``jpeg``."""
 
 COVERED = (0.3, 0.5)
-"""Least and largest share of an image that ``cover`` hides, from one of its four sides."""
+"""Smallest and largest share of an image that ``cover`` occludes, from one of its four sides."""
 
 
 class Batch(NamedTuple):
     """Images of a step with their targets.
 
     Attributes:
-        images: (N, C, S, S), values 0..255; uint8, or float32 where something changed them.
+        images: (N, C, S, S), values 0..255; uint8, or float32 after a change of pixels.
         targets: (N, classes), each row a distribution.
     """
 
@@ -57,17 +57,17 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
-MOST_DRAWS = 48
-"""Numbers that all changes together draw for one image, at most."""
+MAX_DRAWS = 48
+"""Largest number of random numbers for one image."""
 
 
 def draw(seed: int, size: int, part: slice, *, mixup: float) -> Tensor:
-    """Return the random numbers of one step as one tensor, so that they travel to a device in one copy.
+    """Return the random numbers of one step as one tensor, so that they are copied to a device at once.
 
     Args:
         seed: of the step.
         size: images in the whole step.
-        part: which of them this process has.
+        part: this process's shard of them.
         mixup: see ``training.recipe.Augmentation``.
 
     Returns:
@@ -75,14 +75,14 @@ def draw(seed: int, size: int, part: slice, *, mixup: float) -> Tensor:
         the last row begins with the share of mixup.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.rand((MOST_DRAWS + 1, 1 + size), generator=generator, dtype=torch.float32)
+    drawn = torch.rand((MAX_DRAWS + 1, 1 + size), generator=generator, dtype=torch.float32)
     a, b = torch._standard_gamma(torch.full((2,), mixup or 1.0), generator=generator).tolist()
     drawn[-1, 0] = a / (a + b) if a + b > 0 else 0.5  # of two tiny numbers both can be zero
     return torch.cat((drawn[:, :1], drawn[:, 1:][:, part]), dim=1)
 
 
 class Draws:
-    """The random numbers of one step, on the device of its images; nothing here waits for the device.
+    """The random numbers of one step, on the device of its images; nothing here synchronises with the device.
 
     Args:
         drawn: what ``draw`` returned.
@@ -98,7 +98,7 @@ class Draws:
         return low + (high - low) * row[1:]
 
     def chance(self, probability: float) -> Tensor:
-        """Return for each image whether it is its turn, bool (N, 1, 1, 1)."""
+        """Return for each image whether it is changed, bool (N, 1, 1, 1)."""
         return (self.uniform() < probability)[:, None, None, None]
 
     def one(self, low: float, high: float) -> Tensor:
@@ -108,7 +108,7 @@ class Draws:
 
 
 def augment(batch: Batch, spec: Augmentation, draws: Draws) -> Batch:
-    """Return a batch with the recipe's random changes; what is off in the recipe costs nothing and draws nothing."""
+    """Return a batch with the recipe's random changes; disabled ones cost nothing and draw no random numbers."""
     images, targets = batch
     if spec.flip:
         images = torch.where(draws.chance(spec.flip), images.flip(3), images)
@@ -124,8 +124,8 @@ def augment(batch: Batch, spec: Augmentation, draws: Draws) -> Batch:
         images = _compressed(images.float(), spec.jpeg, draws)
     if spec.cover:
         images = _covered(images, spec.cover, draws)
-    if spec.erase:
-        images = _erased(images, spec.erase, draws)
+    if spec.random_erasing:
+        images = _erased(images, spec.random_erasing, draws)
     if spec.mixup:
         share = draws.mixup_share
         images = share * images.float() + (1 - share) * images.float().flip(0)
@@ -136,7 +136,7 @@ def augment(batch: Batch, spec: Augmentation, draws: Draws) -> Batch:
 
 
 def _moved(images: Tensor, spec: Augmentation, draws: Draws) -> Tensor:
-    """Turn, shift and zoom by one bilinear resampling; what comes from outside is black."""
+    """Rotate, shift and zoom by one bilinear resampling, padded with black."""
     angle = draws.uniform(-spec.rotation, spec.rotation) * (math.pi / 180)
     scale = 1 / draws.uniform(1 - spec.zoom, 1 + spec.zoom)
     right, down = (draws.uniform(-2 * spec.shift, 2 * spec.shift) for _ in range(2))
@@ -147,12 +147,12 @@ def _moved(images: Tensor, spec: Augmentation, draws: Draws) -> Tensor:
 
 
 def _reduced(images: Tensor, probability: float, draws: Draws) -> Tensor:
-    turn, which = draws.chance(probability), draws.uniform(0, len(REDUCTIONS))
+    apply, which = draws.chance(probability), draws.uniform(0, len(REDUCTIONS))
     side = images.shape[-1]
-    for place, factor in enumerate(REDUCTIONS):
+    for index, factor in enumerate(REDUCTIONS):
         small = interpolate(images, size=(side // factor, side // factor), mode="bilinear", antialias=True)
         coarse = interpolate(small, size=(side, side), mode="bilinear")
-        chosen = (which.floor() == place)[:, None, None, None] & turn
+        chosen = (which.floor() == index)[:, None, None, None] & apply
         images = torch.where(chosen, coarse, images)
     return images
 
@@ -161,11 +161,11 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     """Blur by a Gaussian whose deviation, a scalar of at most ``BLUR[1]``, is given as a share of the side."""
     side, channels = images.shape[-1], images.shape[1]
     deviation = sigma * side
-    reach = max(1, math.ceil(2 * BLUR[1] * side))
-    x = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    radius = max(1, math.ceil(2 * BLUR[1] * side))
+    x = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (x / deviation) ** 2)
     kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
-    for weight, pad in ((kernel, (0, reach)), (kernel.transpose(2, 3), (reach, 0))):
+    for weight, pad in ((kernel, (0, radius)), (kernel.transpose(2, 3), (radius, 0))):
         padded = torch.nn.functional.pad(images, (pad[1], pad[1], pad[0], pad[0]), mode="replicate")
         images = torch.nn.functional.conv2d(padded, weight, groups=channels)
     return images
@@ -184,8 +184,8 @@ def _relit(images: Tensor, spec: Augmentation, draws: Draws) -> Tensor:
 
 
 def _compressed(images: Tensor, probability: float, draws: Draws) -> Tensor:
-    """Quantise blocks as JPEG does; colours are taken as three lumas."""
-    turn, quality = draws.chance(probability), draws.uniform(*QUALITY)
+    """Quantise blocks as JPEG does; colour channels are treated as luma."""
+    apply, quality = draws.chance(probability), draws.uniform(*QUALITY)
     n, c, s, _ = images.shape
     if s % _BLOCK:
         raise ValueError(f"jpeg changes images whose side is a multiple of {_BLOCK} px, not {s}")
@@ -197,7 +197,7 @@ def _compressed(images: Tensor, probability: float, draws: Draws) -> Tensor:
     waves = torch.einsum("ui,ncaibj,vj->ncaubv", dct, blocks, dct)
     waves = (waves / steps).round() * steps
     found = torch.einsum("ui,ncaubv,vj->ncaibj", dct, waves, dct).reshape(n, c, s, s) + 128
-    return torch.where(turn, found.clamp(0, 255), images)
+    return torch.where(apply, found.clamp(0, 255), images)
 
 
 @cache
@@ -210,14 +210,14 @@ def _jpeg_tables(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _covered(images: Tensor, probability: float, draws: Draws) -> Tensor:
-    """Hide a part from the left, the right, above or below under one grey."""
-    turn, side, share = draws.chance(probability), draws.uniform(0, 4).floor(), draws.uniform(*COVERED)
+    """Cover a part from the left, the right, above or below with one grey."""
+    apply, side, share = draws.chance(probability), draws.uniform(0, 4).floor(), draws.uniform(*COVERED)
     zero, one = torch.zeros_like(share), torch.ones_like(share)
     left = torch.where(side == 1, 1 - share, zero)
     right = torch.where(side == 0, share, one)
     top = torch.where(side == 3, 1 - share, zero)  # noqa: PLR2004 - the fourth side
     bottom = torch.where(side == 2, share, one)  # noqa: PLR2004
-    inside = _rectangle(images.shape[-1], left, top, right, bottom) & turn
+    inside = _rectangle(images.shape[-1], left, top, right, bottom) & apply
     grey = draws.uniform(0, 255)[:, None, None, None].to(images.dtype)
     return torch.where(inside, grey, images)
 
@@ -231,9 +231,9 @@ def _erased(images: Tensor, probability: float, draws: Draws) -> Tensor:
 def _cut_and_mixed(images: Tensor, targets: Tensor, probability: float, draws: Draws) -> tuple[Tensor, Tensor]:
     """Put a part of another image of the batch into each; the targets are mixed by area (CutMix, ICCV 2019)."""
     inside, area = _random_rectangle(images.shape[-1], draws.uniform(0.05, 0.5), draws)
-    turn = draws.chance(probability)
-    share = (area * turn.flatten())[:, None]
-    return torch.where(inside & turn, images.flip(0), images), (1 - share) * targets + share * targets.flip(0)
+    apply = draws.chance(probability)
+    share = (area * apply.flatten())[:, None]
+    return torch.where(inside & apply, images.flip(0), images), (1 - share) * targets + share * targets.flip(0)
 
 
 def _random_rectangle(side: int, area: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -246,7 +246,7 @@ def _random_rectangle(side: int, area: Tensor, draws: Draws) -> tuple[Tensor, Te
 
 
 def _rectangle(side: int, left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
-    """Return which pixels lie in a rectangle given in shares of the side, bool (N, 1, S, S)."""
+    """Return a mask of a rectangle given in shares of the side, bool (N, 1, S, S)."""
     place = (torch.arange(side, device=left.device, dtype=torch.float32) + 0.5) / side
     columns = (place >= left[:, None]) & (place < right[:, None])  # (N, S)
     lines = (place >= top[:, None]) & (place < bottom[:, None])

@@ -1,8 +1,8 @@
-"""Face clusters: groups of similar faces as classes, for an identity stage on images without names.
+"""Face clusters: clusters of similar faces as classes, for an identity stage on images without identities.
 
-The authors begin from a network that tells 12,666 people apart (MS-Celeb-1M, withdrawn in 2019). Here another
-network's embeddings say how close each training image lies to each of some hundred groups of similar faces; a network
-that learns these shares learns what tells faces apart (distillation, Hinton et al., 2015).
+The authors start from a network that distinguishes 12,666 people (MS-Celeb-1M, withdrawn in 2019). Here another
+network's embeddings give how close each training image is to each of some hundred clusters of similar faces; a
+network that learns these soft targets learns to distinguish faces (distillation, Hinton et al., 2015).
 """
 
 from dataclasses import replace
@@ -18,19 +18,19 @@ from training.data.face_embedding import FaceEmbedding
 CLUSTERS = 512
 
 TOP_SHARE = 0.5
-"""Mean share of an image's nearest cluster, which sets how soft the targets are."""
+"""Mean share of an image's nearest cluster, which sets the softness of the targets."""
 
-LEAST_SHARE = 1e-4
-"""Shares below this are left out, so that a file of targets stays small."""
+MIN_SHARE = 1e-4
+"""Smaller shares are set to zero, so that a file of targets stays small."""
 
-ROUNDS = 25
-"""Rounds of k-means."""
+ITERATIONS = 25
+"""Iterations of k-means."""
 
-AT_ONCE = 256
+BATCH_SIZE = 256
 
 
 class Clusters(NamedTuple):
-    """Groups of embeddings.
+    """Clusters of embeddings.
 
     Attributes:
         centres: (clusters, dimensions).
@@ -41,23 +41,23 @@ class Clusters(NamedTuple):
     temperature: float
 
     def shares(self, embeddings: Tensor) -> Tensor:
-        """Return how close embeddings (N, dimensions) lie to each centre, (N, clusters), rows summing to 1."""
+        """Return how close embeddings (N, dimensions) are to each centre, (N, clusters), rows summing to 1."""
         near = (-torch.cdist(embeddings, self.centres).square() / self.temperature).softmax(dim=1)
-        near = near.where(near >= LEAST_SHARE, 0)
+        near = near.where(near >= MIN_SHARE, 0)
         return near / near.sum(dim=1, keepdim=True)
 
 
-def clusters_of(embeddings: Tensor, count: int, seed: int) -> Clusters:
-    """Return groups of embeddings by k-means, and the temperature at which ``TOP_SHARE`` holds.
+def find_clusters(embeddings: Tensor, count: int, seed: int) -> Clusters:
+    """Return clusters of embeddings by k-means, with the temperature at which ``TOP_SHARE`` holds.
 
     Args:
         embeddings: (N, dimensions).
-        count: how many groups, at most N.
-        seed: chooses where they begin.
+        count: number of clusters, at most N.
+        seed: of the initial centres.
     """
     random = torch.Generator().manual_seed(seed)
     centres = embeddings[torch.randperm(len(embeddings), generator=random)[:count].to(embeddings.device)].clone()
-    for _ in range(ROUNDS):
+    for _ in range(ITERATIONS):
         nearest = torch.cdist(embeddings, centres).argmin(dim=1)  # (N,)
         sums = torch.zeros_like(centres).index_add_(0, nearest, embeddings)
         sizes = torch.bincount(nearest, minlength=count)[:, None]
@@ -71,18 +71,18 @@ def clusters_of(embeddings: Tensor, count: int, seed: int) -> Clusters:
     return Clusters(centres, low)
 
 
-def clustered(
+def cluster_set(
     train: ExpressionSet, valid: ExpressionSet, embedding: FaceEmbedding, *, count: int = CLUSTERS, seed: int = 0
 ) -> tuple[ExpressionSet, ExpressionSet]:
-    """Return both splits as sets of faces by cluster; the clusters are those of the training images.
+    """Return both splits with clusters as classes; the clusters are those of the training images.
 
     Raises:
         DatasetError: if there are fewer training images than clusters.
     """
     if len(train) < count:
-        raise DatasetError(f"{len(train)} training images do not make {count} clusters")
-    embeddings = _embedded(train, embedding)
-    found = clusters_of(embeddings, count, seed)
+        raise DatasetError(f"{len(train)} training images are too few for {count} clusters")
+    embeddings = _embed(train, embedding)
+    found = find_clusters(embeddings, count, seed)
     names = tuple(f"cluster {number:03d}" for number in range(count))
 
     def targets(data: ExpressionSet, embeddings: Tensor) -> ExpressionSet:
@@ -90,12 +90,12 @@ def clustered(
         protocol = f"shares of {count} clusters of similar faces, {len(data)} images of {data.name}"
         return replace(data, name="identities", classes=names, targets=shares, protocol=protocol)
 
-    return targets(train, embeddings), targets(valid, _embedded(valid, embedding))
+    return targets(train, embeddings), targets(valid, _embed(valid, embedding))
 
 
-def _embedded(data: ExpressionSet, embedding: FaceEmbedding) -> Tensor:
+def _embed(data: ExpressionSet, embedding: FaceEmbedding) -> Tensor:
     parts = []
-    for at in range(0, len(data), AT_ONCE):
-        images = [data.read(index)[:, :, 0] for index in range(at, min(at + AT_ONCE, len(data)))]
+    for at in range(0, len(data), BATCH_SIZE):
+        images = [data.read(index)[:, :, 0] for index in range(at, min(at + BATCH_SIZE, len(data)))]
         parts.append(embedding.embed(torch.from_numpy(np.stack(images))))
     return torch.cat(parts)

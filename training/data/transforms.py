@@ -1,4 +1,4 @@
-"""From an image of an ExpressionSet to one network input, in worker processes or once for all epochs."""
+"""Transforms: from images of an ExpressionSet to network inputs, in worker processes or cached for all epochs."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Draw(NamedTuple):
     """One image of an epoch.
 
     Attributes:
-        image: its place in the set.
-        position: its place in the epoch.
+        image: its index in the set.
+        position: its position in the epoch.
         epoch: counted from 0.
     """
 
@@ -29,14 +29,14 @@ class Draw(NamedTuple):
 
 
 class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Samples (uint8 (C, S, S), target (classes,)); C is 1 for grey inputs, whose channels are equal, else 3.
+    """Samples (uint8 (C, S, S), target (classes,)); C is 1 for grey inputs, else 3.
 
-    The random crop of a sample depends on the seed, the epoch and the position in it alone, so the same sample comes
-    out in any worker and after a resume, and an image that is drawn twice in an epoch is cropped twice.
+    The random crop of a sample depends only on the seed, the epoch and the position in it, so the sample is the same in
+    any worker and after a resume, and an image that is drawn twice in an epoch gets two crops.
 
     Args:
         data: the images.
-        spec: what the weights want.
+        spec: the weights' preprocessing.
         crop_area: see ``training.recipe.Augmentation``.
         seed: of the recipe.
     """
@@ -66,20 +66,20 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return 1 if self.spec.colour == "grey" else 3
 
     @property
-    def repeatable(self) -> bool:
-        """Whether an image gives the same input each time."""
+    def deterministic(self) -> bool:
+        """Whether an image always gives the same input."""
         return self._crop is None
 
 
 def _random_crop(image: Pixels, crop: v2.RandomResizedCrop) -> Pixels:
-    """Return a random part of an image (height, width, 3), before it loses detail by being resized."""
+    """Return a random part of an image (height, width, 3), before it is resized."""
     shape = torch.empty((3, *image.shape[:2]), device="meta")
     top, left, height, width = crop.make_params([shape]).values()
     return image[top : top + height, left : left + width]
 
 
 class _Batches:
-    """The draws of each batch; workers that live on take the next epoch's from the same object."""
+    """The draws of each batch; persistent workers take the next epoch's from the same object."""
 
     def __init__(self) -> None:
         self.draws: Sequence[Sequence[Draw]] = ()
@@ -91,30 +91,32 @@ class _Batches:
         return iter(self.draws)
 
 
-MOST_KEPT = 2**30
-"""Bytes of inputs that are kept in memory; a larger set is read again in each epoch."""
+MAX_CACHED_BYTES = 2**30
+"""Largest set of inputs that is cached in memory; a larger one is read again in each epoch."""
 
-READ_AT_ONCE = 256
-"""Images of a batch where no network says how many."""
+READ_BATCH = 256
+"""Batch size for reading where no network is involved."""
 
 
-def in_order(count: int, batch_size: int = READ_AT_ONCE) -> list[list[Draw]]:
+def in_order(count: int, batch_size: int = READ_BATCH) -> list[list[Draw]]:
     """Return batches that visit every image once, in the set's order."""
     whole = [Draw(image) for image in range(count)]
     return [whole[at : at + batch_size] for at in range(0, count, batch_size)]
 
 
 class Reader:
-    """Reads batches of samples: from memory where the inputs never change and fit, else in worker processes.
+    """Reads batches of samples: from a cache where the inputs are deterministic and fit, else in worker processes.
 
     Args:
-        samples: what to read.
-        device: where inputs that are kept are held.
-        workers: processes that read; 0 reads between steps.
-        most_kept: see ``MOST_KEPT``.
+        samples: the samples to read.
+        device: of the cache.
+        workers: worker processes; 0 reads between steps.
+        most_kept: see ``MAX_CACHED_BYTES``.
     """
 
-    def __init__(self, samples: Samples, *, device: torch.device, workers: int = 0, most_kept: int = MOST_KEPT) -> None:
+    def __init__(
+        self, samples: Samples, *, device: torch.device, workers: int = 0, max_cached_bytes: int = MAX_CACHED_BYTES
+    ) -> None:
         self._samples, self._device = samples, device
         self._batches = _Batches()
         self._loader = DataLoader(
@@ -125,24 +127,24 @@ class Reader:
             pin_memory=device.type == "cuda",
         )
         size = len(samples) * samples.spec.input_size**2 * samples.channels
-        self._keep = samples.repeatable and size <= most_kept
-        self._kept: tuple[Tensor, Tensor] | None = None
+        self._cacheable = samples.deterministic and size <= max_cached_bytes
+        self._cache: tuple[Tensor, Tensor] | None = None
 
     def read(self, batches: Sequence[Sequence[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs, uint8 (N, C, S, S), and targets, (N, classes), of each batch."""
-        if not self._keep:
+        if not self._cacheable:
             self._batches.draws = batches
             yield from self._loader
             return
-        if self._kept is None:
+        if self._cache is None:
             self._batches.draws = in_order(len(self._samples))
             parts = list(self._loader)
-            self._kept = (
+            self._cache = (
                 torch.cat([inputs for inputs, _ in parts]).to(self._device),
                 torch.cat([targets for _, targets in parts]).to(self._device),
             )
-            self._loader = DataLoader(self._samples)  # ends the workers
-        images, targets = self._kept
+            self._loader = DataLoader(self._samples)  # stops the workers
+        images, targets = self._cache
         for batch in batches:
             at = torch.tensor([draw.image for draw in batch]).to(self._device, non_blocking=True)
             yield images[at], targets[at]
@@ -155,7 +157,7 @@ def epoch_order(labels: npt.NDArray[np.int64], seed: int, epoch: int, *, class_b
         labels: the class of each image, (N,).
         seed: of the recipe.
         epoch: counted from 0; each has its own order.
-        class_balance: see ``Recipe``; 0 returns a permutation, more draws with repetition.
+        class_balance: see ``Recipe``; 0 returns a permutation, more samples with repetition.
     """
     random = np.random.default_rng((seed, epoch))
     if class_balance == 0:
@@ -167,5 +169,5 @@ def epoch_order(labels: npt.NDArray[np.int64], seed: int, epoch: int, *, class_b
 
 
 def seed_of(*parts: int) -> int:
-    """Return one seed, 0..2**63 - 1, made of several numbers."""
+    """Return one seed, 0..2**63 - 1, derived from several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""Evaluation: how often, and on what, a network agrees with a data set's labels."""
+"""Evaluation: accuracy, recall and confusion of a network on a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out, with all rates in percent.
+    """The metrics of an evaluation, rates in percent.
 
     Attributes:
-        n: images counted.
-        accuracy: share answered with their label.
+        n: number of images.
+        accuracy: share of correct predictions.
         macro_recall: mean of the per-class recalls over the classes that occur.
         per_class: class name to its recall and count.
-        confusion: (classes, classes) counts, rows the labels, columns the answers.
+        confusion: (classes, classes) counts, rows the labels, columns the predictions.
         cross_entropy: mean negative log-likelihood of the labels under the softmax of the fused logits, in nats.
     """
 
@@ -39,7 +39,7 @@ class Evaluation:
     cross_entropy: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON types, rounded to what the counts can carry."""
+        """Return everything as JSON types, rounded."""
         return {
             "n": self.n,
             "accuracy": round(self.accuracy, 3),
@@ -71,19 +71,19 @@ def score(data: ExpressionSet, logits: npt.NDArray[np.float32]) -> Evaluation:
     )
 
 
-def run(
+def predict(
     data: ExpressionSet, spec: Preprocessing, classify: Classify, *, batch_size: int = 128, workers: int = 0
 ) -> npt.NDArray[np.float32]:
-    """Return the fused logits (N, classes) of every image of a set, prepared exactly as the service does.
+    """Return the fused logits (N, classes) of every image of a set, with the preprocessing of the service.
 
     Args:
         data: the images.
-        spec: what the weights want.
+        spec: the weights' preprocessing.
         classify: runs the network.
-        batch_size: images a call.
-        workers: processes that read images; 0 reads between calls.
+        batch_size: images per call.
+        workers: worker processes that read images; 0 reads between calls.
     """
-    reader = Reader(Samples(data, spec), device=torch.device("cpu"), workers=workers, most_kept=0)
+    reader = Reader(Samples(data, spec), device=torch.device("cpu"), workers=workers, max_cached_bytes=0)
     batches = reader.read(in_order(len(data), batch_size))
     return np.concatenate([classify(_as_images(inputs)) for inputs, _ in batches])
 

@@ -1,4 +1,4 @@
-"""Measurement: what weights score on a data set, from the very file and through the very engine that serve them."""
+"""Measurement: the evaluation of weights on a data set, through the backend that serves them."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from manet.backends.base import Backend
 from manet.weights.entry import Weights
 from training.data.datasets.expression_set import ExpressionSet
 from training.errors import TrainingError
-from training.eval import evaluate
+from training.eval.evaluate import predict, score
 from training.eval.temperature import expected_calibration_error
 
 
 class MeasureError(TrainingError):
-    """Weights cannot be measured on a data set: their classes differ."""
+    """Weights cannot be evaluated on a data set because their classes differ."""
 
 
-def need_same_classes(data: ExpressionSet, weights: Weights) -> None:
-    """Make sure that weights can be measured on a data set.
+def require_same_classes(data: ExpressionSet, weights: Weights) -> None:
+    """Make sure that weights can be evaluated on a data set.
 
     Raises:
         MeasureError: if they have different classes.
@@ -26,20 +26,20 @@ def need_same_classes(data: ExpressionSet, weights: Weights) -> None:
 
 
 def measure(data: ExpressionSet, weights: Weights, backend: Backend) -> dict[str, Any]:
-    """Return the evaluation of weights on a data set as JSON types, with everything that its figures depend on.
+    """Return the evaluation of weights on a data set as JSON types, with everything that its numbers depend on.
 
     Args:
         data: images of the weights' classes.
-        weights: what is measured.
+        weights: the weights to evaluate.
         backend: runs them.
     """
-    logits = evaluate.run(data, weights.preprocessing, backend.infer)
-    found = evaluate.score(data, logits)
+    logits = predict(data, weights.preprocessing, backend.infer)
+    evaluation = score(data, logits)
     return {
         "dataset": data.name,
         "split": data.split,
         "protocol": data.protocol,
-        **found.as_dict(),
+        **evaluation.as_dict(),
         "temperature": weights.temperature,
         "calibration_error": round(expected_calibration_error(logits, data.labels, weights.temperature), 3),
         "calibration_error_uncalibrated": round(expected_calibration_error(logits, data.labels), 3),

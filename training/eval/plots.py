@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from training.eval.published import PublishedRun
 
-MOST_CLASSES = 32
-"""More rows than this cannot be read."""
+MAX_CLASSES = 32
+"""A matrix with more classes is not readable."""
 
 
 def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Draw counts (classes, classes), rows the labels, columns the answers, each row as shares of its label's count."""
+    """Draw counts (classes, classes), rows the labels, columns the predictions, each row in percent of its sum."""
     counts = confusion.sum(axis=1)
     shares = 100 * confusion / np.maximum(counts, 1)[:, None]
     side = 2.0 + 0.7 * len(classes)
@@ -27,12 +27,12 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], pat
     names = [str(name) for name in classes]
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(names, counts, strict=True)])
-    axis.set(xlabel="answer", ylabel="label (images)", title="percent of each label's images")
+    axis.set(xlabel="prediction", ylabel="label (images)", title="percent of each label's images")
     figure.savefig(path)
 
 
 def draw_curve(rows: list[dict[str, float]], path: Path, published: PublishedRun | None = None) -> None:
-    """Draw loss and accuracy over the epochs, and the authors' accuracy so far where they published a run."""
+    """Draw loss and accuracy over the epochs, beside the authors' accuracy where they published a run."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, rates = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]

@@ -1,4 +1,4 @@
-"""Published runs: what the authors' own training reached, epoch by epoch."""
+"""Published runs: the accuracies of the authors' own training runs, epoch by epoch."""
 
 import csv
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class PublishedRun:
     """The authors' evaluation accuracies of one run, in percent; epochs count from 0.
 
     Attributes:
-        dataset: what was trained on.
+        dataset: name of the data set.
         accuracies: of each epoch, on the split that the authors evaluated on.
     """
 
@@ -39,7 +39,7 @@ class PublishedRun:
         return mean(self.accuracies[-10:])
 
     def at(self, epoch: int) -> float | None:
-        """Return the accuracy of an epoch, or None behind the end of their run."""
+        """Return the accuracy of an epoch, or None after the end of their run."""
         return self.accuracies[epoch] if epoch < len(self.accuracies) else None
 
 

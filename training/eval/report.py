@@ -1,4 +1,4 @@
-"""Report: what runs on one data set came to, beside the authors' figures; and the README's table of all of them."""
+"""Report: the results of runs on one data set, beside the authors' figures; and the README's table of all of them."""
 
 import json
 import shutil
@@ -14,11 +14,11 @@ from manet.files import atomic_write
 from training.errors import TrainingError
 from training.eval.plots import draw_confusion
 from training.eval.published import PublishedRun, published_run
-from training.run_dir import RunFolder
+from training.run_dir import RunDir
 
 BEGIN, END = "<!-- benchmarks: written by manet-train report -->", "<!-- end of benchmarks -->"
-KEPT = ("recipe.json", "log.csv", "curve.png", "best.json", "confusion.png")
-"""What of a run folder lies beside its report."""
+COPIED_FILES = ("recipe.json", "log.csv", "curve.png", "best.json", "confusion.png")
+"""Files of a run that are copied beside its report."""
 
 BENCHMARKS: Mapping[str, str] = {
     "raf_db": "RAF-DB",
@@ -32,27 +32,27 @@ BENCHMARKS: Mapping[str, str] = {
 """Data sets of the README's table, in its order."""
 
 
-EVALUATED = frozenset(
+EVALUATION_KEYS = frozenset(
     (
         *("dataset", "split", "protocol", "n", "accuracy", "macro_recall", "per_class", "confusion", "temperature"),
         *("calibration_error", "calibration_error_uncalibrated", "weights", "backend", "commit"),
     )
 )
-"""What a result of ``manet-train evaluate --json`` holds."""
+"""Keys of a result of ``manet-train evaluate --json``."""
 
 
-SHOWN = (
-    *("recipe", "train.n", "train.protocol", "judged.split", "judged.n", "judged.protocol", "processes", "device"),
+SHOWN_FACTS = (
+    *("recipe", "train.n", "train.protocol", "eval.split", "eval.n", "eval.protocol", "processes", "device"),
     *("started", "commit", "machine.processor", "machine.cores", "machine.torch"),
 )
 """Facts of a run that its report shows."""
 
 
 class ReportError(TrainingError):
-    """What a report is made of, or written to, is not what it should be."""
+    """The runs, evaluations or files of a report are not valid."""
 
 
-def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: Sequence[Path], out: Path) -> Path:
+def report(runs: Sequence[RunDir], evaluations: Sequence[Path], appendices: Sequence[Path], out: Path) -> Path:
     """Write ``report.md`` and ``report.json``, and beside them each run's recipe, log and images.
 
     Args:
@@ -67,7 +67,7 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: S
     Raises:
         ReportError: if a run has finished no epoch, the runs are on several data sets, or an evaluation or an
             appendix cannot be read.
-        RunError: if a folder holds no run, or a broken one.
+        RunError: if a folder contains no run, or a broken one.
     """
     described = [_described(run) for run in runs]
     datasets = {run["dataset"] for run in described}
@@ -83,7 +83,7 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: S
     }
     for run in runs:
         (out / run.path.name).mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
+        for name in COPIED_FILES:
             if (run.path / name).exists():
                 shutil.copyfile(run.path / name, out / run.path.name / name)
     atomic_write(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
@@ -96,10 +96,10 @@ def report(runs: Sequence[RunFolder], evaluations: Sequence[Path], appendices: S
 
 
 def rewrite_table(readme: Path, reports: Path) -> None:
-    """Write a README's table of benchmarks again, between its two marks.
+    """Update a README's table of benchmarks, between its two markers.
 
     Raises:
-        ReportError: if the marks are not in it.
+        ReportError: if the markers are missing.
     """
     before, begin, rest = _text(readme).partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -125,7 +125,7 @@ def table(reports: Path) -> str:
             lines.append(f"| {title} | {paper} | - | {ten}, - | awaits the data; recipe and layout tested |")
         else:
             run = max(found["runs"], key=lambda run: run["best"])
-            split = f"{run['judged']['n']:,} {run['judged']['split']} images"
+            split = f"{run['eval']['n']:,} {run['eval']['split']} images"
             state = f"`{run['recipe']}`, {split}, [report](training/reports/{dataset}/report.md)"
             ours = f"{run['best']:.2f} @ {run['best_epoch']}"
             lines.append(f"| {title} | {paper} | {ours} | {ten}, {run['mean_of_last_ten']:.2f} | {state} |")
@@ -136,7 +136,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ReportError(f"{path} is no text in UTF-8") from error
+        raise ReportError(f"{path} is not UTF-8 text") from error
 
 
 def _evaluated(path: Path) -> dict[str, Any]:
@@ -144,23 +144,23 @@ def _evaluated(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise ReportError(f"{path} is no JSON: {error}") from error
-    lacking = sorted(EVALUATED - found.keys()) if isinstance(found, dict) else sorted(EVALUATED)
-    if lacking:
-        raise ReportError(f"{path} is no result of manet-train evaluate --json: it lacks {', '.join(lacking)}")
+        raise ReportError(f"{path} is not JSON: {error}") from error
+    missing = sorted(EVALUATION_KEYS - found.keys()) if isinstance(found, dict) else sorted(EVALUATION_KEYS)
+    if missing:
+        raise ReportError(f"{path} is not a result of manet-train evaluate --json: it lacks {', '.join(missing)}")
     return dict(found)
 
 
-def _described(folder: RunFolder) -> dict[str, Any]:
-    rows, recipe, facts = folder.rows(), folder.recipe(), folder.facts(*SHOWN)
+def _described(folder: RunDir) -> dict[str, Any]:
+    rows, recipe, facts = folder.rows(), folder.recipe(), folder.facts(*SHOWN_FACTS)
     if not rows:
-        raise ReportError(f"{folder.path} has finished no epoch yet")
+        raise ReportError(f"{folder.path} has not finished an epoch yet")
     accuracies = [row["valid_accuracy"] for row in rows]
-    best = accuracies.index(max(accuracies))  # of equal ones the first
-    kept = {name.partition(".")[0] for name in SHOWN} | {"changes", "init", "arithmetic"}
+    best = accuracies.index(max(accuracies))  # the first of equal ones
+    kept = {name.partition(".")[0] for name in SHOWN_FACTS} | {"changes", "init", "arithmetic"}
     named = {key: value for key, value in facts.items() if key in kept}
     if isinstance(named.get("init"), str):
-        named["init"] = "/".join(Path(named["init"]).parts[-2:])  # the run and its file; no path of a machine
+        named["init"] = "/".join(Path(named["init"]).parts[-2:])  # the run and its file; no absolute path
     return {
         "name": folder.path.name,
         "dataset": recipe.dataset,
@@ -190,7 +190,7 @@ def _authors(run: PublishedRun | None) -> dict[str, Any] | None:
 
 
 def _seeds(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation over the runs that differ by their seed alone, where there are some."""
+    """Return mean and standard deviation over runs that differ only in their seed."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for run in runs:
         others = (change for change in run.get("changes", ()) if not change.startswith("seed"))
@@ -220,7 +220,7 @@ def _markdown(content: Mapping[str, Any]) -> Iterable[str]:
         yield f"| the authors' published log | {figures} | {authors['mean_of_last_ten']:.2f} | - | - | - | - |"
     for run in content["runs"]:
         figures = f"{run['best']:.2f} @ {run['best_epoch']} | {run['last']:.2f} | {run['mean_of_last_ten']:.2f}"
-        images = f"{run['judged']['n']:,} {run['judged']['split']}"
+        images = f"{run['eval']['n']:,} {run['eval']['split']}"
         recall = f"{run['macro_recall_of_best']:.2f}"
         yield f"| `{run['name']}` | {figures} | {recall} | {images} | {run['seed']} | {run['hours']:.1f} |"
     for group in content["seeds"]:
@@ -239,10 +239,10 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
     yield f"## Run `{run['name']}`"
     yield ""
     changes = f" with {', '.join(run['changes'])}" if run.get("changes") else ""
-    begun = f"begun from {run['init']}" if run.get("init") else "from random weights"
-    yield f"- recipe `{run['recipe']}`{changes}, {begun}; {run['epochs']} of {run['epochs_asked']} epochs"
+    init = f"initial weights {run['init']}" if run.get("init") else "random initial weights"
+    yield f"- recipe `{run['recipe']}`{changes}, {init}; {run['epochs']} of {run['epochs_asked']} epochs"
     yield f"- trained on {run['train']['n']:,} images: {run['train']['protocol']}"
-    yield f"- judged on {run['judged']['n']:,} {run['judged']['split']} images: {run['judged']['protocol']}"
+    yield f"- evaluated on {run['eval']['n']:,} {run['eval']['split']} images: {run['eval']['protocol']}"
     processor = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
     on = [name.replace("_", " ") for name, is_set in (run.get("arithmetic") or {}).items() if is_set]
     yield f"- {run['processes']} process(es) on {run['device']}{''.join(f', {name}' for name in on)}; {processor}"
@@ -252,7 +252,7 @@ def _run(run: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _confusion_of(found: Mapping[str, Any]) -> str:
-    """Return the name of the image of an evaluation's confusion."""
+    """Return the file name of an evaluation's confusion matrix."""
     return f"confusion_{found['weights']['id']}_{found['split']}.png"
 
 
@@ -260,7 +260,7 @@ def _evaluation(found: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield f"## `{found['weights']['id']}` on {found['dataset']} {found['split']}, {found['n']:,} images"
     yield ""
-    yield f"Protocol: {found['protocol']}. Engine: {found['backend']['name']}, {found['backend']['precision']}."
+    yield f"Protocol: {found['protocol']}. Backend: {found['backend']['name']}, {found['backend']['precision']}."
     yield f"Weights: SHA-256 `{found['weights']['sha256']}`. Commit `{found['commit']}`."
     yield ""
     yield f"- accuracy {found['accuracy']:.2f} %, macro recall {found['macro_recall']:.2f} %"

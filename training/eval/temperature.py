@@ -1,4 +1,4 @@
-"""Calibration: how far stated confidence is from observed accuracy, and the temperature that mends it.
+"""Temperature scaling: the gap between confidence and accuracy, and the temperature that closes it.
 
 Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 """
@@ -25,14 +25,14 @@ def expected_calibration_error(logits: Logits, labels: Labels, temperature: floa
     """Return the expected calibration error over 15 bins, in percent: 0 is perfect."""
     probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)  # (N, classes)
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.abs(np.bincount(bins, confidence, BINS) - np.bincount(bins, right, BINS))
+    gaps = np.abs(np.bincount(bins, confidence, BINS) - np.bincount(bins, correct, BINS))
     return 100 * float(gaps.sum()) / len(labels)
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:
-    """Return the temperature in 0.05..20 that minimises the cross-entropy; the answers' order never changes."""
+    """Return the temperature in 0.05..20 that minimises the cross-entropy; predictions do not change."""
     found = minimize_scalar(
         lambda log_t: cross_entropy(logits, labels, float(np.exp(log_t))), bounds=np.log([0.05, 20.0]), method="bounded"
     )

@@ -1,4 +1,4 @@
-"""Quantisation: the ranges of activations that int8 arithmetic must know, measured with images of the training set."""
+"""Quantisation: activation ranges for int8 arithmetic, calibrated on training images."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from training.data.datasets.expression_set import ExpressionSet
 
 
 def quantize(weights: Weights, data: ExpressionSet, images: int, seed: int, out: Path) -> str:
-    """Write the int8 calibration of some weights, and return the file's SHA-256.
+    """Write the int8 calibration of weights, and return the file's SHA-256.
 
     Args:
-        weights: as they are installed here.
-        data: images of the kind that will be seen; never those that the loss is measured on.
-        images: how many of them are looked at, drawn without replacement; all where there are fewer.
-        seed: chooses them.
-        out: the file to write.
+        weights: installed weights.
+        data: images for calibration; never those that the quantised weights are evaluated on.
+        images: how many of them are used, drawn without replacement; all if there are fewer.
+        seed: of that choice.
+        out: output file.
 
     Raises:
-        WeightsNotInstalledError: if the weights' file is not on this machine.
-        CheckpointError: if the file is not what it should be.
+        WeightsNotInstalledError: if the weights' file is not installed.
+        CheckpointError: if the file is not valid.
         DatasetError: if an image cannot be read.
     """
     path = locate(weights)

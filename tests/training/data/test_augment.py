@@ -29,7 +29,7 @@ EVERYTHING = Augmentation(
     brightness=0.3,
     jpeg=0.3,
     cover=0.3,
-    erase=0.3,
+    random_erasing=0.3,
     mixup=0.4,
     cutmix=0.3,
 )
@@ -112,7 +112,7 @@ def test_detail_goes_by_low_resolution_blur_and_jpeg(faces: Tensor) -> None:
 
 def test_a_cover_hides_up_to_half_from_one_side_and_an_erased_rectangle_is_black(faces: Tensor) -> None:
     covered = changed(faces, Augmentation(cover=1.0)).images
-    erased = changed(faces.clamp(min=1), Augmentation(erase=1.0)).images
+    erased = changed(faces.clamp(min=1), Augmentation(random_erasing=1.0)).images
 
     share = (covered != faces).float().mean(dim=(1, 2, 3))
     assert (share > 0.25).all()
@@ -146,11 +146,11 @@ def test_a_random_crop_depends_on_seed_epoch_and_position_alone(ferplus_tree: Pa
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("most_kept", [0, 2**20])
-def test_inputs_that_are_kept_are_those_that_are_read(ferplus_tree: Path, workers: int, most_kept: int) -> None:
+@pytest.mark.parametrize("max_cached_bytes", [0, 2**20])
+def test_cached_inputs_are_those_that_are_read(ferplus_tree: Path, workers: int, max_cached_bytes: int) -> None:
     data = ferplus.load(ferplus_tree, "train", "majority")
     samples = Samples(data, Preprocessing(input_size=32, colour="grey"))
-    reader = Reader(samples, device=CPU, workers=workers, most_kept=most_kept)
+    reader = Reader(samples, device=CPU, workers=workers, max_cached_bytes=max_cached_bytes)
 
     for batches in ([[Draw(3), Draw(1)], [Draw(5)]], [[Draw(1), Draw(1)]]):
         for batch, (images, targets) in zip(batches, reader.read(batches), strict=True):
@@ -158,7 +158,7 @@ def test_inputs_that_are_kept_are_those_that_are_read(ferplus_tree: Path, worker
             assert np.array_equal(targets.numpy(), data.targets[[draw.image for draw in batch]])
 
 
-def test_workers_live_on_from_epoch_to_epoch(ferplus_tree: Path) -> None:
+def test_workers_persist_over_epochs(ferplus_tree: Path) -> None:
     data = _answering_with_processes(ferplus.load(ferplus_tree, "train", "majority"))
     samples = Samples(data, Preprocessing(input_size=32, colour="rgb"), crop_area=0.5)
     reader = Reader(samples, device=CPU, workers=1)

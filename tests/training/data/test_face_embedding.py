@@ -1,4 +1,4 @@
-"""The face embedding: read from face-api's arrays, told by their own shapes; another file is refused."""
+"""The face embedding: read from face-api's arrays, checked by their shapes; another file is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from tests.training.conftest import draw_face_api, draw_ferplus
 from training.cli import app
 from training.data.datasets import load
-from training.data.face_clusters import TOP_SHARE, clusters_of
+from training.data.face_clusters import TOP_SHARE, find_clusters
 from training.data.face_embedding import ARRAYS, DIMENSIONS, MANIFEST, EmbeddingError, FaceEmbedding
 
 CPU = torch.device("cpu")
@@ -38,8 +38,8 @@ def test_an_image_and_its_mirror_image_have_one_embedding(arrays: Path) -> None:
     ("break_it", "message"),
     [
         (lambda folder: (folder / ARRAYS).unlink(), "lacks"),
-        (lambda folder: (folder / ARRAYS).write_bytes(b"short"), "do not fit"),
-        (lambda folder: (folder / MANIFEST).write_text("no JSON"), "do not fit"),
+        (lambda folder: (folder / ARRAYS).write_bytes(b"short"), "do not match"),
+        (lambda folder: (folder / MANIFEST).write_text("no JSON"), "do not match"),
         (lambda folder: (folder / MANIFEST).write_text("[]"), "another network"),
     ],
 )
@@ -59,7 +59,7 @@ def test_clusters_tell_groups_apart_and_are_as_soft_as_asked() -> None:
     groups = torch.eye(8).repeat_interleave(20, dim=0)  # (160, 8), eight corners
     embeddings = groups + 0.1 * torch.randn(160, 8, generator=random)
 
-    clusters = clusters_of(embeddings, 24, seed=3)
+    clusters = find_clusters(embeddings, 24, seed=3)
     shares = clusters.shares(embeddings)
 
     assert torch.allclose(shares.sum(dim=1), torch.ones(160), atol=1e-5)
@@ -82,4 +82,4 @@ def test_the_command_writes_a_set_that_an_identity_stage_reads(arrays: Path, tmp
     assert (len(train), len(valid), len(train.classes)) == (6, 1, 3)
     assert np.allclose(train.targets.sum(axis=1), 1, atol=1e-5)
     few = CliRunner().invoke(app, arguments)
-    assert "6 training images do not make 512 clusters" in str(few.exception)
+    assert "6 training images are too few for 512 clusters" in str(few.exception)

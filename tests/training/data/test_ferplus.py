@@ -58,7 +58,7 @@ def test_duplicates_are_left_out_and_the_protocol_says_so(tmp_path: Path, draw: 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda base: (base / "fer2013new.csv").unlink(), "holds no FER"),
+        (lambda base: (base / "fer2013new.csv").unlink(), "contains no FER"),
         (lambda base: (base / "fer2013new.csv").write_text("a,b\n1,2\n"), "lacks the columns"),
         (lambda base: (base / "FER2013Train" / "a.png").unlink(), "lacks 1 of 1 images: a.png"),
     ],

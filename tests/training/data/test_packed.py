@@ -38,7 +38,7 @@ def test_a_packed_set_is_the_set(ferplus_tree: Path, file: Path, split: str, lab
 
 
 def test_what_is_not_packed_is_named(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"holds ferplus: .*valid/majority; not ferplus: test/majority"):
+    with pytest.raises(DatasetError, match=r"contains ferplus: .*valid/majority; not ferplus: test/majority"):
         load("ferplus", file, "test")
     with pytest.raises(DatasetError, match="not raf_db: train/majority"):
         load("raf_db", file, "train")
@@ -55,5 +55,5 @@ def test_images_with_colours_are_not_packed(ferplus_tree: Path, tmp_path: Path) 
     red[..., 0] = 200
     Image.fromarray(red).save(data.paths[2])
 
-    with pytest.raises(DatasetError, match=f"{data.paths[2].name} has colours"):
+    with pytest.raises(DatasetError, match=f"{data.paths[2].name} is not grey"):
         packed.save({"train": {"majority": data}}, tmp_path / "out.npz")

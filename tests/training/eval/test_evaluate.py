@@ -44,7 +44,7 @@ def test_run_keeps_the_order_of_the_images(ferplus_tree: Path) -> None:
         return means
 
     spec = Preprocessing(input_size=64, colour="grey")
-    found = evaluate.run(data, spec, brightness, batch_size=4)
+    found = evaluate.predict(data, spec, brightness, batch_size=4)
 
     assert found[:, 0] == pytest.approx([data.read(i).mean() for i in range(len(data))], abs=1.5)
 

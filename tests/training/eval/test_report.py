@@ -10,21 +10,21 @@ from training import recipe as recipes
 from training.cli import app
 from training.eval.published import PublishedRun
 from training.eval.report import BEGIN, END, ReportError, report, rewrite_table, table
-from training.run_dir import RunFolder
+from training.run_dir import RunDir
 
 ROOT = Path(__file__).parents[3]
 COLUMNS = "epoch,learning_rate,train_loss,train_accuracy,valid_cross_entropy,valid_accuracy,valid_macro_recall,seconds"
 
 
-def _run(path: Path, accuracies: list[float], recipe: str = "raf_db", seed: int = 1) -> RunFolder:
-    folder = RunFolder(path)
+def _run(path: Path, accuracies: list[float], recipe: str = "raf_db", seed: int = 1) -> RunDir:
+    folder = RunDir(path)
     facts = {
         "recipe": recipe,
         "changes": [] if seed == 1 else [f"seed={seed}"],
         "data": "/somewhere/else",
         "init": "/somewhere/identity/best.safetensors",
         "train": {"n": 12_271, "protocol": "aligned faces"},
-        "judged": {"split": "test", "n": 3_068, "protocol": "aligned faces"},
+        "eval": {"split": "test", "n": 3_068, "protocol": "aligned faces"},
         "processes": 1,
         "device": "cuda",
         "arithmetic": {"tf32": True, "cudnn_benchmark": True},
@@ -81,7 +81,7 @@ def test_one_report_is_on_one_data_set(tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_epoch_has_nothing_to_report(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="no epoch"):
+    with pytest.raises(ReportError, match="not finished an epoch"):
         report([_run(tmp_path / "a", [])], [], [], tmp_path / "out")
 
 

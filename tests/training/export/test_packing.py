@@ -16,14 +16,14 @@ from manet.weights.registry import described_by, get
 from training import recipe as recipes
 from training.cli import app
 from training.eval.measure import MeasureError
-from training.run_dir import RunFolder, weights_header
+from training.run_dir import RunDir, weights_header
 
 
 @pytest.fixture
-def run_folder(ferplus_tree: Path, tmp_path: Path) -> RunFolder:
+def run_folder(ferplus_tree: Path, tmp_path: Path) -> RunDir:
     """A run whose best weights are random ones."""
     recipe = recipes.load("ferplus")
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     folder.create(recipe, {"data": str(ferplus_tree), "duplicates": None})
     torch.manual_seed(3)
     header = weights_header(recipe, CLASS_ORDERS["ferplus"], "random")
@@ -33,7 +33,7 @@ def run_folder(ferplus_tree: Path, tmp_path: Path) -> RunFolder:
 
 
 def test_packed_weights_are_small_calibrated_and_measured_through_the_same_file(
-    run_folder: RunFolder, ferplus_tree: Path, tmp_path: Path
+    run_folder: RunDir, ferplus_tree: Path, tmp_path: Path
 ) -> None:
     runner, packed, report = CliRunner(), tmp_path / "packed.safetensors", tmp_path / "valid.json"
 

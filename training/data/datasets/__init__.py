@@ -9,21 +9,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from manet.cpus import available_cpus
 from training.data.datasets import affectnet, fed_ro, fer2013, ferplus, folders, identities, packed, raf_db
-from training.data.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, demand_all
+from training.data.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, require_all
 from training.data.datasets.layout import rows
 
 Name = Literal[
     "affectnet7", "affectnet8", "caer_s", "fed_ro", "fer2013", "ferplus", "folders", "identities", "raf_db", "sfew"
 ]
 
-WORTH_A_PROCESS = 1000
-"""Images that one process more must have to decode; to start it takes as long as some hundred."""
+IMAGES_PER_PROCESS = 1000
+"""Images to decode for each additional process; starting it takes as long as decoding some hundred."""
 
-DECODED_AT_ONCE = 64
-"""Images that a process decodes before it reports."""
+DECODE_BATCH = 64
+"""Images that a process decodes between two results."""
 
 Load = Callable[[Path, Split, LabelKind], ExpressionSet]
-"""From the folder that holds a data set, split and kind of labels to the images."""
+"""From the folder of a data set, a split and a kind of labels to the images."""
 
 LOADERS: Mapping[Name, Load] = MappingProxyType(
     {
@@ -39,7 +39,7 @@ LOADERS: Mapping[Name, Load] = MappingProxyType(
         "sfew": folders.SFEW.load,
     }
 )
-"""Data set name to what reads it."""
+"""Data set name to its loader."""
 
 
 def load(
@@ -54,15 +54,15 @@ def load(
     """Return one split of a data set.
 
     Args:
-        name: which data set.
-        data: the folder that holds it.
-        split: which part.
-        labels: one class an image, or the share of votes for each class where the set has votes.
+        name: name of the data set.
+        data: its folder.
+        split: which split.
+        labels: one class per image, or the share of votes for each class where the set has votes.
         duplicates: a CSV with a column ``image`` of images to leave out, or None to keep all.
         skip_missing: whether listed images may be missing; ``broken`` then finds them.
 
     Raises:
-        DatasetError: if what is on the disk is not what the owners ship.
+        DatasetError: if the files are not as the owners ship them.
     """
     if data.suffix == packed.SUFFIX:
         found = packed.load(data, name, split, labels)
@@ -72,63 +72,63 @@ def load(
         listed = {row["image"] for row in rows(duplicates, ("image",))}
         found = found.without([i for i, path in enumerate(found.paths) if path.name in listed], "listed duplicates")
     if not skip_missing:
-        demand_all(found, data)
+        require_all(found, data)
     return found
 
 
 def without_broken(data: ExpressionSet, *, skip: bool) -> tuple[ExpressionSet, list[str]]:
-    """Return the images that can be read, and one line on each that cannot.
+    """Return the images that can be read, and one error for each that cannot.
 
     Every image is decoded once, in as many processes as there are cores.
 
     Args:
-        data: what to look through.
+        data: the images to check.
         skip: whether an image that cannot be read may be left out.
 
     Raises:
         DatasetError: if there is one and ``skip`` does not allow it; the message lists them all.
     """
-    complaints = broken(data, processes=available_cpus())
-    demand_whole(complaints, skip=skip)
-    return less_broken(data, tuple(complaints)), list(complaints.values())
+    errors = broken(data, processes=available_cpus())
+    require_no_broken(errors, skip=skip)
+    return drop_broken(data, tuple(errors)), list(errors.values())
 
 
 def broken(data: ExpressionSet, *, processes: int) -> dict[int, str]:
-    """Return the place of each image that cannot be decoded, ascending, and what is wrong with it.
+    """Return the index of each image that cannot be decoded, ascending, and the error.
 
     Args:
         data: the images, each of which is decoded once.
-        processes: how many decode at most. Small images keep Python busier than the decoder, so threads would wait
-            for one another; few images are decoded here, sooner than processes start.
+        processes: maximum number of worker processes; threads would wait for the interpreter lock. Few images are
+            decoded in this process, sooner than others start.
     """
     if data.pixels is not None:
         return {}  # decoded already
-    workers = min(processes, len(data) // WORTH_A_PROCESS)
+    workers = min(processes, len(data) // IMAGES_PER_PROCESS)
     loader: DataLoader[str | None] = DataLoader(
-        _Complaints(data), batch_size=DECODED_AT_ONCE, collate_fn=list, num_workers=workers if workers > 1 else 0
+        _DecodeErrors(data), batch_size=DECODE_BATCH, collate_fn=list, num_workers=workers if workers > 1 else 0
     )
-    complaints = (complaint for batch in loader for complaint in batch)
-    return {index: complaint for index, complaint in enumerate(complaints) if complaint is not None}
+    errors = (error for batch in loader for error in batch)
+    return {index: error for index, error in enumerate(errors) if error is not None}
 
 
-def demand_whole(complaints: Mapping[int, str], *, skip: bool) -> None:
-    """Make sure that no image is broken, unless they may be left out.
+def require_no_broken(errors: Mapping[int, str], *, skip: bool) -> None:
+    """Make sure that no image is broken, unless broken images may be left out.
 
     Raises:
         DatasetError: if there is one; the message lists them all.
     """
-    if complaints and not skip:
-        listed = "\n".join(complaints.values())
-        raise DatasetError(f"{len(complaints)} images cannot be read; leave them out with --skip-broken\n{listed}")
+    if errors and not skip:
+        listed = "\n".join(errors.values())
+        raise DatasetError(f"{len(errors)} images cannot be read; leave them out with --skip-broken\n{listed}")
 
 
-def less_broken(data: ExpressionSet, places: Collection[int]) -> ExpressionSet:
-    """Return a set less its broken images, which its protocol then counts."""
-    return data.without(places, "broken images") if places else data
+def drop_broken(data: ExpressionSet, indices: Collection[int]) -> ExpressionSet:
+    """Return a set without its broken images, which its protocol then counts."""
+    return data.without(indices, "broken images") if indices else data
 
 
-class _Complaints(Dataset[str | None]):
-    """What is wrong with each image of a set; None where nothing is."""
+class _DecodeErrors(Dataset[str | None]):
+    """The error of each image of a set; None where it can be read."""
 
     def __init__(self, data: ExpressionSet) -> None:
         self._data = data

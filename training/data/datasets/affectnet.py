@@ -1,9 +1,9 @@
 """AffectNet: photographs from the web, labelled by one person each (Mollahosseini et al., IEEE TAC 2019).
 
 Two layouts are read. As first shipped: ``training.csv`` and ``validation.csv`` with the face's box and the expression's
-number, and whole photographs in ``Manually_Annotated_Images/``; the face is cut out by its box. As shipped later:
-``{train,val}_set/images/ID.jpg`` and ``{train,val}_set/annotations/ID_exp.npy``, faces cut out already. Numbers from 8
-on (none, uncertain, no face) do not count; the seven-class set leaves out contempt too.
+number, and whole photographs in ``Manually_Annotated_Images/``; the face is cropped by its box. As shipped later:
+``{train,val}_set/images/ID.jpg`` and ``{train,val}_set/annotations/ID_exp.npy``, already cropped to faces. Numbers of
+8 and more (none, uncertain, no face) are ignored; the seven-class set leaves out contempt, too.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
-    demand,
     no_such_split,
     one_hot,
+    require_any,
 )
-from training.data.datasets.layout import need_root, rows
+from training.data.datasets.layout import require_root, rows
 
 OWNERS_NUMBERS = CLASS_ORDERS["affectnet8"]
 """The owners number the classes as the authors of MA-Net do."""
@@ -51,26 +51,26 @@ def load(data: Path, split: Split, labels: LabelKind = "majority", *, name: Name
     """Return one split; every image has one label, so ``labels`` changes nothing.
 
     Args:
-        data: the folder that holds either layout.
+        data: the folder of either layout.
         split: ``train`` or ``valid``.
         labels: see above.
-        name: which set of classes counts.
+        name: which set of classes.
 
     Raises:
-        DatasetError: if the layout is neither of the two, a row makes no sense, or an image is missing.
+        DatasetError: if the layout is neither of the two, a row is not valid, or an image is missing.
     """
     if split not in EXPECTED:
         raise no_such_split(name, split, ("train", "valid"))
-    root, mark = need_root(data, "AffectNet", NPY, CSV)
+    root, mark = require_root(data, "AffectNet", NPY, CSV)
     classes = CLASS_ORDERS[name]
     items = [item for item in (_from_npy if mark == NPY else _from_csv)(root, split) if item[1] in classes]
     paths, names = tuple(item[0] for item in items), [item[1] for item in items]
-    demand(paths, root)
+    require_any(paths, root)
     expected = {label: count for label, count in EXPECTED[split].items() if label in classes}
     return ExpressionSet(
         name,
         split,
-        "the owners' single labels, " + ("faces as shipped" if mark == NPY else "faces cut out by the owners' boxes"),
+        "the owners' single labels, " + ("faces as shipped" if mark == NPY else "faces cropped by the owners' boxes"),
         classes,
         paths,
         one_hot(names, classes),
@@ -100,12 +100,12 @@ def _number(label: str | npt.NDArray[Any]) -> int:
     """Return the owners' number of an expression.
 
     Raises:
-        ValueError: if it is no whole number, or below 0, which would count from the end of the classes.
+        ValueError: if it is not an integer, or below 0.
         TypeError: if it is an array of several.
     """
     number = int(label)
     if number < 0:
-        raise ValueError(f"expected an expression from 0 on, found {number}")
+        raise ValueError(f"expected an expression of 0 or more, found {number}")
     return number
 
 
@@ -115,6 +115,6 @@ def _from_npy(root: Path, split: Split) -> Iterator[Item]:
         try:
             label = _number(np.load(note, allow_pickle=False))
         except (ValueError, TypeError, EOFError) as error:
-            raise DatasetError(f"{note} holds no label: {error}") from error
+            raise DatasetError(f"{note} contains no label: {error}") from error
         if label < len(OWNERS_NUMBERS):
             yield folder / "images" / f"{note.name.removesuffix('_exp.npy')}.jpg", OWNERS_NUMBERS[label], None

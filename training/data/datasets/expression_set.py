@@ -28,13 +28,13 @@ LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
 """The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
 
 TIFF = (b"II*\x00", b"MM\x00*")
-"""What TIFF files begin with: AffectNet holds some, and the service reads none."""
+"""Magic bytes of TIFF files: AffectNet contains some, and the service reads none."""
 
-NOT_UTF8 = "is no text in UTF-8; if it is in UTF-16, save it again as UTF-8"
+NOT_UTF8 = "is not UTF-8 text; if it is UTF-16, save it as UTF-8"
 
 
 class DatasetError(TrainingError):
-    """A data set on disk is not as its owners ship it; the message names the file and what is wrong."""
+    """A data set on disk is not as its owners ship it; the message names the file and the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class ExpressionSet:
 
     Attributes:
         name: the data set's name in ``training.data.datasets.LOADERS``.
-        split: which part of it.
-        protocol: one line that says which images count and how they were labelled.
+        split: which split of it.
+        protocol: one line on which images are included and how they were labelled.
         classes: the classes, in the order of ``targets``: expressions, or the people of an identity set.
-        paths: the images; where a table holds them, their names behind the table's own path.
+        paths: the images; for images in a table, their names appended to the table's path.
         targets: (N, classes) float32, each row a distribution over the classes; one-hot for single labels.
-        remark: how this copy differs from what the owners ship, or None where it does not.
-        areas: where the face lies in each image, None where the image is the face; for sets that ship photographs.
+        remark: how this copy differs from what the owners ship, or None.
+        areas: the face's area in each image, None where the image is a face crop; for sets that ship photographs.
         pixels: the images themselves, uint8 (N, height, width), grey, for sets that ship a table.
     """
 
@@ -74,8 +74,8 @@ class ExpressionSet:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the images' names and labels in their order; the same wherever the data set lies."""
-        # A name is what follows the folder that holds all images, which is all that a move changes.
+        """SHA-256 of the images' names and labels in their order; independent of the data set's folder."""
+        # A name is relative to the common folder of all images, so that moving the data set does not change it.
         root = len(os.path.commonpath([path.parent for path in self.paths])) if self.paths else 0
         digest = hashlib.sha256("\n".join(self.classes).encode())
         for path, target in zip(self.paths, self.targets, strict=True):
@@ -87,7 +87,7 @@ class ExpressionSet:
         """Return an image of one face as the service sees it: upright, RGB, (height, width, 3).
 
         Raises:
-            DatasetError: if the file is missing or no image, or the face's area lies outside it.
+            DatasetError: if the file is missing or not an image, or the face's area is outside it.
         """
         if self.pixels is not None:
             return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
@@ -102,11 +102,11 @@ class ExpressionSet:
             raise DatasetError(f"{path} cannot be read as an image: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:
-        """Return the set less some of its images, with the reason in its protocol."""
+        """Return the set without some of its images, with the reason in its protocol."""
         keep = [index for index in range(len(self)) if index not in indices]
         return self._at(keep, f"{self.protocol}, {len(self) - len(keep)} {reason} left out")
 
-    def named(self, listed: Path) -> Self:
+    def only_listed(self, listed: Path) -> Self:
         """Return only the images that a list names, such as the occluded ones of Wang et al. (IEEE TIP 2020).
 
         Args:
@@ -116,7 +116,7 @@ class ExpressionSet:
         Raises:
             DatasetError: if the file is missing, or none of its images is in the set.
         """
-        lines = [line.replace(",", " ").split() for line in text_of(listed).splitlines()]
+        lines = [line.replace(",", " ").split() for line in read_text(listed).splitlines()]
         stems = {_stem(Path(words[0])) for words in lines if words}
         keep = [index for index, path in enumerate(self.paths) if _stem(path) in stems]
         if not keep:
@@ -124,7 +124,7 @@ class ExpressionSet:
         return self._at(keep, f"{self.protocol}, only the {len(keep)} of {len(stems)} in {listed.name}")
 
     def first(self, count: int) -> Self:
-        """Return the first images alone."""
+        """Return only the first images."""
         return self._at(list(range(min(count, len(self)))), f"{self.protocol}, the first {count}")
 
     def _at(self, keep: list[int], protocol: str) -> Self:
@@ -145,7 +145,7 @@ class ExpressionSet:
         height, width = image.shape[:2]
         inside = max(left, 0), max(upper, 0), min(right, width), min(lower, height)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            raise DatasetError(f"{self.paths[index]}: the face's area {area} lies outside the image")
+            raise DatasetError(f"{self.paths[index]}: the face's area {area} is outside the image")
         return image[inside[1] : inside[3], inside[0] : inside[2]]
 
 
@@ -155,22 +155,22 @@ def _stem(path: Path) -> str:
 
 def one_hot(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
     """Return targets (N, classes) for images of one class each, by the classes' names."""
-    place = {name: index for index, name in enumerate(classes)}
+    index_of = {name: index for index, name in enumerate(classes)}
     targets = np.zeros((len(names), len(classes)), dtype=np.float32)
-    targets[np.arange(len(names)), [place[name] for name in names]] = 1
+    targets[np.arange(len(names)), [index_of[name] for name in names]] = 1
     return targets
 
 
 def count_remark(
     name: str, split: Split, labels: Sequence[str], expected: Mapping[Expression, int] | int
 ) -> str | None:
-    """Return how a copy's counts differ from the owners', or None where they do not.
+    """Return how a copy's counts differ from the owners', or None.
 
     Args:
         name: the data set.
-        split: which part.
+        split: which split.
         labels: each image's class.
-        expected: the owners' count of each class, or of all images where theirs for the classes are not known.
+        expected: the owners' count of each class, or of all images where the counts of classes are unknown.
     """
     found = Counter(labels)
     total = expected if isinstance(expected, int) else sum(expected.values())
@@ -181,38 +181,38 @@ def count_remark(
     return f"{name} {split} has {total} images, this copy {len(labels)}" + (f": {rows}" if rows else "")
 
 
-def demand(paths: Sequence[Path], where: Path) -> None:
-    """Make sure that some of the listed images lie on the disk.
+def require_any(paths: Sequence[Path], folder: Path) -> None:
+    """Make sure that some of the listed images exist.
 
     Raises:
         DatasetError: if none does; the message counts them and names the first three.
     """
     if not any(path.is_file() for path in paths):
-        raise _lacking(paths, paths, where)
+        raise _missing_images(paths, paths, folder)
 
 
-def demand_all(data: ExpressionSet, where: Path) -> None:
-    """Make sure that every listed image lies on the disk.
+def require_all(data: ExpressionSet, folder: Path) -> None:
+    """Make sure that all listed images exist.
 
     Raises:
         DatasetError: if some are missing; the message counts them and names the first three.
     """
     missing = [path for path in data.paths if not path.is_file()] if data.pixels is None else []
     if missing:
-        raise _lacking(missing, data.paths, where)
+        raise _missing_images(missing, data.paths, folder)
 
 
-def _lacking(missing: Sequence[Path], paths: Sequence[Path], where: Path) -> DatasetError:
+def _missing_images(missing: Sequence[Path], paths: Sequence[Path], folder: Path) -> DatasetError:
     first = [path.name for path in missing[:3]] + ["..."] * (len(missing) > 3)  # noqa: PLR2004
     listed = f": {', '.join(first)}" if first else ""
-    return DatasetError(f"{where} lacks {len(missing)} of {len(paths)} images{listed}")
+    return DatasetError(f"{folder} lacks {len(missing)} of {len(paths)} images{listed}")
 
 
-def text_of(path: Path) -> str:
-    """Return the text of a list, without the byte order mark that some editors put before it.
+def read_text(path: Path) -> str:
+    """Return the text of a list, without a byte order mark.
 
     Raises:
-        DatasetError: if the file is missing, or not in UTF-8.
+        DatasetError: if the file is missing, or not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -222,6 +222,6 @@ def text_of(path: Path) -> str:
         raise DatasetError(f"{path} {NOT_UTF8}") from error
 
 
-def no_such_split(name: str, split: Split, there: Sequence[Split]) -> DatasetError:
+def no_such_split(name: str, split: Split, available: Sequence[Split]) -> DatasetError:
     """Return the error for a split that the owners do not ship."""
-    return DatasetError(f"{name} has no {split} split; its owners ship {', '.join(there)}")
+    return DatasetError(f"{name} has no {split} split; its owners ship {', '.join(available)}")

@@ -1,4 +1,4 @@
-"""FED-RO: 400 photographs of faces with real occlusions, to be tested on (Li et al., IEEE TIP 2019).
+"""FED-RO: 400 photographs of faces with real occlusions, for testing (Li et al., IEEE TIP 2019).
 
 Its owners ship no training images. The authors of MA-Net trained on AffectNet-7 and RAF-DB together (inferred from
 the 296,172 images in their log), so the training split is those two, read from the same folder.
@@ -24,7 +24,7 @@ TEST = FolderSet(
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return the 400 images, or the two data sets to train on.
+    """Return the 400 images, or the two training sets.
 
     Args:
         data: a folder with ``FED-RO/`` (a folder for each expression), AffectNet and RAF-DB in it.
@@ -32,7 +32,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         labels: every image has one label, so this changes nothing.
 
     Raises:
-        DatasetError: as of the data sets it is made of.
+        DatasetError: as the loaders of these data sets do.
     """
     if split == "test":
         return TEST.load(data, split)

@@ -13,15 +13,15 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
-    demand,
     one_hot,
+    require_any,
 )
-from training.data.datasets.layout import need_root, rows
+from training.data.datasets.layout import require_root, rows
 
 CLASSES = CLASS_ORDERS["fer2013"]
 TABLE = "fer2013.csv"
 SAME_TABLE = "icml_face_data.csv"
-"""The name that the same rows have in the archive of the challenge."""
+"""Name of the same table in the archive of the challenge."""
 SIDE = 48
 USAGES = MappingProxyType({"train": "Training", "valid": "PublicTest", "test": "PrivateTest"})
 EXPECTED = MappingProxyType({"train": 28_709, "valid": 3_589, "test": 3_589})
@@ -42,10 +42,10 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     """Return one split; every image has one label, so ``labels`` changes nothing.
 
     Raises:
-        DatasetError: if there is neither ``fer2013.csv`` nor ``icml_face_data.csv``, or a row of it is not what it
-            should be.
+        DatasetError: if there is neither ``fer2013.csv`` nor ``icml_face_data.csv``, or a row of it is not
+            valid.
     """
-    root, mark = need_root(data, "FER2013", TABLE, SAME_TABLE)
+    root, mark = require_root(data, "FER2013", TABLE, SAME_TABLE)
     table = root / mark
     names: list[Expression] = []
     images: list[Pixels] = []
@@ -58,7 +58,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
             images.append(image(row["pixels"], f"{table}, line {number}"))
             paths.append(table / f"{number:05}")
     if not paths:
-        demand(paths, table)
+        require_any(paths, table)
     return ExpressionSet(
         "fer2013",
         split,
@@ -72,7 +72,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
 
 
 def table_in(root: Path) -> Path:
-    """Return where the table lies in a folder, under either name; under the first where there is none."""
+    """Return the path of the table in a folder, under either name; under the first if there is none."""
     other = root / SAME_TABLE
     return other if other.is_file() and not (root / TABLE).is_file() else root / TABLE
 
@@ -81,8 +81,8 @@ def image(text: str, where: str) -> Pixels:
     """Return the image of a row, uint8 (48, 48).
 
     Args:
-        text: 2,304 numbers 0..255 with blanks between.
-        where: the row, for the error.
+        text: 2,304 numbers 0..255, separated by blanks.
+        where: the row, for the error message.
 
     Raises:
         DatasetError: if the text is something else.

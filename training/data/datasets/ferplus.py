@@ -15,8 +15,8 @@ import numpy.typing as npt
 from manet.labels import CLASS_ORDERS
 from manet.vision.preprocess import Pixels
 from training.data.datasets import fer2013
-from training.data.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, demand
-from training.data.datasets.layout import need_root, rows
+from training.data.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, require_any
+from training.data.datasets.layout import require_root, rows
 
 CLASSES = CLASS_ORDERS["ferplus"]
 VOTES = "fer2013new.csv"
@@ -28,25 +28,25 @@ SPLITS = {
 }
 PROTOCOL = "majority of votes after dropping single votes"
 EXPECTED = {"train": 25060, "valid": 3199, "test": 3153}
-"""Images that the majority protocol counts, duplicates included."""
+"""Number of images by the majority protocol, with duplicates."""
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
     """Return one split.
 
-    Single votes are set to zero. By the majority protocol an image counts if one of the eight classes then holds more
-    than half of what remains: ``majority`` labels it with that class, ``distribution`` with the eight classes' shares
+    Single votes are set to zero. By the majority protocol an image is included if one of the eight classes has more
+    than half of the rest: ``majority`` labels it with that class, ``distribution`` with the eight classes' shares
     of the votes. ``all_votes`` labels so every image more than half of whose remaining votes name one of the eight.
 
     Args:
-        data: the folder that holds ``fer2013new.csv`` and the images, or the folder above it.
-        split: which part.
+        data: the folder of ``fer2013new.csv`` and the images, or the folder above it.
+        split: which split.
         labels: see above.
 
     Raises:
-        DatasetError: if the folder, a CSV or an image is missing, or a CSV is not what it should be.
+        DatasetError: if the folder, a CSV or an image is missing, or a CSV is not valid.
     """
-    root, _ = need_root(data, "FER+", VOTES)
+    root, _ = require_root(data, "FER+", VOTES)
     usage, folder = SPLITS[split]
     table = fer2013.table_in(root)
     in_table = not (root / folder).is_dir() and table.is_file()
@@ -60,7 +60,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
             targets.append(target)
             images.extend([fer2013.image(pixels, f"{table}, {name}")] if in_table else [])
     if not in_table or not paths:
-        demand(paths, root / folder)
+        require_any(paths, root / folder)
     by_majority = labels != "all_votes"
     remark = f"FER+ {split} has {EXPECTED[split]} images by this protocol, this copy has {len(paths)}"
     return ExpressionSet(
@@ -102,14 +102,14 @@ def _votes(row: Mapping[str, str], where: str) -> npt.NDArray[np.float32]:
     try:
         votes = np.array([row[column] for column in VOTE_COLUMNS], dtype=np.float32)
     except ValueError as error:
-        raise DatasetError(f"{where}: a vote is no number: {error}") from error
+        raise DatasetError(f"{where}: a vote is not a number: {error}") from error
     if not (votes >= 0).all():
-        raise DatasetError(f"{where}: expected votes from 0 on, found {votes.min():g}")
+        raise DatasetError(f"{where}: expected votes of 0 or more, found {votes.min():g}")
     return votes
 
 
 def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np.float32] | None:
-    """Return the image's distribution over the eight classes, or None where the protocol does not count it."""
+    """Return the image's distribution over the eight classes, or None where the protocol excludes it."""
     kept = np.where(votes > 1, votes, np.float32(0))
     shares = kept[: len(CLASSES)]
     winner = int(kept.argmax())

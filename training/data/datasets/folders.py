@@ -1,7 +1,7 @@
 """Folders: data sets that are one folder of images for each class.
 
-CAER-S and SFEW 2.0 come like that from their owners; FED-RO and any set of a user's own are read so. Folders are named
-by the expression, as the noun or the adjective.
+The owners of CAER-S and SFEW 2.0 ship them like that; FED-RO and a user's own sets are read so, too. Folders are named
+after the expression, as a noun or an adjective.
 """
 
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
-    demand,
     no_such_split,
     one_hot,
+    require_any,
 )
-from training.data.datasets.layout import by_class, need_root
+from training.data.datasets.layout import by_class, require_root
 
 PREPARED = "prepared.json"
-"""What ``manet-train prepare`` leaves beside the faces that it cut out."""
+"""The file that ``manet-train prepare`` writes beside the face crops."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSet:
-    """What is known of a data set in folders.
+    """A data set in folders.
 
     Attributes:
         name: its name in ``training.data.datasets.LOADERS``.
         places: each split's folder, as its owners name it.
         expected: images in each split, where the owners' count is known.
         protocol: one line on its labels.
-        whole: whether the owners ship whole photographs or film frames, so that faces must be cut out first.
+        whole: whether the owners ship whole photographs or film frames, so that faces must be cropped first.
     """
 
     name: str
@@ -48,29 +48,29 @@ class FolderSet:
         """Return one split; every image has one label, so ``labels`` changes nothing.
 
         Raises:
-            DatasetError: if the split does not exist, a folder names no expression or one that the set has not, a
-                image is missing, or the images still await preparation.
+            DatasetError: if the split does not exist, a folder is not named after one of the set's expressions, an
+                image is missing, or the images must be prepared first.
         """
         if split not in self.places:
             raise no_such_split(self.name, split, tuple(self.places))
-        root, _ = need_root(data, self.name, self.places[split])
+        root, _ = require_root(data, self.name, self.places[split])
         if self.whole and not (root / PREPARED).is_file():
             raise DatasetError(
-                f"{root} holds whole images, not faces: first run manet-train prepare {self.name} "
+                f"{root} contains whole images, not faces: first run manet-train prepare {self.name} "
                 f"--data {root} --out DIR"
             )
         return self.read(root, split)
 
     def read(self, root: Path, split: Split) -> ExpressionSet:
-        """Return one split from under ``root``, whatever its images show."""
+        """Return one split from under ``root``, of whole images or faces."""
         items = by_class(root / self.places[split])
         names = [name for _, name in items]
         classes = CLASS_ORDERS.get(self.name) or tuple(e for e in Expression if e in set(names))
-        strange = sorted(set(names) - set(classes))
-        if strange:
-            raise DatasetError(f"{root / self.places[split]} has folders of other classes: {', '.join(strange)}")
+        unknown = sorted(set(names) - set(classes))
+        if unknown:
+            raise DatasetError(f"{root / self.places[split]} has folders of other classes: {', '.join(unknown)}")
         paths = tuple(path for path, _ in items)
-        demand(paths, root / self.places[split])
+        require_any(paths, root / self.places[split])
         expected = self.expected.get(split)
         remark = None if expected is None else count_remark(self.name, split, names, expected)
         return ExpressionSet(self.name, split, self.protocol, classes, paths, one_hot(names, classes), remark)
@@ -102,4 +102,4 @@ FOLDERS = FolderSet(
     _NONE,
     "one folder for each expression",
 )
-"""Anybody's own: ``train/happiness/*.jpg`` and so on; only the splits that are used need to be there."""
+"""A user's own set: ``train/happiness/*.jpg`` and so on; only the splits that are used must exist."""

@@ -1,6 +1,6 @@
-"""Identities: any set of one folder for each person, for the pretraining that the paper begins from.
+"""Identities: any set of one folder for each person, for the pretraining of the paper.
 
-The authors used 12,666 people of MS-Celeb-1M, which was withdrawn in 2019; any other set will do, of any number.
+The authors used 12,666 people of MS-Celeb-1M, which was withdrawn in 2019; any other set can be used.
 """
 
 from pathlib import Path
@@ -10,21 +10,21 @@ from training.data.datasets.expression_set import (
     ExpressionSet,
     LabelKind,
     Split,
-    demand,
     no_such_split,
     one_hot,
+    require_any,
 )
 from training.data.datasets.layout import folders_in, images_in
 
-HELD_BACK = 20
-"""Of each person's images, in the order of their names, every twentieth judges and is not trained on."""
+HELD_OUT_EVERY = 20
+"""Of each person's images, in the order of their names, every twentieth is held out for validation."""
 
 
 def load(data: Path, split: Split, labels: LabelKind = "majority") -> ExpressionSet:
-    """Return the training images, or those held back from each person.
+    """Return the training images, or those held out of each person.
 
     Args:
-        data: a folder that holds one folder for each person.
+        data: a folder with one folder for each person.
         split: ``train`` or ``valid``.
         labels: every image has one label, so this changes nothing.
 
@@ -34,20 +34,20 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     if split == "test":
         raise no_such_split("identities", split, ("train", "valid"))
     if not data.is_dir():
-        raise DatasetError(f"{data} is no folder")
+        raise DatasetError(f"{data} is not a folder")
     people = [entry.name for entry in folders_in(data)]
     if len(people) < 2:  # noqa: PLR2004
-        raise DatasetError(f"{data} holds {len(people)} folders; telling people apart takes two or more")
-    held_back = split == "valid"
+        raise DatasetError(f"{data} contains {len(people)} folders; an identity set needs two or more")
+    held_out = split == "valid"
     items = [
         (path, person)
         for person in people
         for place, path in enumerate(images_in(data / person), start=1)
-        if (place % HELD_BACK == 0) == held_back
+        if (place % HELD_OUT_EVERY == 0) == held_out
     ]
     paths = tuple(path for path, _ in items)
-    demand(paths, data)
-    protocol = f"one of {len(people)} people, every {HELD_BACK}th image of each held back"
+    require_any(paths, data)
+    protocol = f"one of {len(people)} people, every {HELD_OUT_EVERY}th image of each held out"
     return ExpressionSet(
         "identities", split, protocol, tuple(people), paths, one_hot([person for _, person in items], people)
     )

@@ -1,4 +1,4 @@
-"""Layout: finding a data set's files under the folder that a person names."""
+"""Layout: finding a data set's files under a given folder."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,29 +10,29 @@ from training.data.datasets.expression_set import NOT_UTF8, DatasetError
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-def root_with(data: Path, *marks: str) -> tuple[Path, str] | None:
-    """Return the folder that holds one of the marks (paths relative to it) and that mark, or None.
+def find_root(data: Path, *markers: str) -> tuple[Path, str] | None:
+    """Return the folder that contains one of the markers (paths relative to it) and that marker, or None.
 
-    It is ``data`` itself, or the first folder in it by name that fits: archives unpack to either.
+    It is ``data`` itself, or the first folder in it by name that contains one: archives unpack to either.
     """
     if not data.is_dir():
-        raise DatasetError(f"{data} is no folder")
+        raise DatasetError(f"{data} is not a folder")
     for folder in (data, *folders_in(data)):
-        for mark in marks:
-            if (folder / mark).exists():
-                return folder, mark
+        for marker in markers:
+            if (folder / marker).exists():
+                return folder, marker
     return None
 
 
-def need_root(data: Path, name: str, *marks: str) -> tuple[Path, str]:
-    """Return what ``root_with`` finds.
+def require_root(data: Path, name: str, *markers: str) -> tuple[Path, str]:
+    """Return what ``find_root`` finds.
 
     Raises:
-        DatasetError: if it finds nothing; the message says what a folder of this data set holds.
+        DatasetError: if there is none; the message names the markers of this data set.
     """
-    found = root_with(data, *marks)
+    found = find_root(data, *markers)
     if found is None:
-        raise DatasetError(f"{data} holds no {name}: looked for {' or '.join(marks)}, there and one folder down")
+        raise DatasetError(f"{data} contains no {name}: looked for {' or '.join(markers)}, in it and in its folders")
     return found
 
 
@@ -40,16 +40,16 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
     """Yield a CSV's rows.
 
     Raises:
-        DatasetError: if the file is missing, not in UTF-8 or no CSV, or lacks a column, or a row lacks a field.
+        DatasetError: if the file is missing, not UTF-8 or not CSV, or lacks a column, or a row lacks a field.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             # Some copies of FER2013's table have a blank before each name.
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            absent = set(columns) - set(reader.fieldnames)
-            if absent:
-                raise DatasetError(f"{path} lacks the columns {', '.join(sorted(absent))}")
+            missing = set(columns) - set(reader.fieldnames)
+            if missing:
+                raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}")
             for row in reader:
                 if any(row[column] is None for column in columns):
                     raise DatasetError(f"{path}, line {reader.line_num}: fewer fields than columns")
@@ -59,7 +59,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} {NOT_UTF8}") from error
     except csv.Error as error:
-        raise DatasetError(f"{path} is no CSV: {error}") from error
+        raise DatasetError(f"{path} is not a CSV: {error}") from error
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -68,31 +68,33 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images of one class or person, by suffix, in the order of their names; hidden files are none.
+    """Return the images of one class or person, by suffix, in the order of their names; hidden files are ignored.
 
     Raises:
-        DatasetError: if there are folders in it, whose images would be missed.
+        DatasetError: if there are folders in it, whose images would be ignored.
     """
     inner = folders_in(folder)
     if inner:
-        raise DatasetError(f"{folder} holds {len(inner)} folders, the first {inner[0].name}; its images must lie in it")
+        raise DatasetError(
+            f"{folder} contains {len(inner)} folders, the first {inner[0].name}; images must be directly in it"
+        )
     return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry))
 
 
 def _is_foreign(entry: Path) -> bool:
-    """Return whether an entry is a system's and not the data set's, such as macOS's ``._a.jpg`` beside ``a.jpg``."""
+    """Return whether an entry is not part of the data set, such as macOS's ``._a.jpg`` beside ``a.jpg``."""
     return entry.name.startswith(".") or entry.name == "__MACOSX"
 
 
 def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tuple[Path, str]]:
-    """Return (image, expression) for a folder that holds one folder for each class.
+    """Return (image, expression) of a folder with one folder for each class.
 
     Args:
-        folder: as said.
-        numbered: what the folders' names mean where they are no words.
+        folder: the folder.
+        numbered: the expression of each folder's name, where the names are numbers.
 
     Raises:
-        DatasetError: if the folder is missing, or one in it names no expression.
+        DatasetError: if the folder is missing, or one in it is not named after an expression.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is missing")
@@ -101,6 +103,6 @@ def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tu
         try:
             expression = numbered[entry.name] if numbered else expression_named(entry.name)
         except (KeyError, ValueError):
-            raise DatasetError(f"{entry} names no expression") from None
+            raise DatasetError(f"{entry} is not named after an expression") from None
         found.extend((path, expression) for path in images_in(entry))
     return found

@@ -1,7 +1,7 @@
-"""Packed sets: grey images of one size in one file, small enough to be carried to a machine for minutes.
+"""Packed sets: grey images of one size in one file, small enough to be copied to another machine quickly.
 
-A file is a NumPy archive. For each split it holds the images as one PNG, one below the other, their names, and for
-each kind of labels the targets, with zeros where the protocol does not count an image.
+A file is a NumPy archive. For each split it contains the images as one PNG, one below the other, their names, and for
+each kind of labels the targets, with zeros where the protocol excludes an image.
 """
 
 import io
@@ -27,11 +27,11 @@ def save(splits: Mapping[Split, Kinds], out: Path) -> None:
     """Write a packed file.
 
     Args:
-        splits: what to pack; the sets of one split may count different images.
-        out: the file to write; its suffix must be ``.npz``.
+        splits: the sets to pack; those of one split may include different images.
+        out: output file; its suffix must be ``.npz``.
 
     Raises:
-        DatasetError: if the images differ in size or have colours.
+        DatasetError: if the images differ in size or are not grey.
     """
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, object] = {}
@@ -42,13 +42,13 @@ def save(splits: Mapping[Split, Kinds], out: Path) -> None:
                 names.setdefault(path.name, (data, index))
         images = [_grey(*place) for place in names.values()]
         if len({image.shape for image in images}) != 1:
-            raise DatasetError(f"{out}: a packed set holds images of one size")
+            raise DatasetError(f"{out}: a packed set contains images of one size")
         arrays[f"{split}/images"] = _as_png(np.concatenate(images))
         arrays[f"{split}/names"] = np.array(list(names))
-        place = {name: index for index, name in enumerate(names)}
+        index_of = {name: index for index, name in enumerate(names)}
         for kind, data in kinds.items():
             targets = np.zeros((len(names), len(data.classes)), np.float32)
-            targets[[place[path.name] for path in data.paths]] = data.targets
+            targets[[index_of[path.name] for path in data.paths]] = data.targets
             arrays[f"{split}/{kind}"] = targets
             facts[f"{split}/{kind}"] = data.protocol
         data = next(iter(kinds.values()))
@@ -61,15 +61,15 @@ def load(file: Path, name: str, split: Split, labels: LabelKind) -> ExpressionSe
     """Return a split of a packed file.
 
     Raises:
-        DatasetError: if the file is none, or holds another set, or not that split by those labels.
+        DatasetError: if the file is not a packed set, or contains another set, or lacks that split and kind of labels.
     """
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             facts = json.loads(str(arrays["facts"]))
             key = f"{split}/{labels}"
             if facts["name"] != name or key not in facts:
-                there = ", ".join(sorted(key for key in facts if "/" in key))
-                raise DatasetError(f"{file} holds {facts['name']}: {there}; not {name}: {key}")
+                available = ", ".join(sorted(key for key in facts if "/" in key))
+                raise DatasetError(f"{file} contains {facts['name']}: {available}; not {name}: {key}")
             targets, names = arrays[key], arrays[f"{split}/names"]
             sheet = np.asarray(Image.open(io.BytesIO(arrays[f"{split}/images"].tobytes())))
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
@@ -90,7 +90,7 @@ def load(file: Path, name: str, split: Split, labels: LabelKind) -> ExpressionSe
 def _grey(data: ExpressionSet, index: int) -> np.ndarray:
     image = data.read(index)
     if (image != image[:, :, :1]).any():
-        raise DatasetError(f"{data.paths[index]} has colours; a packed set holds grey images")
+        raise DatasetError(f"{data.paths[index]} is not grey; a packed set contains grey images")
     return image[:, :, 0]
 
 

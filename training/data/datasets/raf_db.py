@@ -16,12 +16,12 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
-    demand,
     no_such_split,
     one_hot,
-    text_of,
+    read_text,
+    require_any,
 )
-from training.data.datasets.layout import by_class, need_root
+from training.data.datasets.layout import by_class, require_root
 
 CLASSES = CLASS_ORDERS["raf_db"]
 LIST = "basic/EmoLabel/list_patition_label.txt"
@@ -49,21 +49,21 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     """Return the training or the test images; every image has one label, so ``labels`` changes nothing.
 
     Raises:
-        DatasetError: if the layout is none of the three, a line makes no sense, or an image is missing.
+        DatasetError: if the layout is none of the three, a line is not valid, or an image is missing.
     """
     if split not in EXPECTED:
         raise no_such_split("raf_db", split, ("train", "test"))
-    root, mark = need_root(data, "RAF-DB", LIST, "train/0", "train/7")
+    root, mark = require_root(data, "RAF-DB", LIST, "train/0", "train/7")
     if mark == LIST:
         found = _listed(root, split)
     else:
-        # Folders 1 to 6 are in both numberings, so that 0 or 7 tells which it is; with both it is neither.
+        # Folders 1 to 6 are in both numberings, so that 0 or 7 decides which it is; with both it is neither.
         if (root / "train/0").is_dir() and (root / "train/7").is_dir():
             raise DatasetError(f"{root / 'train'} has folders 0 and 7; expected 0 to 6 (authors) or 1 to 7 (owners)")
         authors = {str(index): expression for index, expression in enumerate(CLASSES)}
         found = by_class(root / split, authors if mark == "train/0" else OWNERS_NUMBERS)
     paths, names = tuple(path for path, _ in found), [name for _, name in found]
-    demand(paths, root)
+    require_any(paths, root)
     remark = count_remark("raf_db", split, names, EXPECTED[split])
     protocol = "the owners' single labels, aligned faces"
     return ExpressionSet("raf_db", split, protocol, CLASSES, paths, one_hot(names, CLASSES), remark)
@@ -71,7 +71,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
 
 def _listed(root: Path, split: Split) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
-    for number, line in enumerate(text_of(root / LIST).splitlines(), start=1):
+    for number, line in enumerate(read_text(root / LIST).splitlines(), start=1):
         name, _, label = line.strip().partition(" ")
         if not name:
             continue
