@@ -233,10 +233,10 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name}: {error}") from error
     except ValidationError as error:
-        raise RecipeError(f"{name}: {complaints(error)}") from error
+        raise RecipeError(f"{name}: {validation_message(error)}") from error
 
 
-def complaints(error: ValidationError) -> str:
+def validation_message(error: ValidationError) -> str:
     """Return what is wrong with a recipe's fields, on one line."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
 

@@ -31,7 +31,7 @@ from training.data.datasets import Name
 from training.errors import TrainingError
 from training.eval.plots import MAX_CLASSES, draw_confusion, draw_curve
 from training.eval.published import published_run
-from training.recipe import Recipe, complaints
+from training.recipe import Recipe, validation_message
 from training.trainer import EpochResult, Trainer
 
 MAX_ERROR_CHARS = 200
@@ -92,7 +92,7 @@ class RunDir:
         try:
             return Recipe.model_validate_json(self._read("recipe.json"))
         except ValidationError as error:
-            raise RunError(f"{self.path / 'recipe.json'}: {complaints(error)}") from error
+            raise RunError(f"{self.path / 'recipe.json'}: {validation_message(error)}") from error
 
     def facts(self, *required: str) -> dict[str, Any]:
         """Return the facts that ``create`` was given.

@@ -114,7 +114,7 @@ def test_shards_of_a_batch_differ_by_one_at_most() -> None:
     assert {len(shard) for shard in shards} == {3, 4}
 
 
-def test_alone_nothing_is_wrapped() -> None:
+def test_a_single_process_is_not_wrapped() -> None:
     network = nn.Linear(2, 2)
     with init_distributed({}) as world:
         assert world.wrap(network) is network

@@ -73,14 +73,14 @@ def test_steps_are_timed_past_what_was_read_ahead(readers: int) -> None:
     assert time.waited == pytest.approx(0.9, rel=0.2)
 
 
-def test_a_network_that_is_slower_than_its_readers_waits_for_nothing() -> None:
+def test_a_network_that_is_slower_than_its_workers_never_waits() -> None:
     time = measure_step_time(_Epoch(2, reading=0.1, computing=1.0, steps=500), 0, 2)
 
     assert time.step == pytest.approx(1.0)
     assert time.waited == 0.0
 
 
-def test_without_readers_a_few_steps_do_and_of_a_short_epoch_all() -> None:
+def test_without_workers_a_few_steps_are_timed_and_of_a_short_epoch_all() -> None:
     epoch = _Epoch(0, reading=0.3, computing=0.2, steps=500)
     time = measure_step_time(epoch, 0, 0)
     assert time.step == pytest.approx(0.5)

@@ -173,7 +173,7 @@ def test_a_folder_with_a_run_is_refused_before_anything_is_decoded(
     assert decoded == []
 
 
-def test_weights_to_begin_from_are_looked_for_before_anything_is_decoded(
+def test_initial_weights_are_located_before_anything_is_decoded(
     ferplus_tree: Path, tmp_path: Path, decoded: list[int]
 ) -> None:
     given = ["--data", str(ferplus_tree), "--out", str(tmp_path / "run"), "--init", "none.pth"]

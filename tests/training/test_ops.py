@@ -43,7 +43,7 @@ def test_a_cpu_is_left_as_it_is() -> None:
     assert arithmetic(torch.device("cpu")) is None
 
 
-def test_readers_are_as_many_as_the_cores_of_a_process_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_as_many_as_the_cores_of_a_process_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.distributed.available_cpus", lambda: 16)
 
     assert default_workers(torch.device("cuda"), {}) == 15

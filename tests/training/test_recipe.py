@@ -111,13 +111,13 @@ def test_the_authors_recipes(name: str) -> None:
     assert recipe.averaging is None
 
 
-def test_every_recipe_that_comes_along_is_pinned_and_begins_from_one_that_does() -> None:
+def test_every_shipped_recipe_is_pinned_and_starts_from_a_shipped_one() -> None:
     assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_identity"}
     for name in recipes.names():
         assert recipes.load(name).init in (None, *recipes.names())
 
 
-def test_fields_are_set_otherwise_one_by_one() -> None:
+def test_fields_are_overridden_one_by_one() -> None:
     recipe = recipes.load("raf_db", ["epochs=3", "schedule.lr=0.5", "precision='bf16'"])
 
     assert (recipe.epochs, recipe.precision) == (3, "bf16")

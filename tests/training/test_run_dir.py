@@ -1,4 +1,4 @@
-"""A run can be stopped anywhere and goes on as if nothing had happened."""
+"""A run can be stopped at any step and resumes with the same results."""
 
 import json
 import signal
@@ -194,7 +194,7 @@ def test_of_equal_epochs_the_first_is_the_best(recipe: Recipe, tmp_path: Path, m
     assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 0
 
 
-def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_run_are_removed_at_the_next_start(tmp_path: Path) -> None:
     folder, world = RunDir(tmp_path), World(torch.device("cpu"))
     for name in ("checkpoint.pt", "log.csv", "best.safetensors"):
         killed = "import os, sys; from pathlib import Path; from manet.files import atomic_write\n"
@@ -263,7 +263,7 @@ def test_sigterm_saves_and_stops(ferplus_tree: Path, tmp_path: Path) -> None:
     assert state["epoch"] == 0
 
 
-def test_a_run_begins_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
     given = MANet(8, wiring=recipe.wiring)
     path = tmp_path / "start.safetensors"
     save_weights(given, path, _header(recipe))
@@ -292,14 +292,14 @@ def test_a_state_dict_alone_gives_all_but_its_heads(
     assert begun["layer4_2.0.conv1.weight"].eq(whole["layer4_2.0.conv1.weight"]).all()
 
 
-def test_weights_to_begin_from_that_do_not_exist_are_an_error(recipe: Recipe) -> None:
+def test_initial_weights_that_do_not_exist_are_an_error(recipe: Recipe) -> None:
     with pytest.raises(CheckpointError, match=r"^nowhere\.pth: expected a file, found none"):
         initial_state("nowhere.pth", recipe, EIGHT)
     with pytest.raises(UnknownWeightsError, match="unknown weights 'raf', and no such file; known are ferplus, "):
         initial_state("raf", recipe, EIGHT)
 
 
-def test_a_run_s_folder_is_no_weights_to_begin_from_but_its_best_file_is(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_s_folder_is_refused_as_initial_weights_and_its_best_file_named(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"found a folder; of a run give .*best\.safetensors"):
         initial_state(str(tmp_path), recipe, EIGHT)
 
@@ -375,7 +375,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(ferplus_tree: Pat
     assert seconds[0] == seconds[1]
 
 
-def test_a_run_leaves_what_a_reader_wants_to_see(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
+def test_a_run_leaves_metrics_plots_and_tensorboard_events(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
     folder = RunDir(tmp_path / "run")
     folder.create(recipe, {})
     assert train(folder, _trainer(recipe, ferplus_tree), Stop(), QUIET, save_every=300)
@@ -392,7 +392,7 @@ def test_a_run_leaves_what_a_reader_wants_to_see(recipe: Recipe, ferplus_tree: P
     assert shown == [(row["epoch"], round(row["valid_accuracy"], 3)) for row in folder.rows()]
 
 
-def test_identities_are_learned_and_begun_from(tmp_path: Path) -> None:
+def test_identities_are_learned_and_used_as_initial_weights(tmp_path: Path) -> None:
     for person in ("ann", "bob", "cy"):
         (tmp_path / "people" / person).mkdir(parents=True)
         for i in range(20):

@@ -48,7 +48,7 @@ def changed(images: Tensor, spec: Augmentation, seed: int = 1, part: slice = sli
     return augment(Batch(images[part], targets[part]), spec, Draws(draw(seed, 16, part, mixup=spec.mixup)))
 
 
-def test_what_is_off_leaves_images_as_they_are(faces: Tensor) -> None:
+def test_disabled_changes_leave_images_unchanged(faces: Tensor) -> None:
     images, targets = changed(faces, Augmentation())
 
     assert images.dtype == torch.uint8

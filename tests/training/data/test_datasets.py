@@ -97,7 +97,7 @@ def test_a_list_in_utf_16_is_an_error_that_says_so(raf_db: Path, tmp_path: Path)
         load("folders", tmp_path / "folders", "train").only_listed(listed)
 
 
-def test_what_a_system_leaves_is_no_image_and_a_jfif_is_one(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored_and_a_jfif_is_read(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.png"):
         _draw(tmp_path / "train/happy" / name)
     Image.new("RGB", (20, 20)).save(tmp_path / "train/happy/c.jfif", "JPEG")
@@ -161,7 +161,7 @@ def affectnet_csv(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_affectnet_by_its_csv_cuts_the_faces_out(affectnet_csv: Path) -> None:
+def test_affectnet_by_its_csv_crops_the_faces(affectnet_csv: Path) -> None:
     eight = load("affectnet8", affectnet_csv, "train")
     seven = load("affectnet7", affectnet_csv, "train")
 
@@ -217,7 +217,7 @@ def test_affectnet_refuses_a_label_below_0_in_its_csv(affectnet_csv: Path) -> No
         load("affectnet8", affectnet_csv, "train")
 
 
-def test_caer_s_awaits_its_faces(tmp_path: Path) -> None:
+def test_caer_s_must_be_prepared(tmp_path: Path) -> None:
     _draw(tmp_path / "train/Happy/0001.png")
     _draw(tmp_path / "train/Sad/0001.png")
     with pytest.raises(DatasetError, match="whole images, not faces"):
@@ -265,7 +265,7 @@ def test_fed_ro_trains_on_two_sets(raf_db: Path, affectnet_csv: Path) -> None:
     assert load("fed_ro", affectnet_csv, "test").labels.tolist() == [1]
 
 
-def test_identities_hold_one_in_twenty_back(tmp_path: Path) -> None:
+def test_identities_hold_out_one_in_twenty(tmp_path: Path) -> None:
     for person in ("n000002", "n000003"):
         for i in range(21):
             _draw(tmp_path / person / f"{i:04}.jpg")

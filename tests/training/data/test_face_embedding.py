@@ -54,7 +54,7 @@ def test_a_folder_with_other_files_is_refused_in_one_line(
         FaceEmbedding(tmp_path, CPU).embed(torch.zeros(1, 48, 48, dtype=torch.uint8))
 
 
-def test_clusters_tell_groups_apart_and_are_as_soft_as_asked() -> None:
+def test_clusters_separate_groups_with_the_given_softness() -> None:
     random = torch.Generator().manual_seed(0)
     groups = torch.eye(8).repeat_interleave(20, dim=0)  # (160, 8), eight corners
     embeddings = groups + 0.1 * torch.randn(160, 8, generator=random)

@@ -49,7 +49,7 @@ def test_what_is_not_packed_is_named(file: Path, tmp_path: Path) -> None:
         load("ferplus", tmp_path / "missing.npz", "train")
 
 
-def test_images_with_colours_are_not_packed(ferplus_tree: Path, tmp_path: Path) -> None:
+def test_colour_images_are_not_packed(ferplus_tree: Path, tmp_path: Path) -> None:
     data = load("ferplus", ferplus_tree, "train")
     red = np.zeros((48, 48, 3), np.uint8)
     red[..., 0] = 200

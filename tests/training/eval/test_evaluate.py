@@ -35,7 +35,7 @@ def test_rates_and_confusion() -> None:
     assert found.cross_entropy == pytest.approx(50 * 2 / 6)
 
 
-def test_run_keeps_the_order_of_the_images(ferplus_tree: Path) -> None:
+def test_predictions_keep_the_order_of_the_images(ferplus_tree: Path) -> None:
     data = ferplus.load(ferplus_tree, "valid", "majority")
 
     def brightness(images: Pixels) -> Logits:

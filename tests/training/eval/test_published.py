@@ -19,7 +19,7 @@ def test_the_registry_holds_the_figures_of_the_authors_logs(id: str) -> None:
     assert f"epoch {run.best_epoch} of 0..{len(run.accuracies) - 1}" in figures.source
 
 
-def test_an_epoch_behind_the_end_has_no_figure() -> None:
+def test_an_epoch_after_the_end_has_no_figure() -> None:
     run = published_run("raf_db")
 
     assert run is not None

@@ -85,7 +85,7 @@ def test_a_run_without_an_epoch_has_nothing_to_report(tmp_path: Path) -> None:
         report([_run(tmp_path / "a", [])], [], [], tmp_path / "out")
 
 
-def test_the_table_tells_what_was_reproduced_from_what_awaits_data(tmp_path: Path) -> None:
+def test_the_table_separates_reproduced_sets_from_missing_ones(tmp_path: Path) -> None:
     run, readme = _run(tmp_path / "first", [88.5, 88.1]), tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     command = ["report", str(run.path), "--out", str(tmp_path / "reports/raf_db"), "--readme", str(readme)]

@@ -1,4 +1,4 @@
-"""Whatever is wrong with data, weights, recipes and runs, a command says so in one red line and ends with status 2."""
+"""Errors of data, weights, recipes and runs: one red line and exit status 2."""
 
 import sys
 from collections.abc import Callable
@@ -140,7 +140,7 @@ def test_a_cut_off_file_of_weights(refused: Refused, ferplus_tree: Path, tmp_pat
     )
 
 
-def test_weights_to_begin_from_that_are_not_there(refused: Refused, ferplus_tree: Path, tmp_path: Path) -> None:
+def test_initial_weights_that_do_not_exist(refused: Refused, ferplus_tree: Path, tmp_path: Path) -> None:
     given = ("fit", "ferplus", "--data", ferplus_tree, "--out", tmp_path / "run", "--init")
 
     assert refused(*given, tmp_path / "none.pth").endswith("none.pth: expected a file, found none")
