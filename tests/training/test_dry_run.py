@@ -45,7 +45,7 @@ class _Epoch(Trainer):
     def __init__(self, readers: int, reading: float, computing: float, steps: int) -> None:
         self.readers, self.reading, self.computing, self.steps_per_epoch = readers, reading, computing, steps
         self.epoch, self.step, self.seconds_waited, self._now = 0, 0, 0.0, 0.0
-        self.clock = lambda: self._now
+        self.clock, self.device = lambda: self._now, torch.device("cpu")
 
     @property
     def waited(self) -> float:
