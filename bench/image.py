@@ -29,7 +29,7 @@ import httpx
 import skimage.data
 from PIL import Image
 
-from training.run import commit, machine
+from training.provenance import commit, machine
 
 USER = 10001
 ADDRESS = "http://127.0.0.1:8000"

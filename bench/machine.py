@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from training.run import commit
+from training.provenance import commit
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
 _PACKAGES = ("fastapi", "litserve", "mosec", "numpy", "openvino", "pillow", "torch", "uvicorn", "uvloop")

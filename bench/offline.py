@@ -30,7 +30,7 @@ from manet.offline.plan import Job
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits, read_image
 from manet.weights.registry import get
-from training.run import commit, machine
+from training.provenance import commit, machine
 
 BILLION = 1_000_000_000
 

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.soak_load import Ledger, Upload, WakingClock, connection, read_answer, send_mixed_load
-from training.run import commit, machine
+from training.provenance import commit, machine
 
 BOUNDS = {"MANET_PORT": "0", "MANET_MAX_INFLIGHT_IMAGES": "32", "MANET_MAX_UPLOAD_BYTES": "2000000"}
 """So that bursts and oversized uploads stay small."""

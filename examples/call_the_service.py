@@ -32,10 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     # One client for many images keeps its connection open.
-    with httpx.Client(base_url=asked.url, timeout=30) as client:
-        for face in faces_of(asked.image, client):
+    with httpx.Client(base_url=arguments.url, timeout=30) as client:
+        for face in faces_of(arguments.image, client):
             box = face["box"]
             print(f"{face['expression']} {face['confidence']:.0%} at {box['x']:.0f}, {box['y']:.0f}")
 

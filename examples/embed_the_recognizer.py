@@ -35,12 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("sorted", type=Path)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     recognizer = Recognizer.from_weights("ferplus")
-    for file in sorted(path for path in asked.images.iterdir() if path.is_file()):
+    for file in sorted(path for path in arguments.images.iterdir() if path.is_file()):
         place = place_of(file, recognizer)
-        (asked.sorted / place).mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, asked.sorted / place)
+        (arguments.sorted / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, arguments.sorted / place)
         print(f"{file.name}: {place}")
 
 

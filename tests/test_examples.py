@@ -17,7 +17,7 @@ from manet.labels import CLASS_ORDERS
 from manet.weights.registry import described_by
 from testing.processes import manet_serve
 from tests.training.conftest import draw_face_api, draw_ferplus
-from training.__main__ import app
+from training.cli import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -99,7 +99,7 @@ def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) 
     pack = ["pack-data", "ferplus", "--data", str(ferplus_tree), "--out", str(packed)]
     assert CliRunner().invoke(app, pack).exit_code == 0
     fields = ["epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", "precision='float32'"]
-    fields.append("schedule.cycles=[{epochs=2, peak=0.05, warmup=0.2}]")
+    fields.append("schedule.cycles=[{epochs=2, max_lr=0.05, warmup=0.2}]")
     changes = [word for field in fields for word in ("--set", field)]
 
     subprocess.run(

@@ -31,7 +31,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("manet", "service", "training")
 LARGEST = 60e6
-NOT_SHIPPED = {"training/reports", "training/authors/README.md"}
+NOT_SHIPPED = {"training/reports", "training/published_runs/README.md"}
 """What lies in a package's folder for readers of the source tree."""
 
 OFFLINE = """

@@ -1,6 +1,6 @@
 """CUDA graphs for training: a whole step replayed without launching each of its kernels.
 
-A step of MA-Net is a few thousand small kernels: augmentation, both passes, the optimiser. On a GPU of this decade
+A step of MA-Net is a few thousand small kernels: augmentation, both passes, the optimiser. On a recent GPU
 launching them takes several times as long as running them at inputs near 64 px.
 """
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-WARM_STEPS = 3
-"""Steps that run as they are before one is captured: they make the optimiser's state and choose the algorithms."""
+WARMUP_STEPS = 3
+"""Steps that run without a graph before one is captured: they create the optimiser's state and choose algorithms."""
 
 
 class GraphedStep:
     """A step of training that is captured once for each shape of its inputs and replayed from then on.
 
-    The first steps of a shape, ``WARM_STEPS``, run without a graph. All of them count: none is run twice.
+    The first steps of a shape, ``WARMUP_STEPS``, run without a graph. All of them count: none is run twice.
 
     Args:
         step: takes tensors on a CUDA device, returns one, and reads or changes nothing but tensors on that device. It
-            sets gradients to None before it computes them, so that they lie in the graph's own memory.
+            sets gradients to None before it computes them, so that they are in the graph's own memory.
     """
 
     def __init__(self, step: Callable[..., Tensor]) -> None:
@@ -36,10 +36,10 @@ class GraphedStep:
         shapes = [(x.shape, x.dtype) for x in inputs]
         if shapes != self._shapes:
             self._shapes, self._steps = shapes, 0
-            self._graph, self._inputs, self._output = None, (), torch.empty(0)  # gives back the old graph's memory
-        if self._steps < WARM_STEPS:
+            self._graph, self._inputs, self._output = None, (), torch.empty(0)  # frees the old graph's memory
+        if self._steps < WARMUP_STEPS:
             self._steps += 1
-            return self._warm(inputs)
+            return self._warm_up(inputs)
         if self._graph is None:
             self._inputs = tuple(x.clone() for x in inputs)
             self._graph = torch.cuda.CUDAGraph()
@@ -51,7 +51,7 @@ class GraphedStep:
         self._graph.replay()
         return self._output.clone()
 
-    def _warm(self, inputs: tuple[Tensor, ...]) -> Tensor:
+    def _warm_up(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Run a step on a stream of its own, as capturing does."""
         current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(current)

@@ -1,4 +1,4 @@
-"""World: the processes that train one network together, one for each device, as ``torchrun`` starts them."""
+"""Distributed training: the processes that train one network, one per device, as ``torchrun`` starts them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,25 +12,25 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manet.cpus import available_cpus
-from training.arithmetic import set_arithmetic
+from training.ops import set_arithmetic
 
 T = TypeVar("T")
 
 Item = TypeVar("Item")
 
-PATIENCE = timedelta(hours=1)
-"""How long a process waits for the others, which must cover the first one's judging of an epoch, and its decoding
+TIMEOUT = timedelta(hours=1)
+"""How long a process waits for the others. It must cover the main process's evaluation of an epoch, and its decoding
 of a whole data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One process's place among all.
+    """This process's rank among all processes.
 
     Attributes:
         device: where this process runs the network.
-        rank: its number, from 0; the first one judges, logs and saves.
-        size: how many there are.
+        rank: its number, from 0; rank 0 is the main process.
+        size: the number of processes.
     """
 
     device: torch.device
@@ -38,32 +38,32 @@ class World:
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this process judges, logs and saves."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, which evaluates, logs and saves."""
         return self.rank == 0
 
-    def share(self, batch: Sequence[Item]) -> list[Item]:
+    def shard(self, batch: Sequence[Item]) -> list[Item]:
         """Return this process's part of a batch; the parts differ by one image at most."""
         return list(batch[self.rank :: self.size])
 
-    def total(self, *numbers: float) -> tuple[float, ...]:
+    def all_reduce_sum(self, *numbers: float) -> tuple[float, ...]:
         """Return the sums of the processes' numbers."""
         if self.size == 1:
             return numbers
-        return tuple(self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist())
+        return tuple(self.all_reduce_sum_(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist())
 
-    def sum(self, numbers: Tensor) -> Tensor:
-        """Return the sum of the processes' tensors, made in place."""
+    def all_reduce_sum_(self, numbers: Tensor) -> Tensor:
+        """Return the sum of the processes' tensors, computed in place."""
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
 
-    def from_first(self, make: Callable[[], T]) -> T:
-        """Return what ``make`` gives in the first process, in all of them; the others do not call it.
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
+        """Return in all processes what ``make`` returns in the main one; the others do not call it.
 
-        What it gives is sent as a pickle.
+        The result is sent as a pickle.
         """
-        sent = [make() if self.first else None]
+        sent = [make() if self.is_main else None]
         if self.size > 1:
             dist.broadcast_object_list(sent, src=0, device=self.device)
         return cast(T, sent[0])
@@ -75,22 +75,22 @@ class World:
         """
         if self.size == 1:
             return model
-        synchronise(model)
+        synchronise_batch_norm(model)
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, forward_sync_buffers=False)
 
-    def together(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Return a context in which gradients are averaged after the backward pass, if it is a step's last one."""
+    def sync_gradients(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Return a context in which gradients are averaged after the backward pass, if it is the step's last one."""
         if isinstance(network, DistributedDataParallel) and not last:
             return cast(AbstractContextManager[None], network.no_sync())
         return nullcontext()
 
 
 @contextmanager
-def joined(environment: Mapping[str, str]) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started, or stand alone where it did not.
+def init_distributed(environment: Mapping[str, str]) -> Iterator[World]:
+    """Join the process group that ``torchrun`` started, or run as a single process without it.
 
-    Processes talk over NCCL on GPUs, each on its own, and over gloo on CPUs.
+    Processes communicate over NCCL on GPUs, each on its own GPU, and over gloo on CPUs.
 
     Args:
         environment: holds torchrun's variables (``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``) where there are several.
@@ -105,7 +105,7 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
     set_arithmetic(device)
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield World(device, int(environment["RANK"]), int(environment["WORLD_SIZE"]))
     finally:
@@ -113,16 +113,16 @@ def joined(environment: Mapping[str, str]) -> Iterator[World]:
 
 
 def available_threads(environment: Mapping[str, str]) -> int:
-    """Return how many CPU threads each process on this machine may use without getting in the others' way."""
+    """Return how many CPU threads each process on this machine may use without oversubscribing its cores."""
     return max(1, available_cpus() // int(environment.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def default_readers(device: torch.device, environment: Mapping[str, str]) -> int:
-    """Return how many processes read images for this one: the cores that its own thread leaves, none on a CPU.
+def default_workers(device: torch.device, environment: Mapping[str, str]) -> int:
+    """Return how many worker processes read images: the cores that the main thread leaves, none on a CPU.
 
     Args:
-        device: where the network runs; on a CPU readers would take its cores.
-        environment: as for ``joined``; processes on one machine share the cores out.
+        device: where the network runs; on a CPU workers would take its cores.
+        environment: as for ``init_distributed``; processes on one machine share its cores.
     """
     return max(1, available_threads(environment) - 1) if device.type != "cpu" else 0
 
@@ -167,10 +167,10 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         return ((maps - mean) * scale + self.bias[None, :, None, None]).to(x.dtype)
 
 
-def synchronise(model: nn.Module) -> None:
+def synchronise_batch_norm(model: nn.Module) -> None:
     """Make every BatchNorm of a network take its statistics over all processes, in place.
 
-    On CPUs this is our own; on GPUs PyTorch's, which nobody has measured with this project yet.
+    On CPUs this is ``SynchronisedBatchNorm``; on GPUs PyTorch's, which has not been measured with this project yet.
     """
     for name, child in model.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -180,4 +180,4 @@ def synchronise(model: nn.Module) -> None:
             else:
                 child.__class__ = SynchronisedBatchNorm
         else:
-            synchronise(child)
+            synchronise_batch_norm(child)

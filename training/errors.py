@@ -2,4 +2,4 @@
 
 
 class TrainingError(Exception):
-    """What can go wrong with data, recipes, runs and reports; the message is one line that names the file."""
+    """An error of data, recipes, runs or reports; the message is one line that names the file."""

@@ -1,4 +1,4 @@
-"""The training loss: both branches' cross-entropies, weighed as their answers are."""
+"""The training loss: both branches' cross-entropies, weighted as their predictions are."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -22,6 +22,6 @@ def branch_loss(logits: BranchLogits, targets: Tensor, fusion_weight: float | No
     return fusion_weight * local + (1 - fusion_weight) * multi_scale
 
 
-def adjusted(logits: BranchLogits, by: Tensor) -> BranchLogits:
-    """Return the logits of both branches raised by a number for each class, (classes,)."""
-    return BranchLogits(logits.local + by, logits.multi_scale + by)
+def adjust_logits(logits: BranchLogits, offsets: Tensor) -> BranchLogits:
+    """Return the logits of both branches plus an offset for each class, (classes,)."""
+    return BranchLogits(logits.local + offsets, logits.multi_scale + offsets)

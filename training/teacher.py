@@ -1,4 +1,4 @@
-"""Teachers: finished runs whose answers become part of another run's targets (Hinton et al., 2015)."""
+"""Teachers: finished runs whose predictions become part of another run's targets (distillation, Hinton et al. 2015)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,26 +11,26 @@ from manet.nn.model import fuse
 from manet.vision.preprocess import Preprocessing
 from manet.weights.checkpoint import load_model
 from manet.weights.registry import described_by
-from training.datasets.expression_set import DatasetError, ExpressionSet
-from training.transforms import Reader, Samples, in_order
+from training.data.datasets.expression_set import DatasetError, ExpressionSet
+from training.data.transforms import Reader, Samples, in_order
 
 SCALES = (0.8, 1.0, 1.2)
-"""Input sizes at which a teacher is asked, as shares of its own."""
+"""Input sizes at which a teacher predicts, relative to its own."""
 
 
 @torch.inference_mode()
-def answers(teachers: Sequence[Path], data: ExpressionSet, device: torch.device) -> torch.Tensor:
+def teacher_probabilities(teachers: Sequence[Path], data: ExpressionSet, device: torch.device) -> torch.Tensor:
     """Return the mean of the teachers' probabilities over three scales and a flip, (N, classes).
 
     Raises:
-        CheckpointError: if a file does not say how its weights are used.
-        DatasetError: if its classes are not the set's.
+        CheckpointError: if a file has no header that says how its weights are used.
+        DatasetError: if its classes are not those of the data set.
     """
     total = torch.zeros(len(data), len(data.classes))
     for file in teachers:
         weights = described_by(file)
         if weights.classes != data.classes:
-            raise DatasetError(f"{file} tells other classes apart than {data.name}")
+            raise DatasetError(f"{file} has other classes than {data.name}")
         network = load_model(file, num_classes=len(weights.classes), wiring=weights.wiring).to(device).eval()
         network = network.to(memory_format=torch.channels_last)
         normalise = Normalise(weights.preprocessing).to(device)
@@ -47,9 +47,11 @@ def answers(teachers: Sequence[Path], data: ExpressionSet, device: torch.device)
     return total / len(teachers)
 
 
-def taught(teachers: Sequence[Path], data: ExpressionSet, share: float, device: torch.device) -> ExpressionSet:
-    """Return a set whose targets are the teachers' answers by a share, 0..1, and its own for the rest."""
-    mixed = share * answers(teachers, data, device).numpy() + (1 - share) * data.targets
+def with_teacher_targets(
+    teachers: Sequence[Path], data: ExpressionSet, share: float, device: torch.device
+) -> ExpressionSet:
+    """Return a data set with targets mixed from the teachers' predictions, by a share 0..1, and its own targets."""
+    mixed = share * teacher_probabilities(teachers, data, device).numpy() + (1 - share) * data.targets
     protocol = f"{data.protocol}, {share:.0%} of each target from {len(teachers)} teachers"
     return replace(data, targets=mixed.astype("float32"), protocol=protocol)
 

@@ -1,61 +1,61 @@
-"""Time limit: a recipe shortened so that its run fits in the seconds that a machine is lent for."""
+"""Time limit: a recipe shortened so that its run fits in a number of seconds."""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.loop import Trainer
+from training.dry_run import measure_step_time
 from training.recipe import Cycles, Recipe
-from training.rehearsal import step_pace
-from training.run import RunFolder
+from training.run_dir import RunDir
+from training.trainer import Trainer
 
-USED = 0.85
-"""Share of the limit that is planned with; reading, starting and the last checkpoint take the rest."""
+USABLE_SHARE = 0.85
+"""Share of the limit that epochs may take; start-up, reading and the last checkpoint take the rest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """What epochs of a run take, in seconds.
+class EpochCosts:
+    """How long the epochs of a run take, in seconds.
 
     Attributes:
         training: of an epoch's steps, by its input size.
-        between: of what happens between two epochs: evaluation, and writing weights and the curve.
+        between: between two epochs: evaluation, and writing weights and the curve.
     """
 
     training: dict[int, float]
     between: float
 
-    def whole(self, recipe: Recipe) -> float:
-        """Return what a recipe takes."""
+    def total(self, recipe: Recipe) -> float:
+        """Return how long a whole run of a recipe takes."""
         sizes = (recipe.preprocessing(epoch).input_size for epoch in range(recipe.epochs))
         return sum(self.training[size] + self.between for size in sizes)
 
 
-def costs(trainer: Trainer, *, readers: int) -> Costs:
-    """Measure some steps at each input size, and the end of an epoch; the trainer is of no use for training after."""
+def measure_costs(trainer: Trainer, *, workers: int) -> EpochCosts:
+    """Time some steps at each input size, and the end of an epoch; the trainer must not be used afterwards."""
     recipe = trainer.recipe
     first = {recipe.preprocessing(epoch).input_size: epoch for epoch in reversed(range(recipe.epochs))}
-    training = {size: step_pace(trainer, epoch, readers).step for size, epoch in first.items()}
+    training = {size: measure_step_time(trainer, epoch, workers).step for size, epoch in first.items()}
     began = trainer.clock()
     result = trainer.end_epoch()
     if result is not None:
         with tempfile.TemporaryDirectory() as folder:
-            RunFolder(Path(folder)).add(result, trainer)
+            RunDir(Path(folder)).add_epoch(result, trainer)
     between = trainer.clock() - began
-    return Costs({size: step * trainer.steps_per_epoch for size, step in training.items()}, between)
+    return EpochCosts({size: step * trainer.steps_per_epoch for size, step in training.items()}, between)
 
 
-def fitted(recipe: Recipe, found: Costs, seconds: float) -> Recipe:
-    """Return the recipe in as many of its epochs as fit, at least one for each cycle, and never more than it has."""
-    least = len(recipe.schedule.cycles) if isinstance(recipe.schedule, Cycles) else 1
-    for epochs in range(recipe.epochs, least, -1):
-        if found.whole(shorter := shortened(recipe, epochs)) <= USED * seconds:
+def fit_to_limit(recipe: Recipe, costs: EpochCosts, seconds: float) -> Recipe:
+    """Return the recipe with as many of its epochs as fit, at least one for each cycle."""
+    fewest = len(recipe.schedule.cycles) if isinstance(recipe.schedule, Cycles) else 1
+    for epochs in range(recipe.epochs, fewest, -1):
+        if costs.total(shorter := shorten(recipe, epochs)) <= USABLE_SHARE * seconds:
             return shorter
-    return shortened(recipe, least)
+    return shorten(recipe, fewest)
 
 
-def shortened(recipe: Recipe, epochs: int) -> Recipe:
-    """Return the recipe in fewer epochs; its input sizes and its cycles or steps keep their shares of the run."""
+def shorten(recipe: Recipe, epochs: int) -> Recipe:
+    """Return the recipe with fewer epochs; its input sizes and its cycles or steps keep their shares of the run."""
     fields = recipe.model_dump()
     fields["epochs"] = epochs
     if recipe.epoch_sizes is not None:
@@ -69,5 +69,5 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
             end = min(max(round(total * epochs / recipe.epochs), begin + 1), epochs - count + place)
             fields["schedule"]["cycles"][place - 1]["epochs"] = end - begin
     else:
-        fields["schedule"]["every"] = max(1, round(recipe.schedule.every * epochs / recipe.epochs))
+        fields["schedule"]["step_size"] = max(1, round(recipe.schedule.step_size * epochs / recipe.epochs))
     return Recipe.model_validate(fields)

@@ -23,8 +23,8 @@ from manet import Recognizer
 from manet.recognizer import FaceInput
 from manet.vision.images import ImageLimits, read_crop, read_image
 from manet.vision.preprocess import Pixels, network_input
-from training.datasets import ferplus
-from training.datasets.expression_set import ExpressionSet
+from training.data.datasets import ferplus
+from training.data.datasets.expression_set import ExpressionSet
 
 SIDES = (112, 224, 448)
 """Of the uploads, in pixels."""

@@ -28,8 +28,8 @@ from manet.explain.attribution import Explainer
 from manet.recognizer import FaceInput
 from manet.vision.preprocess import Pixels, network_input
 from testing.occlusion import MAPS, Floats, covered, evidence_of, most_evidence, probabilities
-from training.datasets import ferplus
-from training.run import commit, machine
+from training.data.datasets import ferplus
+from training.provenance import commit, machine
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from manet.vision.faces import Landmarks
 from manet.vision.retinaface import RetinaFaceDetector
-from training.datasets import ferplus
-from training.run import commit, machine
+from training.data.datasets import ferplus
+from training.provenance import commit, machine
 
 SIDE, MARGIN = 192, 48
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")

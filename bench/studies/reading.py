@@ -24,10 +24,10 @@ from torchvision.datasets import ImageFolder
 
 from bench.machine import heading
 from manet.vision.preprocess import Preprocessing
-from training.augment import Batch, Draws, augment, draw
-from training.datasets import load
+from training.data.augment import Batch, Draws, augment, draw
+from training.data.datasets import load
+from training.data.transforms import Draw, Reader, Samples
 from training.recipe import Augmentation
-from training.transforms import Draw, Reader, Samples
 
 IMAGES, BATCH, TURNS = 1024, 128, 5
 CPU = torch.device("cpu")

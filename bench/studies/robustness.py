@@ -25,10 +25,10 @@ from manet.labels import Expression
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
 from manet.weights.registry import resolve
-from training import evaluate
-from training.calibration import expected_calibration_error
-from training.datasets import ferplus
-from training.run import commit, machine
+from training.data.datasets import ferplus
+from training.eval import evaluate
+from training.eval.temperature import expected_calibration_error
+from training.provenance import commit, machine
 
 Degrade = Callable[[Image.Image], Image.Image]
 
@@ -136,7 +136,7 @@ def on_crops(weights_name: str, data: Path, sizes: list[int]) -> list[dict[str, 
         engine = (
             backend if size == weights.preprocessing.input_size else load_backend(replace(weights, preprocessing=spec))
         )
-        logits = evaluate.run(replace(valid, pixels=np.stack(changed)), spec, engine.infer)
+        logits = evaluate.predict(replace(valid, pixels=np.stack(changed)), spec, engine.infer)
         found = evaluate.score(valid, logits)
         rows.append(
             {

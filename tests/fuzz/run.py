@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.targets import TARGETS
-from training.run import commit, machine
+from training.provenance import commit, machine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

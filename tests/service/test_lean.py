@@ -87,7 +87,7 @@ def test_without_pytorch_it_answers_and_an_explanation_names_the_extra(photo: Pa
     [
         ("manet.__main__", ("weights", "import", "x.pth", "--dataset", "raf_db"), "gpu"),
         ("manet.__main__", ("explain", "x.jpg"), "explain"),
-        ("training.entry", ("fit", "ferplus"), "train"),
+        ("training.__main__", ("fit", "ferplus"), "train"),
     ],
 )
 def test_a_command_that_needs_pytorch_names_the_extra(module: str, arguments: tuple[str, ...], extra: str) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.datasets import ferplus
-from training.face_embedding import ARRAYS, BLOCKS, DIMENSIONS, MANIFEST
+from training.data.datasets import ferplus
+from training.data.face_embedding import ARRAYS, BLOCKS, DIMENSIONS, MANIFEST
 
 COLUMNS = ("Usage", "Image name", *ferplus.VOTE_COLUMNS)
 FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.cuda_graphs import WARM_STEPS, GraphedStep
+from training.cuda_graphs import WARMUP_STEPS, GraphedStep
 
 
 class Device:
@@ -78,7 +78,7 @@ def test_another_shape_warms_up_and_is_captured_again(device: Device) -> None:
 def test_steps_before_the_capture_make_the_state(device: Device) -> None:
     step = GraphedStep(device.step)
 
-    for _ in range(WARM_STEPS):
+    for _ in range(WARMUP_STEPS):
         step(torch.ones(2))
 
     assert device.captures == 0

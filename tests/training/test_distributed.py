@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.distributed import World, joined
+from training.distributed import World, init_distributed
 
 STEPS = 20
 PROGRAM = """
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from training import recipe as recipes
-from training.datasets import ferplus
-from training.distributed import joined
-from training.loop import Trainer
+from training.data.datasets import ferplus
+from training.distributed import init_distributed
+from training.trainer import Trainer
 from training.recipe import Step
 
 torch.set_num_threads(2 // int(os.environ.get("WORLD_SIZE", "1")))
@@ -31,9 +31,9 @@ torch.set_default_dtype(torch.float64)
 recipe = recipes.load("ferplus", ["augment.mixup=0.0"])  # which mixes the images of one process
 recipe = recipe.model_copy(update={
     "precision": "float32", "batch_size": 12, "epoch_sizes": None, "input_size": 64, "accumulate": int(sys.argv[3]),
-    "schedule": Step(kind="step", rate=float(sys.argv[4]), every=20, gamma=1.0), "averaging": None})
+    "schedule": Step(kind="step", lr=float(sys.argv[4]), step_size=20, gamma=1.0), "averaging": None})
 data = Path(sys.argv[1])
-with joined(os.environ) as world:
+with init_distributed(os.environ) as world:
     images = ferplus.load(data, "train", "distribution")
     images = replace(images, targets=images.targets.astype(np.float64))
     trainer = Trainer(recipe, images, images, world=world)
@@ -42,7 +42,7 @@ with joined(os.environ) as world:
     while len(losses) < int(sys.argv[5]):
         losses.extend(map(float, trainer.steps()))
         trainer.end_epoch()
-    if world.first:
+    if world.is_main:
         running = trainer.model.bn1.running_var.tolist()
         Path(sys.argv[2]).write_text(json.dumps({"losses": losses, "size": world.size, "running": running}))
 """
@@ -86,7 +86,7 @@ def test_processes_may_accumulate_too(ferplus_tree: Path, tmp_path: Path) -> Non
 def test_a_run_of_two_processes_writes_one_folder_and_goes_on_alone(ferplus_tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6")
-    schedule = "schedule.cycles=[{epochs=2, peak=0.05, warmup=0.2}]"
+    schedule = "schedule.cycles=[{epochs=2, max_lr=0.05, warmup=0.2}]"
     changes = [word for field in (*fields, schedule) for word in ("--set", field)]
     command = ["--standalone", "--nproc-per-node=2", "-m", "training", "fit", "ferplus"]
     done = subprocess.run(
@@ -97,7 +97,7 @@ def test_a_run_of_two_processes_writes_one_folder_and_goes_on_alone(ferplus_tree
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
-    assert done.stdout.count("2 steps an epoch") == 1
+    assert done.stdout.count("2 steps per epoch") == 1
     with (out / "log.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
     facts = json.loads((out / "run.json").read_text())
@@ -106,16 +106,16 @@ def test_a_run_of_two_processes_writes_one_folder_and_goes_on_alone(ferplus_tree
     assert "finished" in subprocess.run(again, capture_output=True, text=True, check=True).stdout
 
 
-def test_shares_of_a_batch_differ_by_one_at_most() -> None:
+def test_shards_of_a_batch_differ_by_one_at_most() -> None:
     batch = list(range(11))
-    shares = [World(torch.device("cpu"), rank, 3).share(batch) for rank in range(3)]
+    shards = [World(torch.device("cpu"), rank, 3).shard(batch) for rank in range(3)]
 
-    assert sorted(image for share in shares for image in share) == batch
-    assert {len(share) for share in shares} == {3, 4}
+    assert sorted(image for shard in shards for image in shard) == batch
+    assert {len(shard) for shard in shards} == {3, 4}
 
 
-def test_alone_nothing_is_wrapped() -> None:
+def test_a_single_process_is_not_wrapped() -> None:
     network = nn.Linear(2, 2)
-    with joined({}) as world:
+    with init_distributed({}) as world:
         assert world.wrap(network) is network
-        assert world.total(1, 2.5) == (1, 2.5)
+        assert world.all_reduce_sum(1, 2.5) == (1, 2.5)

@@ -54,8 +54,8 @@ def test_cycles_must_fill_the_run() -> None:
         Recipe.model_validate({**fields, "epochs": 65, "epoch_sizes": None})
 
 
-def test_a_cycle_rises_then_falls_to_nothing_and_the_next_begins_anew() -> None:
-    first, second = Cycle(epochs=2, peak=0.1, warmup=0.2), Cycle(epochs=1, peak=0.04, warmup=0.1)
+def test_a_cycle_rises_then_falls_to_nothing_and_the_next_starts_again() -> None:
+    first, second = Cycle(epochs=2, max_lr=0.1, warmup=0.2), Cycle(epochs=1, max_lr=0.04, warmup=0.1)
     schedule = Cycles(kind="cycles", cycles=(first, second))
     rates = [learning_rate(schedule, step, steps_per_epoch=50) for step in range(150)]
 
@@ -72,7 +72,7 @@ def test_a_cycle_rises_then_falls_to_nothing_and_the_next_begins_anew() -> None:
 
 
 def test_step_schedule_is_the_papers() -> None:
-    schedule = Step(kind="step", rate=0.01, every=15, gamma=0.1)
+    schedule = Step(kind="step", lr=0.01, step_size=15, gamma=0.1)
     rates = [learning_rate(schedule, epoch * 96, steps_per_epoch=96) for epoch in (0, 14, 15, 30)]
 
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.0001])
@@ -80,7 +80,7 @@ def test_step_schedule_is_the_papers() -> None:
 
 SHIPPED = files("training").joinpath("recipes/raf_db.toml").read_text()
 
-# (data set, judged on, begins from, loss, rate, every, gamma, epochs, batch, balance, images, steps an epoch)
+# (data set, eval split, initial weights, loss, lr, step size, gamma, epochs, batch, balance, images, steps an epoch)
 AUTHORS = {
     "raf_db": ("raf_db", "test", "identity", "weighted", 0.01, 15, 0.1, 100, 128, 0, 12_271, 96),
     "affectnet7": ("affectnet7", "valid", "identity", "weighted", 0.01, 5, 0.1, 20, 256, 1, 283_901, 1109),
@@ -95,12 +95,12 @@ AUTHORS = {
 
 @pytest.mark.parametrize("name", AUTHORS)
 def test_the_authors_recipes(name: str) -> None:
-    dataset, judged, init, loss, rate, every, gamma, epochs, batch, balance, images, steps = AUTHORS[name]
+    dataset, eval_split, init, loss, lr, step_size, gamma, epochs, batch, balance, images, steps = AUTHORS[name]
 
     recipe = recipes.load(name)
 
-    assert (recipe.dataset, recipe.judged_on, recipe.init, recipe.loss) == (dataset, judged, init, loss)
-    assert recipe.schedule == Step(kind="step", rate=rate, every=every, gamma=gamma)
+    assert (recipe.dataset, recipe.eval_split, recipe.init, recipe.loss) == (dataset, eval_split, init, loss)
+    assert recipe.schedule == Step(kind="step", lr=lr, step_size=step_size, gamma=gamma)
     assert (recipe.epochs, recipe.batch_size, recipe.class_balance) == (epochs, batch, balance)
     assert recipe.steps_per_epoch(images) == steps
     # What all of their runs share.
@@ -111,17 +111,17 @@ def test_the_authors_recipes(name: str) -> None:
     assert recipe.averaging is None
 
 
-def test_every_recipe_that_comes_along_is_pinned_and_begins_from_one_that_does() -> None:
+def test_every_shipped_recipe_is_pinned_and_starts_from_a_shipped_one() -> None:
     assert set(recipes.names()) == {*AUTHORS, "ferplus", "ferplus_identity"}
     for name in recipes.names():
         assert recipes.load(name).init in (None, *recipes.names())
 
 
-def test_fields_are_set_otherwise_one_by_one() -> None:
-    recipe = recipes.load("raf_db", ["epochs=3", "schedule.rate=0.5", "precision='bf16'"])
+def test_fields_are_overridden_one_by_one() -> None:
+    recipe = recipes.load("raf_db", ["epochs=3", "schedule.lr=0.5", "precision='bf16'"])
 
     assert (recipe.epochs, recipe.precision) == (3, "bf16")
-    assert recipe.schedule == Step(kind="step", rate=0.5, every=15, gamma=0.1)
+    assert recipe.schedule == Step(kind="step", lr=0.5, step_size=15, gamma=0.1)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from manet.nn.model import BranchLogits
 from manet.weights.registry import get, locate
 from training import teacher
-from training.datasets import load
-from training.datasets.expression_set import DatasetError
-from training.loss import adjusted, branch_loss
+from training.data.datasets import load
+from training.data.datasets.expression_set import DatasetError
+from training.loss import adjust_logits, branch_loss
 
 CPU = torch.device("cpu")
 SHIPPED = locate(get("ferplus"))
@@ -45,7 +45,7 @@ def teachers(monkeypatch: pytest.MonkeyPatch) -> list[Certain]:
 def test_targets_are_mixed_by_the_share(ferplus_tree: Path, teachers: list[Certain]) -> None:
     data = load("ferplus", ferplus_tree, "train", "all_votes")
 
-    found = teacher.taught([SHIPPED, SHIPPED], data, 0.4, CPU)
+    found = teacher.with_teacher_targets([SHIPPED, SHIPPED], data, 0.4, CPU)
 
     wanted = 0.6 * data.targets
     wanted[:, [0, 4]] += 0.4 / 2
@@ -60,7 +60,7 @@ def test_a_teacher_of_other_classes_is_refused(ferplus_tree: Path) -> None:
     seven = replace(eight, classes=eight.classes[:7], targets=eight.targets[:, :7])
 
     with pytest.raises(DatasetError, match="other classes"):
-        teacher.answers([SHIPPED], seven, CPU)
+        teacher.teacher_probabilities([SHIPPED], seven, CPU)
 
 
 def test_adjusted_logits_cost_a_rare_class_s_images_more() -> None:
@@ -68,8 +68,8 @@ def test_adjusted_logits_cost_a_rare_class_s_images_more() -> None:
     log_prior = torch.tensor([0.9, 0.1]).log()
     rare, common = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
 
-    told = adjusted(logits, log_prior)
+    adjusted = adjust_logits(logits, log_prior)
 
-    assert branch_loss(told, rare, 0.6) == pytest.approx(-np.log(0.1), abs=1e-5)
-    assert branch_loss(told, common, 0.6) == pytest.approx(-np.log(0.9), abs=1e-5)
-    assert branch_loss(adjusted(logits, 0 * log_prior), rare, 0.6) == pytest.approx(np.log(2), abs=1e-5)
+    assert branch_loss(adjusted, rare, 0.6) == pytest.approx(-np.log(0.1), abs=1e-5)
+    assert branch_loss(adjusted, common, 0.6) == pytest.approx(-np.log(0.9), abs=1e-5)
+    assert branch_loss(adjust_logits(logits, 0 * log_prior), rare, 0.6) == pytest.approx(np.log(2), abs=1e-5)

@@ -15,7 +15,7 @@ from manet.weights.checkpoint import save_weights
 from testing.documents import README, Document, in_this_environment, run_command
 from tests.training.conftest import draw_face_api, draw_ferplus
 from training import recipe as recipes
-from training.run import weights_header
+from training.run_dir import weights_header
 
 PAGE = Document("docs/training.md")
 

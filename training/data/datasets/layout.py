@@ -1,0 +1,108 @@
+"""Layout: finding a data set's files under a given folder."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from manet.labels import expression_named
+from training.data.datasets.expression_set import NOT_UTF8, DatasetError
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def find_root(data: Path, *markers: str) -> tuple[Path, str] | None:
+    """Return the folder that contains one of the markers (paths relative to it) and that marker, or None.
+
+    It is ``data`` itself, or the first folder in it by name that contains one: archives unpack to either.
+    """
+    if not data.is_dir():
+        raise DatasetError(f"{data} is not a folder")
+    for folder in (data, *folders_in(data)):
+        for marker in markers:
+            if (folder / marker).exists():
+                return folder, marker
+    return None
+
+
+def require_root(data: Path, name: str, *markers: str) -> tuple[Path, str]:
+    """Return what ``find_root`` finds.
+
+    Raises:
+        DatasetError: if there is none; the message names the markers of this data set.
+    """
+    found = find_root(data, *markers)
+    if found is None:
+        raise DatasetError(f"{data} contains no {name}: looked for {' or '.join(markers)}, in it and in its folders")
+    return found
+
+
+def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
+    """Yield a CSV's rows.
+
+    Raises:
+        DatasetError: if the file is missing, not UTF-8 or not CSV, or lacks a column, or a row lacks a field.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            # Some copies of FER2013's table have a blank before each name.
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            missing = set(columns) - set(reader.fieldnames)
+            if missing:
+                raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+            for row in reader:
+                if any(row[column] is None for column in columns):
+                    raise DatasetError(f"{path}, line {reader.line_num}: fewer fields than columns")
+                yield row
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} {NOT_UTF8}") from error
+    except csv.Error as error:
+        raise DatasetError(f"{path} is not a CSV: {error}") from error
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder by name, without hidden ones and those that macOS puts into archives."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_foreign(entry))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images of one class or person, by suffix, in the order of their names; hidden files are ignored.
+
+    Raises:
+        DatasetError: if there are folders in it, whose images would be ignored.
+    """
+    inner = folders_in(folder)
+    if inner:
+        raise DatasetError(
+            f"{folder} contains {len(inner)} folders, the first {inner[0].name}; images must be directly in it"
+        )
+    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry))
+
+
+def _is_foreign(entry: Path) -> bool:
+    """Return whether an entry is not part of the data set, such as macOS's ``._a.jpg`` beside ``a.jpg``."""
+    return entry.name.startswith(".") or entry.name == "__MACOSX"
+
+
+def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tuple[Path, str]]:
+    """Return (image, expression) of a folder with one folder for each class.
+
+    Args:
+        folder: the folder.
+        numbered: the expression of each folder's name, where the names are numbers.
+
+    Raises:
+        DatasetError: if the folder is missing, or one in it is not named after an expression.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is missing")
+    found: list[tuple[Path, str]] = []
+    for entry in folders_in(folder):
+        try:
+            expression = numbered[entry.name] if numbered else expression_named(entry.name)
+        except (KeyError, ValueError):
+            raise DatasetError(f"{entry} is not named after an expression") from None
+        found.extend((path, expression) for path in images_in(entry))
+    return found

@@ -1,0 +1,1 @@
+"""Export: weights of a run as the files that are served."""
