@@ -50,8 +50,8 @@ class Checkout:
     def start(self, test: str, *arguments: str, install: str = "true") -> "subprocess.Popen[str]":
         """Start ``.ci/run`` with these commands as the recipes of ``make install`` and ``make test``."""
         (self.folder / "Makefile").write_text(f"install:\n\t@{install}\ntest:\n\t@{test}\n")
-        # A shell that starts the tests in the background has them ignore SIGINT, and nohup SIGHUP, which a script cannot
-        # undo for itself.
+        # A shell that starts the tests in the background has them ignore SIGINT, and nohup has them ignore SIGHUP; a
+        # script cannot undo that for itself.
         command = ["env", "--default-signal=INT,HUP", "bash", str(self.folder / ".ci/run"), *arguments]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, env=self.environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
