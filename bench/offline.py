@@ -111,7 +111,7 @@ class Memory:
     def __init__(self) -> None:
         self.peak = 0
         self._stop = threading.Event()
-        self._watch = threading.Thread(target=self._look)
+        self._watch = threading.Thread(target=self._sample)
 
     def __enter__(self) -> "Memory":
         """Begin to look, twice a second."""
@@ -124,7 +124,7 @@ class Memory:
         self._stop.set()
         self._watch.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._stop.wait(0.5):
             self.peak = max(self.peak, self._before - _available())
 

@@ -55,10 +55,10 @@ class Workers:
         while (task := self._calls.get()) is not None:
             loop, outcome, call = task
             if not outcome.cancelled():
-                settle = attempt(call, outcome)
+                deliver = attempt(call, outcome)
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the caller
-                    loop.call_soon_threadsafe(settle)
-                del settle
+                    loop.call_soon_threadsafe(deliver)
+                del deliver
             # The thread may now sleep for long; it must not keep the last image alive meanwhile.
             del task, loop, outcome, call
 

@@ -78,7 +78,7 @@ class Explainer:
         with self._turn, _single_threaded():
             images = torch.from_numpy(face.pixels.copy())[None].permute(0, 3, 1, 2)
             x = self._classifier.normalise(images)  # (1, 3, S, S)
-            logits, gates = self._look(x)
+            logits, gates = self._forward(x)
             weight = self._classifier.fusion_weight
             answer = self._recognizer.read(face, fuse(logits, weight)[0].numpy())
             explained = answer.expression if expression is None else expression
@@ -97,7 +97,7 @@ class Explainer:
             pixels=face.pixels,
         )
 
-    def _look(self, x: Tensor) -> tuple[BranchLogits, list[Grid]]:
+    def _forward(self, x: Tensor) -> tuple[BranchLogits, list[Grid]]:
         """Return both branches' logits, and the last spatial gate of each patch."""
         gates: list[Grid] = []
 

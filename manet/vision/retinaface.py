@@ -130,11 +130,11 @@ class RetinaFaceDetector:
             raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
         longest = max(image.shape)
         for side in dict.fromkeys(min(side, max(longest, _MIN_SIDE)) for side in self._sides):
-            if faces := self._look(image, side):
+            if faces := self._detect_on_canvas(image, side):
                 return faces
         return []
 
-    def _look(self, image: Pixels, side: int) -> list[DetectedFace]:
+    def _detect_on_canvas(self, image: Pixels, side: int) -> list[DetectedFace]:
         canvas = _canvas(image, side)
         offsets, scores, points = self._outputs(canvas)
         scores = scores[0, :, 1]  # column 0 is the background's

@@ -102,7 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._since = 0.0  # when a head began, or the last request was answered
         self._fault: ServiceError | None = None
         self._refused = False
-        self._framing = False  # while a parser is told again how the body of a request is framed
+        self._framing = False  # while another parser is given the framing of a body
         self._running: RequestResponseCycle | None = None
         self._untaken = 0, 0.0  # bytes of answers, and ``_since``, when it was last looked
 
@@ -110,7 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin to wait for a head."""
         super().connection_made(transport)
         self._since = self.loop.time()
-        self._watch = self.loop.call_later(self._bounds.head_timeout, self._look)
+        self._watch = self.loop.call_later(self._bounds.head_timeout, self._check_timeouts)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, for whichever request is in flight; uvicorn knows the one that came last."""
@@ -249,7 +249,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fault = fault
         raise fault
 
-    def _look(self) -> None:
+    def _check_timeouts(self) -> None:
         """See whether the client is late, and when to look again."""
         left = self._bounds.head_timeout
         if not self._working:
@@ -259,7 +259,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._refused or self.transport.is_closing():
             self.transport.close()
         elif left > 0:
-            self._watch = self.loop.call_later(left, self._look)
+            self._watch = self.loop.call_later(left, self._check_timeouts)
         elif self._in_head:
             self._refuse(HeadTimedOutError(f"the head did not arrive within {self._bounds.head_timeout:g} seconds"))
         else:
@@ -272,7 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self._untaken = state
-        self._watch = self.loop.call_later(self._bounds.send_timeout, self._look)
+        self._watch = self.loop.call_later(self._bounds.send_timeout, self._check_timeouts)
 
     def _refuse(self, error: ServiceError) -> None:
         """Read nothing more, and answer if it is this request's turn: no answer may stand where another's belongs."""
@@ -301,4 +301,4 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.transport.write_eof()
         self._watch.cancel()
-        self._watch = self.loop.call_later(self._bounds.linger, self._look)
+        self._watch = self.loop.call_later(self._bounds.linger, self._check_timeouts)

@@ -7,7 +7,7 @@ that never ends frees nothing.
 
 OpenVINO's binding prepares itself for NumPy when it first meets an array. Of two threads that are first at the same
 time one waits, with the interpreter's lock in its hand, for the other, which needs that lock: both for ever (seen with
-2026.4). So whoever makes the core also brings the first array.
+2026.4). So the core is made together with the first array.
 """
 
 from functools import cache

@@ -131,7 +131,7 @@ def test_raf_db_says_what_is_wrong(raf_db: Path) -> None:
     listing.write_text("train_00001.jpg 8\n")
     with pytest.raises(DatasetError, match="line 1: expected an image and a label 1 to 7"):
         load("raf_db", raf_db, "train")
-    with pytest.raises(DatasetError, match="contains no RAF-DB: looked for basic/EmoLabel"):
+    with pytest.raises(DatasetError, match="contains no RAF-DB: expected basic/EmoLabel"):
         load("raf_db", raf_db / "basic/Image", "train")
 
 

@@ -32,7 +32,7 @@ def require_root(data: Path, name: str, *markers: str) -> tuple[Path, str]:
     """
     found = find_root(data, *markers)
     if found is None:
-        raise DatasetError(f"{data} contains no {name}: looked for {' or '.join(markers)}, in it and in its folders")
+        raise DatasetError(f"{data} contains no {name}: expected {' or '.join(markers)}, in it and in its folders")
     return found
 
 
