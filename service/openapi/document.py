@@ -1,6 +1,6 @@
 """The OpenAPI document: what the routes share in it, and what FastAPI cannot say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -119,6 +119,11 @@ def install(app: FastAPI, *, needs_key: Callable[[str], bool], max_faces: int) -
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way of extending it
 
 
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for methods in document["paths"].values():
+        yield from methods.values()
+
+
 def _describe_keys(document: dict[str, Any], needs_key: Callable[[str], bool]) -> None:
     """Show how a key is sent, and where one is needed."""
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
@@ -129,7 +134,7 @@ def _describe_keys(document: dict[str, Any], needs_key: Callable[[str], bool]) -
 
 def _describe_bound(document: dict[str, Any], max_faces: int) -> None:
     """Show how many faces may be requested, which is a setting."""
-    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+    for operation in _operations(document):
         for parameter in operation.get("parameters", ()):
             if parameter["name"] == "max_faces":
                 parameter["schema"]["maximum"] = max_faces
@@ -137,7 +142,7 @@ def _describe_bound(document: dict[str, Any], max_faces: int) -> None:
 
 def _finish(document: dict[str, Any]) -> None:
     shown = answers()
-    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+    for operation in _operations(document):
         errors = {status: r for status, r in operation["responses"].items() if int(status) >= HTTPStatus.BAD_REQUEST}
         for content in (error["content"] for error in errors.values()):
             [success] = content.keys() - {MEDIA_TYPE}
