@@ -3,15 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: serve test check install format contract audit fuzz soak bench
+.PHONY: serve test test-all test-slow check install format contract audit fuzz soak bench
 
 serve: .venv/serving
 	$(BIN)/manet-serve
 
-# Ray has a process of its own: in one that had run half of the tests before, its driver hung in its first call to its
-# server, and no part of that half alone did it.
+# The promises, in eight minutes on two cores.
 test: check
-	$(BIN)/python -m pytest --ignore=tests/ray
+	$(BIN)/python -m pytest -m "not slow" --ignore=tests/ray
+
+test-all: test test-slow
+
+# Browsers, generated clients, the wheel, Docker, many processes. Ray has a process of its own: in one that had run half
+# of the tests before, its driver hung in its first call to its server, and no part of that half alone did it.
+test-slow: install
+	$(BIN)/python -m pytest -m slow --ignore=tests/ray
 	$(BIN)/python -m pytest tests/ray
 
 check: install

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from manet.labels import CLASS_ORDERS
 from manet.weights.registry import described_by
 from testing.processes import manet_serve
+from testing.weights import NARROW
 from tests.training.conftest import draw_face_api, draw_ferplus
 from training.cli import app
 
@@ -71,6 +72,7 @@ def test_a_program_embeds_the_recognizer(album: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sorted/happiness/face.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_program_fine_tunes_on_its_own_faces(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for part, count in (("train", 8), ("valid", 2)):
@@ -90,6 +92,7 @@ def test_a_program_fine_tunes_on_its_own_faces(tmp_path: Path) -> None:
     assert all(re.search(r": (happiness|sadness) \d+%$", line) for line in answers)
 
 
+@pytest.mark.slow
 def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) -> None:
     votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
     names = [("Training", f"t{i}.png") for i in range(12)] + [("PublicTest", f"v{i}.png") for i in range(6)]
@@ -98,7 +101,8 @@ def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) 
     face_api = draw_face_api(tmp_path / "face-api")
     pack = ["pack-data", "ferplus", "--data", str(ferplus_tree), "--out", str(packed)]
     assert CliRunner().invoke(app, pack).exit_code == 0
-    fields = ["epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", "precision='float32'"]
+    fields = ["epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", f"width={NARROW}"]
+    fields.append("precision='float32'")
     fields.append("schedule.cycles=[{epochs=2, max_lr=0.05, warmup=0.2}]")
     changes = [word for field in fields for word in ("--set", field)]
 

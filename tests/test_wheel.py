@@ -37,6 +37,8 @@ NOT_SHIPPED = {"training/reports", "training/published_runs/README.md"}
 OFFLINE = """
 import socket
 
+pytestmark = pytest.mark.slow
+
 connect = socket.socket.connect
 
 

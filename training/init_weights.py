@@ -12,6 +12,7 @@ from manet.errors import CheckpointError, UnknownWeightsError
 from manet.nn.model import MANet
 from manet.weights.checkpoint import load_model, new_heads, read_authors_checkpoint, unpickle
 from manet.weights.header import read_header
+from manet.weights.layout import width_of
 from manet.weights.registry import locate, names, resolve
 from training.recipe import Recipe
 
@@ -35,9 +36,18 @@ def initial_state(source: str, recipe: Recipe, classes: Sequence[str]) -> Mappin
 
     Raises:
         UnknownWeightsError: if it is neither a known id nor a path.
-        CheckpointError: if there is no such file, it cannot be read, or it contains another wiring or another network.
+        CheckpointError: if there is no such file, it cannot be read, or it contains another wiring, another width or
+            another network.
     """
     path = _locate(source)
+    state = _read(path, recipe, classes)
+    if (width := width_of(state)) != recipe.width:
+        raise CheckpointError(f"{path}: expected a network of width {recipe.width}, found {width}")
+    return state
+
+
+def _read(path: Path, recipe: Recipe, classes: Sequence[str]) -> Mapping[str, Tensor]:
+    """Return the parameters in a file, with new heads where they are for other classes."""
     fresh = torch.Generator().manual_seed(recipe.seed)
     if path.suffix != ".safetensors":
         content = unpickle(path)
@@ -51,7 +61,7 @@ def initial_state(source: str, recipe: Recipe, classes: Sequence[str]) -> Mappin
         return _with_backbone(load_file(path), path, recipe, classes)
     state = load_model(path, num_classes=head[0], wiring=recipe.wiring).state_dict()
     if header is None or header.classes != tuple(classes):
-        state |= new_heads(len(classes), fresh)
+        state |= new_heads(len(classes), fresh, width=width_of(state))
     return state
 
 
@@ -73,7 +83,7 @@ def _with_backbone(content: object, path: Path, recipe: Recipe, classes: Sequenc
     """Return random parameters whose pre-extractor is the backbone's."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        state = MANet(len(classes), wiring=recipe.wiring).state_dict()
+        state = MANet(len(classes), wiring=recipe.wiring, width=recipe.width).state_dict()
     found = content if isinstance(content, dict) else {}
     for key in (key for key in state if key.startswith(PRE_EXTRACTOR)):
         given = found.get(key)

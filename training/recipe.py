@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from manet.nn.wiring import Wiring
+from manet.nn.wiring import SUBSETS, WIDTH, Wiring
 from manet.vision.preprocess import Preprocessing
 from training.data.datasets import Name
 from training.data.datasets.expression_set import LabelKind, Split
@@ -118,6 +118,7 @@ class Recipe(_FrozenModel):
         labels: ``majority`` trains on one class per image, ``distribution`` on the share of votes for each class, and
             ``all_votes`` on the same, including images without a majority.
         wiring: see ``manet.nn.wiring.Wiring``.
+        width: channels behind the first convolution, 64 in the paper; fewer are quick to train and inaccurate.
         fusion_weight: share of the local branch in the loss and in the prediction (the paper's lambda).
         loss: ``weighted`` is the paper's lambda and 1 - lambda, ``sum`` the two branches' losses as they are.
         input_size: side of the network input, px.
@@ -151,6 +152,7 @@ class Recipe(_FrozenModel):
     init: str | None = None
     labels: LabelKind
     wiring: Wiring
+    width: Annotated[int, Field(gt=0, multiple_of=SUBSETS)] = WIDTH
     fusion_weight: Fraction
     loss: Literal["weighted", "sum"] = "weighted"
     input_size: Annotated[int, Field(ge=32)]

@@ -128,7 +128,7 @@ class Trainer:
                 f"or at less than {WRONG_IN_BF16.start} or more than {WRONG_IN_BF16.stop - 1} px"
             )
         torch.manual_seed(recipe.seed)
-        self.model = MANet(len(train.classes), wiring=recipe.wiring)
+        self.model = MANet(len(train.classes), wiring=recipe.wiring, width=recipe.width)
         if init_state is not None:
             self.model.load_state_dict(init_state)
         self.model.to(self.device).to(memory_format=torch.channels_last)

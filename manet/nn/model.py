@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d, relu
 
 from manet.nn.blocks import AttentionBlock, BasicBlock, MultiScaleBlock
-from manet.nn.wiring import PATCHES, Wiring
+from manet.nn.wiring import PATCHES, WIDTH, Wiring, check_width
 
 MIN_INPUT_SIZE = 32
 """Smallest side, in pixels, that leaves each patch at least one position wide."""
@@ -44,32 +44,35 @@ class MANet(nn.Module):
     Args:
         num_classes: length of both heads.
         wiring: direction of the second multi-scale cascade; see ``manet.nn.wiring.Wiring``.
+        width: channels behind the first convolution, a multiple of 4; 64 is the paper's, and what the shapes below say.
 
     Raises:
-        ValueError: if ``wiring`` is not one of the two known.
+        ValueError: if ``wiring`` is not one of the two known, or ``width`` is not a positive multiple of 4.
     """
 
-    def __init__(self, num_classes: int = 7, *, wiring: Wiring = "bidirectional") -> None:
+    def __init__(self, num_classes: int = 7, *, wiring: Wiring = "bidirectional", width: int = WIDTH) -> None:
         super().__init__()
         if wiring not in ("bidirectional", "unidirectional"):
             raise ValueError(f"wiring must be 'bidirectional' or 'unidirectional', not {wiring!r}")
+        check_width(width)
         self.num_classes = num_classes
         self.wiring: Wiring = wiring
+        self.width = width
 
-        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(BasicBlock(64, 64), BasicBlock(64, 64))
-        self.layer2 = nn.Sequential(BasicBlock(64, 128, stride=2), BasicBlock(128, 128))
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(BasicBlock(width, width), BasicBlock(width, width))
+        self.layer2 = nn.Sequential(BasicBlock(width, 2 * width, stride=2), BasicBlock(2 * width, 2 * width))
 
         for patch in range(1, PATCHES + 1):
-            self.add_module(f"layer3_1_p{patch}", _attention_stage(128, 256, stride=2))
+            self.add_module(f"layer3_1_p{patch}", _attention_stage(2 * width, 4 * width, stride=2))
             # Stride 1: a patch keeps its resolution to the end, unlike the multi-scale branch.
-            self.add_module(f"layer4_1_p{patch}", _attention_stage(256, 512, stride=1))
-        self.layer3_2 = _multi_scale_stage(128, 256, wiring)
-        self.layer4_2 = _multi_scale_stage(256, 512, wiring)
+            self.add_module(f"layer4_1_p{patch}", _attention_stage(4 * width, 8 * width, stride=1))
+        self.layer3_2 = _multi_scale_stage(2 * width, 4 * width, wiring)
+        self.layer4_2 = _multi_scale_stage(4 * width, 8 * width, wiring)
 
-        self.fc_1 = nn.Linear(512, num_classes)
-        self.fc_2 = nn.Linear(512, num_classes)
+        self.fc_1 = nn.Linear(8 * width, num_classes)
+        self.fc_2 = nn.Linear(8 * width, num_classes)
         self._initialise()
 
     def forward(self, images: Tensor) -> BranchLogits:

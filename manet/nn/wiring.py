@@ -19,6 +19,9 @@ PATCHES = 4
 SUBSETS = 4
 """Channel subsets in a multi-scale block (paper, section III-B)."""
 
+WIDTH = 64
+"""Channels behind the first convolution, of which all others are multiples (paper, section III-A: a ResNet-18's)."""
+
 REDUCTION = 16
 """Width of the channel gate's hidden layer is the channel count divided by this (CBAM, section 3)."""
 
@@ -30,3 +33,13 @@ def cascade_orders(wiring: Wiring) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the orders in which the two cascades of a multi-scale block run over its subsets, counted from 0."""
     forward = tuple(range(SUBSETS))
     return forward, forward[::-1] if wiring == "bidirectional" else forward
+
+
+def check_width(width: int) -> None:
+    """Make sure that subsets and hidden layers of a network of that width are whole.
+
+    Raises:
+        ValueError: if it is not a positive multiple of 4.
+    """
+    if width < 1 or width % SUBSETS:
+        raise ValueError(f"width must be a positive multiple of {SUBSETS}, not {width}")

@@ -23,7 +23,7 @@ from manet.nn.model import MANet
 from manet.nn.wiring import Wiring
 from manet.weights.header import Header, verified_storage
 from manet.weights.int8_storage import pack, unpack
-from manet.weights.layout import HEADS, Entry, check_entry, check_keys, heads_first, layout
+from manet.weights.layout import HEADS, Entry, check_entry, check_keys, heads_first, layout, width_of
 
 MOST_NAMED = 5
 """Keys of a dict that are named where it is not what was expected."""
@@ -47,7 +47,7 @@ def save_weights(source: MANet | Mapping[str, Tensor], path: Path, header: Heade
     state = source.state_dict() if isinstance(source, MANet) else source
     if isinstance(source, MANet) and source.wiring != header.wiring:
         raise CheckpointError(f"{path}: expected wiring {header.wiring}, found {source.wiring}")
-    _check(state, layout(len(header.classes)), path)
+    _check(state, layout(len(header.classes), width=width_of(state)), path)
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     if header.storage == "int8":
         stored = pack(stored)
@@ -72,7 +72,7 @@ def load_model(path: Path, *, num_classes: int, wiring: Wiring, sha256: str | No
     """
     storage = verified_storage(path, wiring=wiring, sha256=sha256)
     stored = _read_tensors(path)
-    _check(stored, layout(num_classes, storage), path)
+    _check(stored, layout(num_classes, storage, width=width_of(stored)), path)
     return _model(unpack(stored) if storage == "int8" else stored, num_classes, wiring)
 
 
@@ -103,8 +103,8 @@ def read_authors_checkpoint(
         raise CheckpointError(f"{path}: expected a dict with 'state_dict', or of tensors, found {found}")
     state = _without_prefixes(state, path)
     if fresh_heads is not None:
-        state |= new_heads(num_classes, fresh_heads)
-    _check(state, layout(num_classes), path)
+        state |= new_heads(num_classes, fresh_heads, width=width_of(state))
+    _check(state, layout(num_classes, width=width_of(state)), path)
     return {key: tensor.detach() for key, tensor in state.items()}
 
 
@@ -124,14 +124,14 @@ def _listed(keys: Sequence[object]) -> str:
     return first if len(keys) <= MOST_NAMED else f"{first} and {len(keys) - MOST_NAMED} more"
 
 
-def _blank(num_classes: int, wiring: Wiring) -> MANet:
+def _blank(num_classes: int, wiring: Wiring, width: int) -> MANet:
     """Return the network without memory behind its parameters; making it draws no random numbers."""
     with torch.device("meta"):
-        return MANet(num_classes, wiring=wiring)
+        return MANet(num_classes, wiring=wiring, width=width)
 
 
 def _model(state: Mapping[str, Tensor], num_classes: int, wiring: Wiring) -> MANet:
-    model = _blank(num_classes, wiring)
+    model = _blank(num_classes, wiring, width_of(state))
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -231,9 +231,15 @@ def _without_prefixes(state: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     return bare
 
 
-def new_heads(num_classes: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return new heads, drawn as PyTorch draws a linear layer: uniformly within 1 / sqrt(inputs)."""
-    expected = layout(num_classes)
+def new_heads(num_classes: int, generator: torch.Generator, *, width: int) -> dict[str, Tensor]:
+    """Return new heads, drawn as PyTorch draws a linear layer: uniformly within 1 / sqrt(inputs).
+
+    Args:
+        num_classes: length of both heads.
+        generator: draws them.
+        width: of the network.
+    """
+    expected = layout(num_classes, width=width)
     bound = expected["fc_1.weight"].shape[1] ** -0.5
     return {
         key: nn.init.uniform_(torch.empty(entry.shape), -bound, bound, generator=generator)

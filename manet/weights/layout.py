@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from manet.errors import CheckpointError
-from manet.nn.wiring import PATCHES, REDUCTION, SUBSETS
+from manet.nn.wiring import PATCHES, REDUCTION, SUBSETS, WIDTH
 from manet.weights.header import Storage
 
 SCALE = "_scale"
@@ -27,15 +27,16 @@ class Entry(NamedTuple):
     dtype: Dtype
 
 
-def layout(num_classes: int, storage: Storage = "float32") -> dict[str, Entry]:
+def layout(num_classes: int, storage: Storage = "float32", *, width: int = WIDTH) -> dict[str, Entry]:
     """Return what a file of weights holds, in the order of the network's state dict.
 
     Args:
         num_classes: length of both heads.
         storage: how convolution and linear weights are stored.
+        width: channels behind the first convolution.
     """
     found: dict[str, Entry] = {}
-    for key, shape in _shapes(num_classes):
+    for key, shape in _shapes(num_classes, width):
         if key.endswith("num_batches_tracked"):
             found[key] = Entry(shape, "int64")
         elif storage == "int8" and is_quantised(shape):
@@ -44,6 +45,12 @@ def layout(num_classes: int, storage: Storage = "float32") -> dict[str, Entry]:
         else:
             found[key] = Entry(shape, "float32")
     return found
+
+
+def width_of(state: Mapping[str, object]) -> int:
+    """Return the width of the network whose tensors, or most of them, these are; the paper's where they do not tell."""
+    shape: tuple[int, ...] = tuple(getattr(state.get("conv1.weight"), "shape", ()))
+    return shape[0] if shape and shape[0] % SUBSETS == 0 and shape[0] else WIDTH
 
 
 def is_quantised(shape: tuple[int, ...]) -> bool:
@@ -98,17 +105,17 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 """Keys, and the shape of each."""
 
 
-def _shapes(num_classes: int) -> Shapes:
-    yield from _convolution("conv1", "bn1", 3, 64, side=7)
-    yield from _stage("layer1", 64, 64, _basic)
-    yield from _stage("layer2", 64, 128, _basic)
+def _shapes(num_classes: int, width: int) -> Shapes:
+    yield from _convolution("conv1", "bn1", 3, width, side=7)
+    yield from _stage("layer1", width, width, _basic)
+    yield from _stage("layer2", width, 2 * width, _basic)
     for patch in range(1, PATCHES + 1):
-        yield from _stage(f"layer3_1_p{patch}", 128, 256, _attention)
-        yield from _stage(f"layer4_1_p{patch}", 256, 512, _attention)
-    yield from _stage("layer3_2", 128, 256, _multi_scale)
-    yield from _stage("layer4_2", 256, 512, _multi_scale)
+        yield from _stage(f"layer3_1_p{patch}", 2 * width, 4 * width, _attention)
+        yield from _stage(f"layer4_1_p{patch}", 4 * width, 8 * width, _attention)
+    yield from _stage("layer3_2", 2 * width, 4 * width, _multi_scale)
+    yield from _stage("layer4_2", 4 * width, 8 * width, _multi_scale)
     for head in HEADS:
-        yield from _linear(head, 512, num_classes)
+        yield from _linear(head, 8 * width, num_classes)
 
 
 def _stage(name: str, inputs: int, channels: int, block: Callable[[str, int, int], Shapes]) -> Shapes:

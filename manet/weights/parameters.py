@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from manet.errors import CheckpointError
 from manet.nn.wiring import EPSILON, Wiring
 from manet.weights.header import verified_storage
-from manet.weights.layout import SCALE, Entry, check_entry, check_keys, heads_first, layout
+from manet.weights.layout import SCALE, Entry, check_entry, check_keys, heads_first, layout, width_of
 
 LARGEST = 127
 """Largest whole number of an int8 weight; -128 is left out so that the range is symmetric."""
@@ -121,7 +121,7 @@ def read_parameters(path: Path, *, num_classes: int, wiring: Wiring, sha256: str
         tensors = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: expected a safetensors file, found something else ({error})") from error
-    expected = layout(num_classes, storage)
+    expected = layout(num_classes, storage, width=width_of(tensors))
     check_keys(tensors, expected, path)
     for key in heads_first(expected):
         _check(key, tensors[key], expected[key], path)

@@ -14,6 +14,8 @@ from skimage import data
 from testing.browser import KEY, write_clip
 from tests.browser.conftest import TIMEOUT, Watch, launch
 
+pytestmark = pytest.mark.slow
+
 expect.set_options(timeout=TIMEOUT)
 
 

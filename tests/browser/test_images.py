@@ -20,6 +20,8 @@ from testing.browser import KEY, serving
 from testing.fakes import NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint
 from tests.browser.conftest import TIMEOUT, Watch
 
+pytestmark = pytest.mark.slow
+
 expect.set_options(timeout=TIMEOUT)
 
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0), size=(640, 480)))

@@ -20,6 +20,8 @@ from testing.fakes import RED, RED_FACE, WEIGHTS
 from tests.browser.conftest import TIMEOUT, Watch
 from tests.browser.test_images import FAILED, TWO_FACES, give
 
+pytestmark = pytest.mark.slow
+
 expect.set_options(timeout=TIMEOUT)
 
 

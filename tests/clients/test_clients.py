@@ -21,6 +21,8 @@ from service.clock import SystemClock
 from service.settings import Settings
 from testing.live import live
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 TOOLS = Path(sys.executable).parent
 SHOWN = "http://127.0.0.1:8000"

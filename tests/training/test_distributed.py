@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from testing.weights import NARROW
 from training.distributed import World, init_distributed
 
 STEPS = 20
@@ -30,7 +31,8 @@ torch.set_num_threads(2 // int(os.environ.get("WORLD_SIZE", "1")))
 torch.set_default_dtype(torch.float64)
 recipe = recipes.load("ferplus", ["augment.mixup=0.0"])  # which mixes the images of one process
 recipe = recipe.model_copy(update={
-    "precision": "float32", "batch_size": 12, "epoch_sizes": None, "input_size": 64, "accumulate": int(sys.argv[3]),
+    "precision": "float32", "batch_size": 12, "epoch_sizes": None, "input_size": 64, "width": 8,
+    "accumulate": int(sys.argv[3]),
     "schedule": Step(kind="step", lr=float(sys.argv[4]), step_size=20, gamma=1.0), "averaging": None})
 data = Path(sys.argv[1])
 with init_distributed(os.environ) as world:
@@ -63,6 +65,7 @@ def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1, steps: i
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_losses_of_one(ferplus_tree: Path, tmp_path: Path) -> None:
     # In double precision. In single, rounding alone parts two runs: one process whose first weights are changed by one
     # part in ten million is 0.03 away from itself after seven such steps.
@@ -76,6 +79,7 @@ def test_two_processes_follow_the_losses_of_one(ferplus_tree: Path, tmp_path: Pa
     assert max(alone["losses"]) - min(alone["losses"]) > 0.1  # there was something to follow
 
 
+@pytest.mark.slow
 def test_processes_may_accumulate_too(ferplus_tree: Path, tmp_path: Path) -> None:
     found = _losses(ferplus_tree, tmp_path / "both.json", 2, accumulate=2, steps=2)
 
@@ -83,9 +87,10 @@ def test_processes_may_accumulate_too(ferplus_tree: Path, tmp_path: Path) -> Non
     assert all(0 < loss < 20 for loss in found["losses"])
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_writes_one_folder_and_goes_on_alone(ferplus_tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6")
+    fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", f"width={NARROW}")
     schedule = "schedule.cycles=[{epochs=2, max_lr=0.05, warmup=0.2}]"
     changes = [word for field in (*fields, schedule) for word in ("--set", field)]
     command = ["--standalone", "--nproc-per-node=2", "-m", "training", "fit", "ferplus"]

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from testing.weights import NARROW
 from training.cli import app
 from training.dry_run import bottleneck, measure_step_time
 from training.trainer import Trainer
 
 
 def test_a_dry_run_reports_counts_steps_memory_and_time(ferplus_tree: Path, tmp_path: Path) -> None:
-    fields = ("epochs=3", "epoch_sizes=[32, 32, 48]", "input_size=48", "batch_size=6")
+    fields = ("epochs=3", "epoch_sizes=[32, 32, 48]", "input_size=48", "batch_size=6", f"width={NARROW}")
     schedule = "schedule.cycles=[{epochs=3, max_lr=0.05, warmup=0.2}]"
     changes = [word for field in (*fields, schedule) for word in ("--set", field)]
     before = sorted(tmp_path.rglob("*"))
@@ -108,6 +109,7 @@ def test_the_bottleneck_of_a_run_is_reported(
 
 def test_a_recipe_that_starts_from_another_says_so(ferplus_tree: Path) -> None:
     small = ["--set", "input_size=32", "--set", "batch_size=6", "--set", "epoch_sizes=[32]", "--set", "epochs=1"]
+    small += ["--set", f"width={NARROW}"]
     schedule = ["--set", "schedule.cycles=[{epochs=1, max_lr=0.05, warmup=0.2}]"]
     command = ["fit", "ferplus", "--data", str(ferplus_tree), *small, *schedule, "--dry-run"]
 

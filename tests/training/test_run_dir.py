@@ -25,9 +25,12 @@ from typer.testing import CliRunner
 from manet.errors import CheckpointError, UnknownWeightsError
 from manet.labels import CLASS_ORDERS
 from manet.nn.model import MANet
+from manet.nn.wiring import WIDTH
 from manet.stop import Stop
 from manet.weights.checkpoint import save_weights
 from manet.weights.header import Header
+from manet.weights.layout import layout
+from testing.weights import NARROW
 from training import recipe as recipes
 from training.cli import app
 from training.data.datasets import ferplus
@@ -63,8 +66,15 @@ def recipe() -> Recipe:
         "batch_size": 6,
         "schedule": schedule,
         "precision": "float32",
+        "width": NARROW,
     }
     return recipes.load("ferplus").model_copy(update={**small, "averaging": Averaging(update_every=2, decay=0.5)})
+
+
+@pytest.fixture
+def wide(recipe: Recipe) -> Recipe:
+    """The same for a network of the paper's width, which others' files have."""
+    return recipe.model_copy(update={"width": WIDTH})
 
 
 def _trainer(recipe: Recipe, data: Path) -> Trainer:
@@ -248,7 +258,8 @@ def test_sigterm_saves_and_stops(ferplus_tree: Path, tmp_path: Path) -> None:
     (ferplus_tree / "ferplus/fer2013new.csv").write_text("\n".join([*rows, *training * 200]) + "\n")
     out = tmp_path / "run"
     command = [sys.executable, "-m", "training", "fit", "ferplus", "--data", str(ferplus_tree), "--out", str(out)]
-    with subprocess.Popen([*command, "--threads", "1"], stdout=subprocess.PIPE, text=True) as process:
+    command += ["--set", f"width={NARROW}", "--set", "batch_size=4", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first_line = process.stdout.readline()
         assert "training" in first_line
@@ -264,7 +275,7 @@ def test_sigterm_saves_and_stops(ferplus_tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_starts_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp_path: Path) -> None:
-    given = MANet(8, wiring=recipe.wiring)
+    given = MANet(8, wiring=recipe.wiring, width=NARROW)
     path = tmp_path / "start.safetensors"
     save_weights(given, path, _header(recipe))
     train_set = ferplus.load(ferplus_tree, "train", recipe.labels)
@@ -275,19 +286,19 @@ def test_a_run_starts_from_given_weights(recipe: Recipe, ferplus_tree: Path, tmp
         assert torch.equal(value, given.state_dict()[key]), key
 
 
-def test_an_authors_checkpoint_gives_all_but_its_heads(recipe: Recipe, authors_checkpoints: Mapping[str, Path]) -> None:
-    begun = initial_state(str(authors_checkpoints["seven"]), recipe, EIGHT)
+def test_an_authors_checkpoint_gives_all_but_its_heads(wide: Recipe, authors_checkpoints: Mapping[str, Path]) -> None:
+    begun = initial_state(str(authors_checkpoints["seven"]), wide, EIGHT)
 
     assert begun["fc_1.weight"].shape == (8, 512)
 
 
 def test_a_state_dict_alone_gives_all_but_its_heads(
-    recipe: Recipe, authors_checkpoints: Mapping[str, Path], tmp_path: Path
+    wide: Recipe, authors_checkpoints: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    whole = initial_state(str(authors_checkpoints["seven"]), recipe, EIGHT)
+    whole = initial_state(str(authors_checkpoints["seven"]), wide, EIGHT)
     torch.save({f"module.{key}": value for key, value in whole.items()}, tmp_path / "bare.pth")
 
-    begun = initial_state(str(tmp_path / "bare.pth"), recipe, EIGHT)
+    begun = initial_state(str(tmp_path / "bare.pth"), wide, EIGHT)
 
     assert begun["layer4_2.0.conv1.weight"].eq(whole["layer4_2.0.conv1.weight"]).all()
 
@@ -306,36 +317,44 @@ def test_a_run_s_folder_is_refused_as_initial_weights_and_its_best_file_named(re
 
 def test_weights_of_other_classes_give_all_but_their_heads(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "start.safetensors"
-    given = MANet(7, wiring=recipe.wiring)
+    given = MANet(7, wiring=recipe.wiring, width=NARROW)
     save_weights(given, path, _header(recipe, CLASS_ORDERS["raf_db"]))
 
     begun = initial_state(str(path), recipe, EIGHT)
 
-    assert begun["fc_1.weight"].shape == (8, 512)
+    assert begun["fc_1.weight"].shape == (8, 8 * NARROW)
     assert torch.equal(begun["layer4_2.0.conv1.weight"], given.state_dict()["layer4_2.0.conv1.weight"])
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_backbone_gives_the_layers_before_the_branches(recipe: Recipe, tmp_path: Path, suffix: str) -> None:
+def test_a_backbone_gives_the_layers_before_the_branches(wide: Recipe, tmp_path: Path, suffix: str) -> None:
     given = resnet18().state_dict()
     path = tmp_path / f"resnet18{suffix}"
     save_file(given, path) if suffix == ".safetensors" else torch.save(given, path)
 
-    begun = initial_state(str(path), recipe, EIGHT)
+    begun = initial_state(str(path), wide, EIGHT)
 
-    assert set(begun) == set(MANet(8).state_dict())
+    assert set(begun) == set(layout(8))
     same = {key for key, value in begun.items() if key in given and torch.equal(value, given[key])}
     assert {key.split(".")[0] for key in same} == {"conv1", "bn1", "layer1", "layer2"}
     for key in same:
         assert begun[key].shape == given[key].shape
 
 
-def test_a_file_that_is_no_backbone_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_weights_of_another_width_are_refused(recipe: Recipe, wide: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "narrow.safetensors"
+    save_weights(MANet(8, wiring=recipe.wiring, width=NARROW), path, _header(recipe))
+
+    with pytest.raises(CheckpointError, match="expected a network of width 64, found 8"):
+        initial_state(str(path), wide, EIGHT)
+
+
+def test_a_file_that_is_no_backbone_is_refused(wide: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
 
     with pytest.raises(CheckpointError, match=r"not a ResNet-18: conv1\.weight: expected \(64, 3, 7, 7\)"):
-        initial_state(str(path), recipe, EIGHT)
+        initial_state(str(path), wide, EIGHT)
 
 
 def _command(tree: Path, out: Path) -> list[str]:
@@ -343,7 +362,7 @@ def _command(tree: Path, out: Path) -> list[str]:
     own = out.with_suffix(".toml")
     shipped = files("training").joinpath("recipes/ferplus.toml").read_text()
     own.write_text(shipped.partition("[averaging]")[0])  # half the checkpoint
-    fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6")
+    fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", f"width={NARROW}")
     schedule = "schedule.cycles=[{epochs=2, max_lr=0.05, warmup=0.2}]"
     changes = [word for field in (*fields, schedule) for word in ("--set", field)]
     start = [sys.executable, "-m", "training", "fit", str(own), "--data", str(tree), "--out", str(out)]
@@ -399,12 +418,12 @@ def test_identities_are_learned_and_used_as_initial_weights(tmp_path: Path) -> N
             grey = np.full((40, 40, 3), 60 * len(person), np.uint8)
             Image.fromarray(grey).save(tmp_path / "people" / person / f"{i:02}.png")
     out = tmp_path / "run"
-    small = ["--set", "epochs=1", "--set", "input_size=32", "--set", "batch_size=32"]
+    small = ["--set", "epochs=1", "--set", "input_size=32", "--set", "batch_size=32", "--set", f"width={NARROW}"]
     command = ["fit", "identity", "--data", str(tmp_path / "people"), "--out", str(out), *small, "--threads", "1"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
 
-    recipe = recipes.load("raf_db", ["wiring='unidirectional'"])
+    recipe = recipes.load("raf_db", ["wiring='unidirectional'", f"width={NARROW}"])
     begun = initial_state(str(out / "last.safetensors"), recipe, CLASS_ORDERS["raf_db"])
     learned = load_file(out / "last.safetensors")
     assert learned["fc_1.bias"].shape == (3,)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 import skimage.data
 import torch
 from PIL import Image
@@ -13,9 +14,12 @@ from manet.labels import CLASS_ORDERS
 from manet.nn.model import MANet
 from manet.weights.checkpoint import save_weights
 from testing.documents import README, Document, in_this_environment, run_command
+from testing.weights import NARROW
 from tests.training.conftest import draw_face_api, draw_ferplus
 from training import recipe as recipes
 from training.run_dir import weights_header
+
+pytestmark = pytest.mark.slow
 
 PAGE = Document("docs/training.md")
 
@@ -29,7 +33,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
     header = weights_header(recipes.load("ferplus"), CLASS_ORDERS["ferplus"], "random")
     assert header is not None
     assert run_command(PAGE.command("cluster-faces"), tmp_path).returncode == 0
-    small = "--threads 1 --set batch_size=8"
+    small = f"--threads 1 --set batch_size=8 --set width={NARROW}"
     for command, changes in (
         (PAGE.command("fit ferplus_identity"), small),
         (PAGE.command("fit ferplus ", "--out RUN"), small),
@@ -44,7 +48,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
             assert process.wait(timeout=60) == 0
         for run in ("IDENTITY", "RUN"):
             if (tmp_path / run).is_dir():
-                save_weights(MANet(8), tmp_path / run / "best.safetensors", header)
+                save_weights(MANet(8, width=NARROW), tmp_path / run / "best.safetensors", header)
 
     for command in (PAGE.command("evaluate "), PAGE.command(" pack RUN")):
         done = run_command(command, tmp_path)
@@ -53,7 +57,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
     assert (tmp_path / "ferplus.safetensors").stat().st_size < 55e6
 
 
-SMALL = " --set epochs=1 --set input_size=32 --set batch_size=8"
+SMALL = f" --set epochs=1 --set input_size=32 --set batch_size=8 --set width={NARROW}"
 """What makes the authors' recipes fit a test."""
 
 
@@ -72,7 +76,7 @@ def test_the_commands_that_repeat_a_figure_of_the_paper(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             for i in range(number):
                 Image.new("RGB", (40, 40), (30 * label, 20 * i, 60)).save(folder / f"{i}.png")
-    torch.save({"state_dict": MANet(12).state_dict()}, tmp_path / "Pretrained_on_MSCeleb.pth.tar")
+    torch.save({"state_dict": MANet(12, width=NARROW).state_dict()}, tmp_path / "Pretrained_on_MSCeleb.pth.tar")
 
     done = run_command(fit + SMALL, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ from manet.weights.checkpoint import save_weights
 from manet.weights.header import Header, Use
 from manet.weights.parameters import Parameters, read_parameters
 from manet.weights.registry import INT8_SUFFIX, get, locate, locate_calibration, resolve
-from testing.weights import save_own
+from testing.weights import NARROW, save_own
 from tests.manet.nn.test_model import _golden_entry, golden_images, keys, reference  # noqa: F401 - fixtures
 from tests.manet.nn.test_parity import GOLDEN, views
 
@@ -59,15 +59,16 @@ def test_both_branches_give_the_authors_numbers(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "wiring", "side"), [("ferplus", "bidirectional", 32), ("raf_db", "unidirectional", 57)]
+    ("dataset", "wiring", "side", "width"),
+    [("ferplus", "bidirectional", 32, 64), ("raf_db", "unidirectional", 57, NARROW)],
 )
-def test_any_size_and_class_count_gives_what_pytorch_gives(
-    dataset: str, wiring: Wiring, side: int, tmp_path: Path
+def test_any_size_class_count_and_width_gives_what_pytorch_gives(
+    dataset: str, wiring: Wiring, side: int, width: int, tmp_path: Path
 ) -> None:
     spec = Preprocessing(input_size=side, colour="rgb", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     classes = CLASS_ORDERS[dataset]
     torch.manual_seed(3)
-    network = MANet(len(classes), wiring=wiring).eval()
+    network = MANet(len(classes), wiring=wiring, width=width).eval()
     use = Use(dataset=dataset, preprocessing=spec, crop=None, fusion_weight=0.7, temperature=1.0)
     path = tmp_path / "mine.safetensors"
     save_weights(network, path, Header(classes=classes, wiring=wiring, provenance="", use=use))

@@ -17,6 +17,7 @@ from manet.vision.preprocess import Preprocessing
 from manet.weights.checkpoint import save_weights
 from manet.weights.header import Header, Use
 from manet.weights.registry import get
+from testing.weights import NARROW
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,8 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
         fusion_weight=0.6,
         temperature=1.0,
     )
-    save_weights(
-        MANet(8), path, Header(classes=CLASS_ORDERS["ferplus"], wiring="bidirectional", provenance="random", use=use)
-    )
+    header = Header(classes=CLASS_ORDERS["ferplus"], wiring="bidirectional", provenance="random", use=use)
+    save_weights(MANet(8, width=NARROW), path, header)
     return str(path)
 
 

@@ -24,6 +24,7 @@ from manet.vision.preprocess import Preprocessing
 from testing.fakes import WEIGHTS as FAKE_WEIGHTS
 from testing.fakes import FakeDetector
 from testing.occlusion import MAPS, covered, evidence_of, most_evidence, probabilities
+from testing.weights import NARROW
 
 ROOT = Path(__file__).parents[3]
 EIGHT = CLASS_ORDERS["ferplus"]
@@ -45,7 +46,7 @@ def astronaut(real: tuple[Recognizer, Explainer]) -> FaceInput:
 def _random(side: int) -> tuple[FusedClassifier, Explainer]:
     torch.manual_seed(0)
     spec = Preprocessing(input_size=side, colour="rgb")
-    classifier = FusedClassifier(MANet(8), spec, 0.6).eval()
+    classifier = FusedClassifier(MANet(8, width=NARROW), spec, 0.6).eval()
     recognizer = Recognizer(FAKE_WEIGHTS, TorchBackend(classifier), FakeDetector())
     return classifier, Explainer(recognizer, classifier)
 

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from manet.nn.model import BranchLogits, MANet, fuse
 from manet.nn.wiring import Wiring
+from testing.weights import NARROW
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RELEASES: list[tuple[str, Wiring]] = [("2023", "bidirectional"), ("2021", "unidirectional")]
@@ -161,6 +162,12 @@ def test_an_unknown_wiring_is_refused() -> None:
         MANet(7, wiring="sideways")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("width", [0, -4, 6])
+def test_a_width_that_cannot_be_split_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match=f"width must be a positive multiple of 4, not {width}"):
+        MANet(7, width=width)
+
+
 def test_fuse_weighs_the_branches() -> None:
     logits = BranchLogits(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     assert fuse(logits, 0.75).tolist() == [[0.75, 0.25]]
@@ -169,7 +176,7 @@ def test_fuse_weighs_the_branches() -> None:
 @pytest.fixture(scope="module")
 def model() -> MANet:
     torch.manual_seed(0)
-    return MANet(8).eval()
+    return MANet(8, width=NARROW).eval()
 
 
 def images(count: int, height: int, width: int) -> Tensor:

@@ -6,16 +6,18 @@ import torch
 from manet.nn.model import MANet
 from manet.nn.wiring import Wiring
 from manet.weights.int8_storage import pack
-from manet.weights.layout import layout
+from manet.weights.layout import layout, width_of
 
 
 @pytest.mark.parametrize("wiring", ["bidirectional", "unidirectional"])
-@pytest.mark.parametrize("classes", [7, 8])
-def test_it_is_the_networks_state_dict(wiring: Wiring, classes: int) -> None:
+@pytest.mark.parametrize(("classes", "width"), [(7, 64), (8, 64), (8, 12)])
+def test_it_is_the_networks_state_dict(wiring: Wiring, classes: int, width: int) -> None:
     with torch.device("meta"):
-        state = MANet(classes, wiring=wiring).state_dict()
+        state = MANet(classes, wiring=wiring, width=width).state_dict()
 
-    found = layout(classes)
+    found = layout(classes, width=width)
+
+    assert width_of(state) == width
 
     assert list(found) == list(state)
     for key, tensor in state.items():

@@ -13,6 +13,7 @@ from manet.labels import CLASS_ORDERS
 from manet.nn.model import MANet
 from manet.weights.checkpoint import save_weights
 from manet.weights.registry import described_by, get
+from testing.weights import NARROW
 from training import recipe as recipes
 from training.cli import app
 from training.eval.measure import MeasureError
@@ -28,7 +29,7 @@ def run_folder(ferplus_tree: Path, tmp_path: Path) -> RunDir:
     torch.manual_seed(3)
     header = weights_header(recipe, CLASS_ORDERS["ferplus"], "random")
     assert header is not None
-    save_weights(MANet(8, wiring=recipe.wiring), folder.weights("best"), header)
+    save_weights(MANet(8, wiring=recipe.wiring, width=NARROW), folder.weights("best"), header)
     return folder
 
 
