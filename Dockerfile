@@ -53,7 +53,7 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
 FROM base AS runtime
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini=0.19.0-* \
-    && rm -rf /var/lib/apt/lists/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && groupadd --gid 10001 manet \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin manet
 COPY docker/healthcheck.py /opt/healthcheck.py
