@@ -32,10 +32,10 @@ from service.inference.predictor import Predictor
 from service.inference.stream_session import StreamRegistry
 from service.keys import read_keys
 from service.middleware.api_keys import ApiKeyMiddleware, is_open
-from service.middleware.head import HeadMiddleware
 from service.middleware.load_shedding import LoadSheddingMiddleware
 from service.middleware.rate_limit import RateLimiter, RateLimitMiddleware
 from service.middleware.request_id import RequestIdMiddleware
+from service.middleware.request_line import HeadMiddleware, PrefixMiddleware
 from service.middleware.security_headers import SecurityHeadersMiddleware
 from service.middleware.timing import TimingMiddleware
 from service.observability.metrics import Metrics
@@ -107,6 +107,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # to an address that a proxy may know by another name
     )
     app.state.service = state
     problems.install(app)
@@ -143,6 +144,8 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceStat
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(HeadMiddleware)
+    if settings.root_path or settings.trusted_proxies:
+        app.add_middleware(PrefixMiddleware, prefix=settings.root_path, trusted=list(settings.trusted_proxies))
     document.install(app, needs_key=lambda path: bool(keys) and not is_open(path), max_faces=settings.max_faces)
 
 

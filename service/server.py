@@ -82,8 +82,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         access_log=settings.access_log,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # the application believes those that are trusted
         http=bounded(app.state.service.metrics, _bounds(settings)),
         ws="websockets-sansio",
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),

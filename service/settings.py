@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from manet.backends.base import BackendName, Device, PrecisionName
 from manet.recognizer import MAX_FACES
+from service.middleware.request_line import PREFIX
 
 MEBIBYTE = 1024 * 1024
 
@@ -105,7 +106,9 @@ class Settings(BaseSettings):
     cors_origins: Words[str] = ()
     """Origins whose pages may call the service, separated by commas, such as `https://example.org`; * is all."""
     trusted_proxies: Words[str] = ()
-    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default."""
+    """Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix are believed; none by default."""
+    root_path: str = Field(default="", pattern=f"^{PREFIX}$")
+    """Prefix of all paths behind a proxy, such as /faces, whether the proxy strips it or not; none by default."""
 
     max_head_bytes: PositiveInt = 32 * 1024
     """The largest head of a request, target and fields together, in bytes; more is answered with 431."""

@@ -46,10 +46,10 @@ class ApiKeyMiddleware:
             challenge = {"WWW-Authenticate": 'Bearer realm="manet"'}  # RFC 9110, section 11.6.1
             await problems.refuse(UnauthorizedError(f"the request {lacking}"), scope, receive, send, challenge)
             return
-        known = {**scope, CLIENT: owner}
+        scope[CLIENT] = owner  # in this very scope, where the route is noted, too, for those around
         if scope["type"] == "websocket":
-            known["subprotocols"] = [name for name in scope["subprotocols"] if not name.startswith(PROTOCOL)]
-        await self._app(known, receive, send)
+            scope["subprotocols"] = [name for name in scope["subprotocols"] if not name.startswith(PROTOCOL)]
+        await self._app(scope, receive, send)
 
 
 def is_open(path: str) -> bool:

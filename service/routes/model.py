@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse
 
 from manet.weights.registry import read_card
 from service.errors import NoModelCardError
+from service.middleware.request_line import prefix_of
 from service.openapi.document import succeeded
 from service.problems import documented
 from service.schemas.predict import Model
@@ -27,9 +28,9 @@ class Markdown(PlainTextResponse):
     summary="What is loaded?",
     responses=succeeded("What is loaded."),
 )
-async def model(state: Annotated[ServiceState, Depends(state)]) -> Model:
+async def model(request: Request, state: Annotated[ServiceState, Depends(state)]) -> Model:
     """Return the weights, their classes and preprocessing, their measured accuracy, and their limits."""
-    return Model.of(state.recognizer.weights, state.recognizer.backend)
+    return Model.of(state.recognizer.weights, state.recognizer.backend, prefix=prefix_of(request.scope))
 
 
 @router.get(

@@ -198,10 +198,11 @@ class Model(Answer):
     """Path of the model card on this service, or null where no one wrote one."""
 
     @classmethod
-    def of(cls, weights: Weights, backend: Backend | Engine) -> "Model":
-        """Return the description of these weights in this engine."""
+    def of(cls, weights: Weights, backend: Backend | Engine, *, prefix: str = "") -> "Model":
+        """Return the description of these weights in this engine, whose paths stand behind a prefix."""
         facts = {name: getattr(weights, name) for name in cls.model_fields if name != "backend"}
-        return cls.model_validate({**facts, "backend": backend, "card": weights.card and "/model/card"})
+        card = weights.card and f"{prefix}/model/card"
+        return cls.model_validate({**facts, "backend": backend, "card": card})
 
 
 class Health(Answer):

@@ -18,7 +18,6 @@ from starlette.types import Scope
 from service.errors import RateLimitedError
 from service.keys import KeyStore, read_keys
 from service.middleware.rate_limit import RateLimiter, client_of
-from service.server import server
 from service.settings import Settings
 from testing.fakes import RED_FACE, FakeBackend, make_app, post, running, until
 from testing.processes import ROOT
@@ -311,13 +310,3 @@ async def test_other_origins_are_not_admitted_unless_named() -> None:
         assert "access-control-allow-credentials" not in preflight.headers
         assert refused.headers["access-control-allow-origin"] == "https://app.example.org"
         assert "access-control-allow-origin" not in stranger.headers
-
-
-def test_no_proxy_is_believed_unless_named() -> None:
-    app = make_app()
-    plain = server(app, Settings()).config
-    assert not plain.proxy_headers
-
-    behind = server(app, Settings(trusted_proxies=("10.0.0.0/8", "192.0.2.1"))).config
-    assert behind.proxy_headers
-    assert behind.forwarded_allow_ips == ["10.0.0.0/8", "192.0.2.1"]
