@@ -130,11 +130,17 @@ def padded(count: int) -> int:
 
 def load(weights: Weights, chosen: Choice, *, threads: int, store: Path | None) -> OpenVINOBackend:
     """Return the backend for these weights; see ``manet.backends.factory.load_backend``."""
+    side, precision = weights.preprocessing.input_size, chosen.precision
+    network = network_of(weights, precision, threads=threads, store=store)
+    return OpenVINOBackend(network, side=side, precision=precision, reason=chosen.reason)
+
+
+def network_of(weights: Weights, precision: Precision, *, threads: int, store: Path | None) -> Network:
+    """Return the network of these weights, ready to answer; arguments and errors are those of ``graph_of``."""
+    graph = graph_of(weights, precision, store=store)
+    apart = precision == "int8"  # in the others it takes 250 MB, and gives nothing
     side = weights.preprocessing.input_size
-    graph = graph_of(weights, chosen.precision, store=store)
-    apart = chosen.precision == "int8"  # in the others it takes 250 MB, and gives nothing
-    network = compiled(graph, side=side, precision=chosen.precision, threads=threads, apart=apart)
-    return OpenVINOBackend(network, side=side, precision=chosen.precision, reason=chosen.reason)
+    return compiled(graph, side=side, precision=precision, threads=threads, apart=apart)
 
 
 def graph_of(weights: Weights, precision: Precision, *, store: Path | None) -> openvino.Model:

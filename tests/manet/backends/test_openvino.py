@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
@@ -12,8 +11,7 @@ import pytest
 
 from manet.backends.factory import load_backend
 from manet.backends.openvino import runtime
-from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, graph_of, padded
-from manet.backends.selection import Machine
+from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, graph_of, network_of, padded
 from manet.weights.registry import get, resolve
 from testing.weights import noise, save_own
 
@@ -109,20 +107,14 @@ class _Watched:
             raise RuntimeError("this part failed")
 
 
-def _apart(path: Path, threads: int) -> OpenVINOBackend:
-    """Return an engine whose threads have images of their own, as they do in int8."""
+def _apart(path: Path, threads: int, met: list[int]) -> tuple[OpenVINOBackend, list[_Watched]]:
+    """Return an engine whose threads have images of their own, as they do in int8, and its requests, watched."""
     graph = graph_of(resolve(str(path)), "float32", store=None)
     network = compiled(graph, side=48, precision="float32", threads=threads, apart=True)
-    return OpenVINOBackend(network, side=48, precision="float32", reason="requested")
-
-
-def _watched(engine: Any, met: list[int]) -> list[_Watched]:
-    """Put watched requests in the place of an engine's own, and return them, the shared one first."""
-    network = engine._network
     apart = [_Watched(request, met) for request in network.apart]
     shared = apart[0] if len(apart) == 1 else _Watched(network.shared, met)
-    engine._network = Network(shared, apart)  # type: ignore[arg-type]
-    return [shared, *apart]
+    watched = Network(shared, apart)  # type: ignore[arg-type]
+    return OpenVINOBackend(watched, side=48, precision="float32", reason="requested"), [shared, *apart]
 
 
 @pytest.mark.parametrize(
@@ -136,9 +128,8 @@ def _watched(engine: Any, met: list[int]) -> list[_Watched]:
 def test_openvino_gives_each_thread_its_part_in_one_of_few_sizes(
     own_file: Path, *, threads: int, met_by_70: list[int], met_by_7: list[int], met_by_1: list[int], warmed: set[int]
 ) -> None:
-    engine = _apart(own_file, threads)
     met: list[int] = []
-    _watched(engine, met)
+    engine, _ = _apart(own_file, threads, met)
     images = noise(70)
 
     whole = engine.infer(images)
@@ -159,9 +150,8 @@ def test_openvino_gives_each_thread_its_part_in_one_of_few_sizes(
 
 
 def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
-    engine = _apart(own_file, 2)
+    engine, requests = _apart(own_file, 2, [])
     wanted = engine.infer(noise(6))
-    requests = _watched(engine, [])
 
     for broken in requests[1:]:
         broken.broken = True
@@ -174,13 +164,11 @@ def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
 
 
 def test_threads_have_images_of_their_own_in_int8_only(own_file: Path) -> None:
-    if Machine.this().saturates:
-        pytest.skip("int8 sums overflow in this processor, so int8 is refused")
-    whole = load_backend(resolve(str(own_file)), backend="openvino", precision="float32", threads=3)
-    rounded = load_backend(get("ferplus"), backend="openvino", precision="int8", threads=3)
+    whole = network_of(resolve(str(own_file)), "float32", threads=3, store=None)
+    rounded = network_of(get("ferplus"), "int8", threads=3, store=None)
 
-    assert len(_watched(whole, [])) == 1 + 1
-    assert len(_watched(rounded, [])) == 1 + 3
+    assert list(whole.apart) == [whole.shared]
+    assert len(rounded.apart) == 3
 
 
 def test_a_part_runs_in_the_next_size() -> None:

@@ -13,6 +13,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from manet.backends.openvino.onnx_network import OnnxNetwork
 from manet.errors import ChecksumError
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits, read_image
@@ -180,13 +181,13 @@ def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
 def test_a_warm_up_meets_the_usual_photographs_on_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = RetinaFaceDetector(threads=2)
     met: list[tuple[int, ...]] = []
-    outputs = detector._outputs
+    outputs = OnnxNetwork.outputs
 
-    def counted(canvas: Any) -> Any:
-        met.append(canvas.tensor.shape[2:])
-        return outputs(canvas)
+    def counted(network: OnnxNetwork, tensor: Any, names: Any) -> Any:
+        met.append(tensor.shape[2:])
+        return outputs(network, tensor, names)
 
-    monkeypatch.setattr(detector, "_outputs", counted)
+    monkeypatch.setattr(OnnxNetwork, "outputs", counted)
 
     detector.warmup()
     warm = Counter(met)
