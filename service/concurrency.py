@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -67,15 +68,36 @@ def attempt(call: Callable[[], T], outcome: asyncio.Future[T]) -> Callable[[], N
     """Make a call, and return what tells its outcome to a caller that still waits."""
     try:
         result = call()
-    except StopIteration as raised:
-        # A future takes none, and the caller for it would wait for ever (python/cpython issue 112182).
-        error: BaseException = RuntimeError("the call raised StopIteration")
-        error.__cause__ = raised
     except BaseException as raised:  # whatever it was, it belongs to the caller
-        error = raised
-    else:
-        return lambda: None if outcome.done() else outcome.set_result(result)
-    return lambda: None if outcome.done() else outcome.set_exception(error)
+        try:
+            return partial(_fail, outcome, _as_future_takes_it(raised))
+        finally:
+            # The error keeps this frame. If the frame kept the call, or the outcome that keeps the error, the image in
+            # them would be there until the collector looks for cycles.
+            del call, outcome
+    return partial(_succeed, outcome, result)
+
+
+def _as_future_takes_it(error: BaseException) -> BaseException:
+    """Return an error, or one in its stead that a future takes; the caller would wait for ever for a StopIteration.
+
+    Source: python/cpython issue 112182.
+    """
+    if not isinstance(error, StopIteration):
+        return error
+    stray = RuntimeError("the call raised StopIteration")
+    stray.__cause__ = error
+    return stray
+
+
+def _succeed(outcome: asyncio.Future[T], result: T) -> None:
+    if not outcome.done():
+        outcome.set_result(result)
+
+
+def _fail(outcome: asyncio.Future[T], error: BaseException) -> None:
+    if not outcome.done():
+        outcome.set_exception(error)
 
 
 class LoopRounds:
