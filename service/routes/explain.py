@@ -90,6 +90,7 @@ def _answer(found: Explained, model: str, overlays: bool) -> ExplainedImage:
     return ExplainedImage(
         model=model,
         image=Image(width=found.width, height=found.height),
+        faces_total=found.faces_total,
         faces=[_face(one, overlays) for one in found.faces],
     )
 

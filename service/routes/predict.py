@@ -146,6 +146,7 @@ def _prediction(found: PredictionResult, state: ServiceState) -> Prediction:
     return Prediction(
         model=state.recognizer.weights.id,
         image=Image(width=found.width, height=found.height),
+        faces_total=found.faces_total,
         faces=[Face.of(face) for face in found.faces],
     )
 

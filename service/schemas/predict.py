@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from manet.backends.base import Backend
 from manet.labels import Expression
@@ -85,6 +85,8 @@ class Prediction(Answer):
     model: str
     """Id of the weights that answered; `GET /model` has the rest."""
     image: Image
+    faces_total: NonNegativeInt
+    """How many faces were found; `faces` has no more of them than `max_faces`."""
     faces: list[Face]
     """The largest first; empty when no face was found."""
 

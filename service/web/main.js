@@ -105,7 +105,7 @@ async function ask(blob, signal) {
 
 function show(answer, stages, milliseconds) {
   faces.show(answer, at("image"));
-  say(count(answer.faces), spoken(answer.faces));
+  say(count(answer.faces, answer.faces_total), spoken(answer.faces));
   const words = { find: "finding faces", queue: "waiting", infer: "the network" };
   const parts = Object.entries(stages).map(([name, taken]) => `${words[name] ?? name} ${Math.round(taken)}`);
   const took = `Answered in ${Math.round(milliseconds)} ms`;

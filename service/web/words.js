@@ -10,9 +10,10 @@ export function percent(share) {
   return `${rounded}${THIN}%`;
 }
 
-/** Return "1 face found." and its like. */
-export function count(faces) {
+/** Return "1 face found." and its like; `total` faces were found, and some may not be answered. */
+export function count(faces, total) {
   if (faces.length === 0) return "No face found in this image.";
+  if (total > faces.length) return `${total} faces found; the ${faces.length} largest are shown.`;
   return faces.length === 1 ? "1 face found." : `${faces.length} faces found.`;
 }
 
