@@ -6,11 +6,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from manet.errors import ImageCorruptError, ImageFormatError, ImageTooLargeError
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
@@ -57,6 +59,16 @@ UNSUPPORTED = f"unsupported image format; supported: {', '.join(FORMAT_NAMES)}"
 _MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each costs a pass over all pixels and can be written in a few dozen bytes."""
 
+_MAX_PNG_TEXT = 16 * 1024 * 1024
+"""Bytes that one compressed text or colour profile of a PNG may unpack to: programs that make or edit images keep
+their history there. Pillow reads 1 MiB, and refuses the image for more."""
+
+_JPEG_END = b"\xff\xd9"
+"""The EOI marker (ITU-T T.81, table B.1)."""
+
+_MORE_PIXELS = b"".join(bytes([*range(1, 255), 0xFF, 0xD0 + number]) for number in range(8))
+"""What is decoded as pixels where some are missing, and skipped where none are: any bytes, and all restart markers."""
+
 _TRANSPOSE = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -102,11 +114,13 @@ def read_image(data: bytes, *, limits: ImageLimits) -> Pixels:
     and CMYK become RGB.
 
     Args:
-        data: a whole file in one of ``FORMATS``. Its first bytes decide the format; no name is looked at.
+        data: a whole file in one of ``FORMATS``; a JPEG may lack its end marker. Its first bytes decide the format; no
+            name is looked at.
         limits: the largest image to read.
 
     Raises:
-        ImageTooLargeError: too many bytes or pixels, or more JPEG scans than any camera or program writes.
+        ImageTooLargeError: too many bytes, pixels or bytes of text, or more JPEG scans than any camera or program
+            writes.
         ImageFormatError: none of the formats.
         ImageCorruptError: empty, truncated or corrupt.
     """
@@ -167,15 +181,21 @@ def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
     codec = _codec(data)
     if codec == "JPEG" and has_more_scans(data, _MAX_JPEG_SCANS):
         raise ImageTooLargeError(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
+    unended = codec == "JPEG" and _lacks_end(data)
     try:
-        with Image.open(io.BytesIO(data), formats=[codec]) as image:
+        _bound_decoders()
+        with Image.open(io.BytesIO(data + _JPEG_END if unended else data), formats=[codec]) as image:
             _check_size(image, limits)
+            if unended and not _has_all_pixels(data):
+                raise ImageCorruptError("the JPEG image is truncated or corrupt")
             yield image
     except (ImageTooLargeError, ImageCorruptError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"the image has more than {limits.max_pixels} pixels") from error
     except Exception as error:
+        if isinstance(error, ValueError) and "MAX_TEXT" in str(error):  # Pillow has no other sign of it
+            raise ImageTooLargeError(f"a text of the PNG unpacks to more than {_MAX_PNG_TEXT} bytes") from error
         # A decoder fed with hostile bytes raises whatever it stumbles over (OSError, SyntaxError, struct.error,
         # zlib.error, ...); here all of them say the same.
         raise ImageCorruptError(f"the {codec} image is truncated or corrupt") from error
@@ -188,6 +208,34 @@ def _codec(data: bytes) -> str:
     if known is None:
         raise ImageFormatError(UNSUPPORTED)
     return known.name.upper()
+
+
+@cache
+def _bound_decoders() -> None:
+    """Set what Pillow takes as a variable of a module only."""
+    PngImagePlugin.MAX_TEXT_CHUNK = _MAX_PNG_TEXT
+
+
+def _lacks_end(data: bytes) -> bool:
+    """Tell whether no end marker follows the last scan of a JPEG file."""
+    return data.rfind(_JPEG_END) < data.rfind(bytes([0xFF, _START_OF_SCAN]))
+
+
+def _has_all_pixels(data: bytes) -> bool:
+    """Tell whether a JPEG file without its end marker has all of its pixels.
+
+    libjpeg makes pixels that are missing of the bytes that follow, or of nothing where the end follows. If all are
+    there, it skips what follows. A progressive file that ends between two scans has all of its pixels, less sharp.
+    """
+
+    def decoded(following: bytes) -> bytes:
+        whole = data.rstrip(b"\xff") + following + _JPEG_END  # an 0xFF would make a marker of what follows
+        with Image.open(io.BytesIO(whole), formats=["JPEG"]) as image:
+            if "progressive" not in image.info:
+                image.draft(None, (1, 1))  # an eighth of the size is enough: every block has its mean in one place
+            return sha256(image.tobytes()).digest()
+
+    return decoded(b"") == decoded(_MORE_PIXELS)
 
 
 def _check_size(image: Image.Image, limits: ImageLimits) -> None:

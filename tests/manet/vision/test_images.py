@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
 from manet.vision.images import ImageLimits, count_scans, read_crop, read_image
@@ -70,6 +70,10 @@ SPECS = [
     Preprocessing(input_size=40, colour="rgb"),
     Preprocessing(input_size=224, colour="grey"),
 ]
+
+
+def crop_of(data: bytes) -> object:
+    return read_crop(data, SPECS[0], limits=LIMITS).pixels
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -223,6 +227,48 @@ def test_a_truncated_image_is_broken(format: str, tenths: int) -> None:
 def test_other_formats_are_named_unsupported_whatever_their_files_are_called(data: bytes) -> None:
     with pytest.raises(ImageFormatError, match="JPEG, PNG, WebP, BMP"):
         read_image(data, limits=LIMITS)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}])
+def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(options: dict[str, object]) -> None:
+    data = encode(PORTRAIT, "JPEG", **options)
+    assert data.endswith(b"\xff\xd9")
+
+    for cut in (1, 2):
+        assert np.array_equal(read_image(data[:-cut], limits=LIMITS), read_image(data, limits=LIMITS))
+        assert np.array_equal(read_crop(data[:-cut], SPECS[0], limits=LIMITS).pixels, crop_of(data))
+    assert np.array_equal(read_image(data[:-2] + bytes(4096), limits=LIMITS), read_image(data, limits=LIMITS))
+    last_scan = data.rindex(b"\xff\xda") + 20
+    for kept in range(max(len(data) // 2, last_scan), len(data) - 10, 61):
+        with pytest.raises(ImageCorruptError):
+            read_image(data[:kept], limits=LIMITS)
+
+
+@pytest.mark.parametrize("shade", ["white", "black", (127, 127, 127)])
+def test_half_of_a_jpeg_of_one_colour_is_broken(shade: str) -> None:
+    for progressive in (False, True):
+        data = encode(Image.new("RGB", (640, 480), shade), "JPEG", optimize=True, progressive=progressive)
+        scans = data.rindex(b"\xff\xda")
+        with pytest.raises(ImageCorruptError):
+            read_image(data[: scans + (len(data) - scans) // 2], limits=LIMITS)
+
+
+def test_long_text_and_long_profiles_of_a_png_are_read_up_to_a_bound() -> None:
+    def described(size: int) -> bytes:
+        text = PngImagePlugin.PngInfo()
+        text.add_text("workflow", "x" * size, zip=True)
+        return encode(PORTRAIT, pnginfo=text)
+
+    for data in (described(3_000_000), encode(PORTRAIT, icc_profile=bytes(3_000_000))):
+        assert len(data) < 100_000
+        assert np.array_equal(read_image(data, limits=LIMITS), PIXELS)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageTooLargeError, match="text of the PNG"):
+            read_image(described(100_000_000), limits=LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 250_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_empty_file_is_broken() -> None:
