@@ -33,7 +33,7 @@ const SENTENCES = {
   "malformed-request": "The service could not read what was sent. Please try again.",
   "upload-timed-out": "The upload took too long. Try again, or with a smaller image.",
   "payload-too-large": "This image is larger than the service takes.",
-  "unsupported-image": "This is not an image that the service can read. It takes JPEG, PNG, WebP and BMP.",
+  "unsupported-image": "This is not an image that the service can read. It takes JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC.",
   "invalid-parameter": "The service did not understand what was asked of it.",
   "broken-image": "This image is damaged: it is empty, ends too early or cannot be decoded.",
   overloaded: "The service has too much to do at the moment.",

@@ -139,7 +139,10 @@ def test_no_face_is_said_in_words(page: Page, fake: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"these are words", "This is not an image that the service can read. It takes JPEG, PNG, WebP and BMP."),
+        (
+            b"these are words",
+            "This is not an image that the service can read. It takes JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC.",
+        ),
         (RED_FACE[:60], "This image is damaged: it is empty, ends too early or cannot be decoded."),
     ],
 )
