@@ -33,6 +33,15 @@ class Image(Answer):
     """Pixels."""
 
 
+class EncodedImage(BaseModel):
+    """An image in JSON, for clients that can send nothing else; a form or the bare bytes are a quarter smaller."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    image: Annotated[str, Field(json_schema_extra={"format": "byte"})]
+    """The file in base64 (RFC 4648), or as a data URI in base64 (RFC 2397). URLs are not fetched."""
+
+
 class Box(Answer):
     """A rectangle in pixels of the upright image, from its upper left corner."""
 
