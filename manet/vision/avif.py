@@ -8,6 +8,8 @@ the sequence headers of the frames (AV1 Bitstream and Decoding Process Specifica
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from manet.vision.bmff import Numbers, boxes, children
+
 _MAX_UNITS = 100_000
 """Units of all items that are looked at; a still image has a handful for each of its tiles."""
 
@@ -19,8 +21,8 @@ def as_still(data: bytes) -> bytes:
     return data if data.startswith(b"avif", 8) else data[:8] + b"avif" + data[12:]
 
 
-def frame_pixels(data: bytes) -> int:
-    """Return the most pixels that the AV1 frames of a file's items have, all of them together.
+def decoded_pixels(data: bytes) -> tuple[int, int]:
+    """Return the most pixels that an AV1 frame of a file's items has, and that all of them have together.
 
     Args:
         data: the file.
@@ -28,7 +30,7 @@ def frame_pixels(data: bytes) -> int:
     Raises:
         ValueError: if the items cannot be found, or are not what the decoder reads either.
     """
-    units = total = 0
+    units, frames = 0, [0]
     for item in _items(data):
         largest = 0
         for kind, content in _units(item):
@@ -37,49 +39,15 @@ def frame_pixels(data: bytes) -> int:
                 raise ValueError("too many units")
             if kind == _SEQUENCE_HEADER:
                 largest = max(largest, _sequence_pixels(content))
-        total += largest
-    return total
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the type and the content of each box (ISO/IEC 14496-12, section 4.2)."""
-    position = 0
-    while position + 8 <= len(data):
-        size, head = int.from_bytes(data[position : position + 4]), 8
-        kind = data[position + 4 : position + 8]
-        if size == 1:
-            size, head = int.from_bytes(data[position + 8 : position + 16]), 16
-        elif size == 0:
-            size = len(data) - position
-        if size < head or position + size > len(data):
-            raise ValueError("a box that is no box")
-        yield kind, data[position + head : position + size]
-        position += size
-
-
-class _Bytes:
-    """Numbers, read one after the other."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def number(self, size: int) -> int:
-        """Return the next ``size`` bytes as a number."""
-        self._position += size
-        if self._position > len(self._data):
-            raise ValueError("a box ends too early")
-        return int.from_bytes(self._data[self._position - size : self._position])
+        frames.append(largest)
+    return max(frames), sum(frames)
 
 
 def _items(data: bytes) -> Iterator[bytes]:
     """Yield the bytes of every item of a file (ISO/IEC 14496-12, section 8.11.3)."""
     left = len(data)  # no two items share bytes, so that all of them are no longer than the file
-    for meta in (content[4:] for kind, content in _boxes(data) if kind == b"meta"):
-        inside: dict[bytes, bytes] = {}
-        for kind, content in _boxes(meta):
-            if inside.setdefault(kind, content) is not content and kind in (b"iloc", b"idat"):
-                raise ValueError("a box that may be there once is there twice")
+    for meta in (content[4:] for kind, content in boxes(data) if kind == b"meta"):
+        inside = children(meta, once=(b"iloc", b"idat"))
         for extents in _locations(inside[b"iloc"]) if b"iloc" in inside else ():
             pieces = []
             for extent in extents:
@@ -101,20 +69,20 @@ class _Extent:
 
 
 def _locations(iloc: bytes) -> Iterator[list[_Extent]]:
-    numbers = _Bytes(iloc)
-    version = numbers.number(4) >> 24
-    sizes = numbers.number(2)
+    numbers = Numbers(iloc)
+    version = numbers.take(4) >> 24
+    sizes = numbers.take(2)
     offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
     wide = 4 if version == 2 else 2  # noqa: PLR2004 - the version that the standard gives
-    for _ in range(numbers.number(wide)):
-        numbers.number(wide)  # the item's number
-        method = numbers.number(2) & 15 if version else 0
-        numbers.number(2)  # another file, which is never read
-        base = numbers.number(base_size)
+    for _ in range(numbers.take(wide)):
+        numbers.take(wide)  # the item's number
+        method = numbers.take(2) & 15 if version else 0
+        numbers.take(2)  # another file, which is never read
+        base = numbers.take(base_size)
         extents = []
-        for _ in range(numbers.number(2)):
-            numbers.number(index_size if version else 0)
-            offset, length = base + numbers.number(offset_size), numbers.number(length_size)
+        for _ in range(numbers.take(2)):
+            numbers.take(index_size if version else 0)
+            offset, length = base + numbers.take(offset_size), numbers.take(length_size)
             extents.append(_Extent(method == 1, offset, length))
         yield extents
 

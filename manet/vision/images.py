@@ -15,7 +15,7 @@ import pi_heif
 from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
-from manet.vision import avif, jpeg
+from manet.vision import avif, heic, jpeg, tiff
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 
 
@@ -100,6 +100,9 @@ opened."""
 
 _MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each costs a pass over all pixels and can be written in a few dozen bytes."""
+
+_MAX_TIFF_PARTS = 100_000
+"""Strips or tiles: Pillow lists them all, in ten microseconds and 250 bytes each, however few the pixels are."""
 
 _MAX_PNG_TEXT = 16 * 1024 * 1024
 """Bytes that one compressed text or colour profile of a PNG may unpack to: programs that make or edit images keep
@@ -220,15 +223,17 @@ def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
     known = _format_of(data)
     if known.name == "JPEG" and jpeg.has_more_scans(data, _MAX_JPEG_SCANS):
         raise ImageTooLargeError(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
+    if known.name == "TIFF" and tiff.count_parts(data) > _MAX_TIFF_PARTS:
+        raise ImageTooLargeError(f"the TIFF has more strips or tiles than are read: at most {_MAX_TIFF_PARTS}")
     unended = known.name == "JPEG" and jpeg.lacks_end(data)
     try:
         _bound_decoders()
-        if known.name == "AVIF":
-            _check_frames(data, limits)
         whole = data + jpeg.END if unended else avif.as_still(data) if known.name == "AVIF" else data
         with Image.open(io.BytesIO(whole), formats=[known.codec]) as image:
             _check_size(image, limits)
             _check_first_frame(image)
+            if known.name in _DECODED_PIXELS:
+                _check_decoded(*_DECODED_PIXELS[known.name](data), limits)
             if unended and not jpeg.has_all_pixels(data):
                 raise ImageCorruptError("the JPEG image is truncated or corrupt")
             yield image
@@ -282,10 +287,16 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
         )
 
 
-def _check_frames(data: bytes, limits: ImageLimits) -> None:
-    """Hold the frames of an AVIF to the limits: those of its image, and as many for its transparency."""
-    if avif.frame_pixels(data) > 2 * limits.max_pixels:
-        raise ImageTooLargeError(f"the frames of the AVIF have more than 2 x {limits.max_pixels} pixels")
+_DECODED_PIXELS = MappingProxyType({"AVIF": avif.decoded_pixels, "HEIC": heic.decoded_pixels})
+"""What tells how much is decoded to show a file, where that may be more than the image that it shows."""
+
+
+def _check_decoded(largest: int, total: int, limits: ImageLimits) -> None:
+    """Hold what is decoded to the limits: each part to those of an image, all to as much again for transparency."""
+    if largest > limits.max_pixels or total > 2 * limits.max_pixels:
+        raise ImageTooLargeError(
+            f"the parts of the image have {total} pixels, the largest {largest}; at most {limits.max_pixels} are read"
+        )
 
 
 def _check_first_frame(image: Image.Image) -> None:

@@ -16,6 +16,7 @@ from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageT
 from manet.vision.images import ImageLimits, read_crop, read_image
 from manet.vision.jpeg import count_scans
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
+from manet.vision.tiff import count_parts
 from testing.fakes import encode
 
 LIMITS = ImageLimits()
@@ -259,6 +260,22 @@ def test_frames_that_are_larger_than_their_file_says_are_not_decoded(format: str
 
     with pytest.raises(kind):
         read_image(bytes(data), limits=ImageLimits(max_pixels=5_999_999))
+
+
+def test_strips_of_a_tiff_are_bounded() -> None:
+    rows = encode(Image.new("RGB", (3, 5000)), "TIFF", strip_size=1, compression="tiff_lzw")
+    assert count_parts(rows) == 5000
+    assert read_image(rows, limits=LIMITS).shape == (5000, 3, 3)
+
+    entries = [(256, 4, 1, 9), (257, 4, 1, 9), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 100_001, 8), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, 1)]
+    kinds = [("<IH", "<HHII", b"II*\0", 8), (">IH", ">HHII", b"MM\0*", 8), ("<QQ", "<HHQQ", b"II+\0\x08\0\0\0", 16)]
+    for counted, kind, head, start in kinds:
+        body = b"".join(struct.pack(kind, *entry) for entry in entries)
+        many = head + struct.pack(counted, start, len(entries)) + body + bytes(500_000)
+        assert count_parts(many) == 100_001
+        with pytest.raises(ImageTooLargeError, match="more strips or tiles than are read: at most 100000"):
+            read_image(many, limits=LIMITS)
 
 
 def test_decoders_have_no_threads_of_their_own() -> None:
