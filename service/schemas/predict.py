@@ -59,7 +59,7 @@ class Point(Answer):
 
 
 class FacePoints(Answer):
-    """The five points of a face; left and right are the image's."""
+    """The five points of a face; left and right are the image's, with the face upright in it."""
 
     left_eye: Point
     right_eye: Point
