@@ -58,9 +58,9 @@ _MAX_OVERLAP = 0.5
 """Two boxes that share more than this of the smaller one are taken for one face. RetinaFace's own rule, intersection
 over union above 0.4, leaves the little face that it likes to see around the mouth of a big one."""
 
-_CONFIDENT = 0.95
-"""Score above which a face is surely upright. Those of photographs mostly have 0.99 and more; faces that are
-upside down and were taken for upright ones had 0.89 to 0.92."""
+_CONFIDENT = 0.99
+"""Score above which a face is surely upright. The surest of most photographs has 0.995 and more; faces that are
+upside down and were taken for upright ones had 0.89 to 0.98."""
 
 _MAX_CANDIDATES = 1000
 """Best-scored candidates that suppression looks at: it compares each with each."""
