@@ -43,12 +43,14 @@ class ImageFaces(Generic[Face]):
     Attributes:
         width: of the upright image, in pixels; ``height`` likewise.
         height: see ``width``.
-        faces: the largest first.
+        faces: the largest first, and no more of them than were requested.
+        faces_total: how many faces were found, at least as many as ``faces`` has.
     """
 
     width: int
     height: int
     faces: list[Face]
+    faces_total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Recognizer:
         )
         return cls(weights, loaded, RetinaFaceDetector())
 
-    def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> list[FaceInput]:
+    def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> ImageFaces[FaceInput]:
         """Return the image's faces as network input, the largest first; safe to call from several threads.
 
         Args:
@@ -169,10 +171,12 @@ class Recognizer:
             max_faces: the most faces to return, at least 1.
         """
         spec = self.weights.preprocessing
+        height, width = image.shape[:2]
         if faces == "whole":
-            return [FaceInput(None, network_input(image, spec))]
-        found = self._detector.detect(image)[:max_faces]
-        return [FaceInput(face, network_input(self._crop(image, face), spec)) for face in found]
+            return ImageFaces(width, height, [FaceInput(None, network_input(image, spec))], 1)
+        found = self._detector.detect(image)
+        largest = [FaceInput(face, network_input(self._crop(image, face), spec)) for face in found[:max_faces]]
+        return ImageFaces(width, height, largest, len(found))
 
     def classify(self, pixels: Pixels) -> Logits:
         """Return the fused logits, float32 (N, classes), of a batch of network inputs, uint8 (N, S, S, 3)."""
@@ -198,7 +202,7 @@ class Recognizer:
             faces: whether to detect faces, or to take the image as one.
             max_faces: the most faces to return, at least 1.
         """
-        return self.read_all(self.find(image, faces=faces, max_faces=max_faces))
+        return self.read_all(self.find(image, faces=faces, max_faces=max_faces).faces)
 
     def read_all(self, faces: Sequence[FaceInput]) -> list[RecognizedFace]:
         """Return what the network says of each face, in batches of at most ``BATCH``."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pillow_heif
 from fastapi import FastAPI
 from PIL import Image
 
@@ -102,9 +103,12 @@ def paint(
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    """Return the image as a file."""
+    """Return the image as a file; ``format`` is Pillow's name, or ``HEIC``."""
     buffer = io.BytesIO()
-    image.save(buffer, format, **options)
+    if format == "HEIC":
+        pillow_heif.from_pillow(image).save(buffer, **options)
+    else:
+        image.save(buffer, format, **options)
     return buffer.getvalue()
 
 

@@ -25,13 +25,14 @@ PLACED, WHOLE = (
 def test_every_way_out_says_the_same() -> None:
     form = image_form(get("ferplus"))
     for face in (PLACED, WHOLE):
-        answer = Answer(64, 48, [face], Found(Path("a.png")), None)
+        answer = Answer(64, 48, [face], 3, Found(Path("a.png")), None)
         [followed] = Tracker().follow([face], 0.0)
 
         by_http = json.loads(Face.of(face).model_dump_json())
         [on_the_command_line] = json.loads(json.dumps(form.nested(answer)["faces"]))
         in_a_stream = json.loads(TrackedFace.followed(followed).model_dump_json())
         [row] = form.flat(answer)
+        assert (form.nested(answer)["faces_total"], row["faces_total"], row["faces"]) == (3, 3, 1)
 
         assert by_http == on_the_command_line == json.loads(json.dumps(face.record()))
         assert in_a_stream == {**by_http, "track": 1, "smoothed": by_http["probabilities"]}
@@ -41,5 +42,5 @@ def test_every_way_out_says_the_same() -> None:
 
 def test_a_row_names_every_place_of_a_face() -> None:
     assert set(columns(EIGHT)) - set(row_of(PLACED.record())) == {
-        *("file", "error", "model", "image_width", "image_height", "faces", "face")
+        *("file", "error", "model", "image_width", "image_height", "faces", "faces_total", "face")
     }

@@ -8,7 +8,10 @@ from manet.batch.pipeline import Failure, Outcome
 from manet.batch.walk import Found
 from manet.drawing import draw_faces
 from manet.files import atomic_write
-from manet.vision.images import SUFFIXES
+from manet.vision.images import FORMATS
+
+WRITTEN = tuple(suffix for known in FORMATS if known.written for suffix in known.suffixes)
+"""What the name of a single drawing may end with."""
 
 
 class Drawings:
@@ -30,8 +33,8 @@ class Drawings:
         self._target = target
         self._single = len(paths) == 1 and not os.path.isdir(paths[0])
         self._several = len(paths) > 1
-        if self._single and target.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"--draw writes {', '.join(SUFFIXES)}; {target} is none of them")
+        if self._single and target.suffix.lower() not in WRITTEN:
+            raise ValueError(f"--draw writes {', '.join(WRITTEN)}; {target} is none of them")
         names = [_name(path) if os.path.isdir(path) else f"{path.stem}.png" for path in paths]
         if len(set(names)) < len(names):
             raise ValueError("two files of the same name would be drawn to one; give them one by one")

@@ -90,7 +90,11 @@ def answers(
 def outcomes(seen: Iterable[DetectedImage | Failure], recognizer: Recognizer) -> Iterator[Outcome]:
     """Yield what became of each image, in order, with its faces classified."""
     for one, faces in classified(seen, recognizer):
-        yield one if isinstance(one, Failure) else Answer(one.width, one.height, faces, one.file, one.image)
+        yield (
+            one
+            if isinstance(one, Failure)
+            else Answer(one.width, one.height, faces, one.faces_total, one.file, one.image)
+        )
 
 
 def _read_and_detect(file: Found, recognizer: Recognizer, options: DetectionOptions) -> DetectedImage | Failure:
@@ -109,9 +113,9 @@ def detect_in(file: Found, data: bytes, recognizer: Recognizer, options: Detecti
         image = read_image(data, limits=options.limits)
     except ImageError as error:
         return Failure(file, reason(error))
-    height, width = image.shape[:2]
     found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
-    return DetectedImage(width, height, found, file, image if options.keep_image else None)
+    kept = image if options.keep_image else None
+    return DetectedImage(found.width, found.height, found.faces, found.faces_total, file, kept)
 
 
 def reason(error: ImageError | VideoError | OSError) -> str:

@@ -15,7 +15,7 @@ from manet.weights.entry import Weights
 Item_contra = TypeVar("Item_contra", contravariant=True)
 
 _POINTS = tuple(field.name for field in fields(Landmarks))
-_WHOLE = ("image_width", "image_height", "faces", "face")
+_WHOLE = ("image_width", "image_height", "faces", "faces_total", "face")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def nested(outcome: Outcome, model: str) -> dict[str, Any]:
         "file": name_of(outcome),
         "model": model,
         "image": image,
+        "faces_total": outcome.faces_total,
         "faces": [face.record() for face in outcome.faces],
     }
 
@@ -64,8 +65,8 @@ def nested(outcome: Outcome, model: str) -> dict[str, Any]:
 def columns(classes: Sequence[Expression]) -> Mapping[str, type]:
     """Return the names of a flat row's columns and what they hold, in their order.
 
-    ``faces`` is how many the image has and ``face`` which of them the row is, from 1; the places are pixels of the
-    upright image.
+    ``faces`` is how many of the image's faces are answered, ``faces_total`` how many were found, and ``face`` which of
+    the answered ones the row is, from 1; the places are pixels of the upright image.
     """
     kinds: dict[str, type] = {"file": str, "error": str, "model": str} | dict.fromkeys(_WHOLE, int)
     return kinds | face_columns(classes)
@@ -97,6 +98,7 @@ def flat(outcome: Outcome, model: str) -> list[dict[str, Any]]:
         "image_width": outcome.width,
         "image_height": outcome.height,
         "faces": len(outcome.faces),
+        "faces_total": outcome.faces_total,
     }
     if not outcome.faces:
         return [image]

@@ -1,6 +1,7 @@
 """Walk: the image files that are named, one by one, and those below the folders among them."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,13 @@ class Found:
     error: OSError | None = None
 
 
-def walk(paths: Iterable[Path], *, leave_out: Callable[[Path], bool]) -> Iterator[Found]:
+HIDDEN, BARE, SPECIAL = "hidden", "without a suffix", "no regular file"
+"""Kinds of what is passed over beside the suffixes of names."""
+
+
+def walk(
+    paths: Iterable[Path], *, leave_out: Callable[[Path], bool], passed_over: Counter[str] | None = None
+) -> Iterator[Found]:
     """Yield the files in the order in which they are named; in a folder by name, its own files before its folders.
 
     In a folder, what is hidden (its name begins with a dot) and what is no image by its name, in any case of letters,
@@ -33,16 +40,20 @@ def walk(paths: Iterable[Path], *, leave_out: Callable[[Path], bool]) -> Iterato
     Args:
         paths: files and folders; a path that does not exist is yielded and fails where it is read.
         leave_out: whether a path below a folder is none of the input, such as a drawing made from it.
+        passed_over: counts what is passed over by its kind: a suffix in small letters, or one of the words above.
     """
     entered: set[tuple[int, int]] = set()
+    counts = Counter[str]() if passed_over is None else passed_over
     for path in paths:
         if os.path.isdir(path):
-            yield from _below(path, entered, leave_out)
+            yield from _below(path, entered, leave_out, counts)
         else:
             yield Found(path)
 
 
-def _below(root: Path, entered: set[tuple[int, int]], leave_out: Callable[[Path], bool]) -> Iterator[Found]:
+def _below(
+    root: Path, entered: set[tuple[int, int]], leave_out: Callable[[Path], bool], passed_over: Counter[str]
+) -> Iterator[Found]:
     waiting = [root]  # a stack of our own: a tree may be deeper than Python's
     while waiting:
         folder = waiting.pop()
@@ -54,14 +65,19 @@ def _below(root: Path, entered: set[tuple[int, int]], leave_out: Callable[[Path]
             continue
         entered.add((status.st_dev, status.st_ino))
         paths = [folder / name for name in names if not name.startswith(".")]
+        passed_over[HIDDEN] += len(names) - len(paths)
         folders: list[Path] = []
         for path in paths:
             if leave_out(path):
                 continue
             if os.path.isdir(path):
                 folders.append(path)
-            elif path.suffix.lower() in SUFFIXES and _may_be_read(path):
+            elif path.suffix.lower() not in SUFFIXES:
+                passed_over[path.suffix.lower() or BARE] += 1
+            elif _may_be_read(path):
                 yield Found(path, root)
+            else:
+                passed_over[SPECIAL] += 1
         waiting += reversed(folders)
 
 

@@ -55,12 +55,12 @@ def explain(
         raise typer.Exit(1) from None
     explainer = Explainer.load(recognizer, store)
     found = recognizer.find(image, faces=faces, max_faces=max_faces)
-    explanations = [explainer.explain(face, expression) for face in found]
+    explanations = [explainer.explain(face, expression) for face in found.faces]
     if as_json:
-        height, width = image.shape[:2]
         shown = [{**one.answer.record(), "explanation": record(one)} for one in explanations]
-        head = {"file": str(file), "model": recognizer.weights.id, "image": {"width": width, "height": height}}
-        typer.echo(json.dumps({**head, "faces": shown}))
+        head = {"file": str(file), "model": recognizer.weights.id}
+        size = {"width": found.width, "height": found.height}
+        typer.echo(json.dumps({**head, "image": size, "faces_total": found.faces_total, "faces": shown}))
     else:
         _print(explanations, Console())
     if out is not None:

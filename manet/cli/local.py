@@ -91,14 +91,14 @@ def predict_locally(
     options = DetectionOptions(faces=faces, max_faces=max_faces, keep_image=bool(images), limits=ImageLimits())
     stop, tally = Stop(), _Tally()
 
-    def named() -> Iterator[Found]:
-        return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in images))
+    def named(passed_over: Counter[str] | None = None) -> Iterator[Found]:
+        return walk(paths, leave_out=lambda path: any(sink.made(path) for sink in images), passed_over=passed_over)
 
     with stop.on_signals(), ExitStack() as closing:
         sinks: list[Sink[Outcome]] = [*images, *outputs.rows(recognizer.weights)]
         for sink in sinks:
             closing.callback(sink.close)
-        files = itertools.takewhile(lambda _: not stop.asked, named())
+        files = itertools.takewhile(lambda _: not stop.asked, named(tally.passed_over))
         outcomes = answers(files, recognizer, options, workers=image_threads())
         for outcome in _watched(outcomes, lambda: sum(1 for _ in named())):
             tally.add(outcome)
@@ -118,6 +118,7 @@ class _Tally:
     images: int = 0
     failed: int = 0
     faces: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
@@ -143,12 +144,15 @@ def _watched(outcomes: Iterator[Outcome], count: Callable[[], int]) -> Iterator[
 
 
 def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> None:
-    """Print what could not be read, and, where nothing else shows it, how much was done."""
+    """Print what could not be read, what was passed over, and, where nothing else shows it, how much was done."""
     if listed:
         for name, reason in tally.failures:
             say(console, f"{name}: {reason}", "red")
         if tally.failed > len(tally.failures):
             say(console, f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
+    if tally.passed_over.total():
+        kinds = ", ".join(f"{number:,} {printable(kind)}" for kind, number in tally.passed_over.most_common() if number)
+        say(console, f"passed over: {kinds}")
     if not tally.images and not tally.failed:
         say(console, "no images there", "red")
     if counted:

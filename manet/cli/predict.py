@@ -58,8 +58,8 @@ def predict(
     """Name the apparent expression of each face, with its probability.
 
     Folders are searched to the bottom; hidden files, and files whose names do not end like an image's, are passed
-    over. Files that could not be read are listed at the end. The exit status is 1 if there are any, or no image at
-    all, and 130 after Ctrl-C, which finishes the images in flight and leaves whole files.
+    over and counted by kind. Files that could not be read are listed at the end. The exit status is 1 if there are
+    any, or no image at all, and 130 after Ctrl-C, which finishes the images in flight and leaves whole files.
 
     Of a clip, such as an .mp4, each frame is answered: --out has a row for each face of each frame, --draw is a copy
     that keeps the sound. Where neither they nor --json are given, both are made beside the clip: CLIP-faces.csv and

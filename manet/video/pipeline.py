@@ -77,7 +77,7 @@ def answers(
                 yield one.sound
                 continue
             followed = tracker.follow(faces, one.moment.time)
-            yield FrameAnswer(one.width, one.height, followed, one.moment, one.image)
+            yield FrameAnswer(one.width, one.height, followed, one.faces_total, one.moment, one.image)
 
 
 def _detect_in(
@@ -86,6 +86,6 @@ def _detect_in(
     if isinstance(piece, Sound):
         return _WaitingSound(piece)
     image = piece.pixels()
-    height, width = image.shape[:2]
     found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
-    return _DetectedFrame(width, height, found, piece.moment, image if options.keep_image else None)
+    kept = image if options.keep_image else None
+    return _DetectedFrame(found.width, found.height, found.faces, found.faces_total, piece.moment, kept)

@@ -25,7 +25,7 @@ def frame_form(file: Path, weights: Weights) -> RecordFormat[FrameAnswer]:
     whole = {"file": as_text(file), "model": weights.id}
     smoothed: dict[str, type] = {f"smoothed_{expression}": float for expression in weights.classes}
     kinds: dict[str, type] = {"file": str, "model": str, "frame": int, "time": float}
-    kinds |= dict.fromkeys(("image_width", "image_height", "faces", "face", "track"), int)
+    kinds |= dict.fromkeys(("image_width", "image_height", "faces", "faces_total", "face", "track"), int)
     return RecordFormat(
         kinds | face_columns(weights.classes) | smoothed, partial(_flat, whole=whole), partial(_nested, whole=whole)
     )
@@ -37,6 +37,7 @@ def _nested(answer: FrameAnswer, whole: dict[str, str]) -> dict[str, Any]:
         "frame": answer.moment.number,
         "time": answer.moment.time,
         "image": {"width": answer.width, "height": answer.height},
+        "faces_total": answer.faces_total,
         "faces": [face.record() for face in answer.faces],
     }
 
@@ -49,6 +50,7 @@ def _flat(answer: FrameAnswer, whole: dict[str, str]) -> list[dict[str, Any]]:
         "image_width": answer.width,
         "image_height": answer.height,
         "faces": len(answer.faces),
+        "faces_total": answer.faces_total,
     }
     faces = enumerate(answer.faces, start=1)
     return [{**frame, "face": number, **_flat_face(face)} for number, face in faces] or [frame]

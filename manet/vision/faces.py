@@ -36,7 +36,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """The five points of a face; "left" and "right" are the image's, not the person's."""
+    """The five points of a face; "left" and "right" are the image's, with the face upright in it, not the person's."""
 
     left_eye: Point
     right_eye: Point

@@ -6,13 +6,16 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image
+import pi_heif
+from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from manet.errors import ImageCorruptError, ImageFormatError, ImageTooLargeError
+from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
+from manet.vision import avif, heic, jpeg, tiff
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 
 
@@ -21,27 +24,51 @@ class ImageFormat:
     """A format that is read.
 
     Attributes:
-        name: as people write it; in capitals it is Pillow's.
-        magic: what stands in every file of it, each by its place.
+        name: as people write it.
+        codec: Pillow's name.
+        magic: what every file of it begins with.
         suffixes: of such files' names, the usual one first.
         media_type: by IANA's registry.
+        written: whether drawings can be saved in it.
     """
 
     name: str
-    magic: tuple[tuple[int, bytes], ...]
+    codec: str
+    magic: re.Pattern[bytes]
     suffixes: tuple[str, ...]
     media_type: str
+    written: bool = True
 
-    def matches(self, data: bytes) -> bool:
-        """Return whether a file is of this format by its first bytes."""
-        return all(data.startswith(mark, place) for place, mark in self.magic)
+
+def _magic(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL)
 
 
 FORMATS = (
-    ImageFormat("JPEG", ((0, b"\xff\xd8\xff"),), (".jpg", ".jpeg", ".jpe", ".jfif"), "image/jpeg"),
-    ImageFormat("PNG", ((0, b"\x89PNG\r\n\x1a\n"),), (".png",), "image/png"),
-    ImageFormat("WebP", ((0, b"RIFF"), (8, b"WEBP")), (".webp",), "image/webp"),
-    ImageFormat("BMP", ((0, b"BM"),), (".bmp",), "image/bmp"),
+    # An MPO is several JPEGs one behind the other; the first is the image.
+    ImageFormat("JPEG", "JPEG", _magic(rb"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "image/jpeg"),
+    ImageFormat("PNG", "PNG", _magic(rb"\x89PNG\r\n\x1a\n"), (".png",), "image/png"),
+    ImageFormat("WebP", "WEBP", _magic(rb"RIFF.{4}WEBP"), (".webp",), "image/webp"),
+    ImageFormat("BMP", "BMP", _magic(rb"BM"), (".bmp",), "image/bmp"),
+    ImageFormat("GIF", "GIF", _magic(rb"GIF8[79]a"), (".gif",), "image/gif"),
+    ImageFormat("TIFF", "TIFF", _magic(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "image/tiff"),
+    # Both stand in ISO's base media file format (ISO/IEC 14496-12): their brands tell them apart, and where the first
+    # of them is one that both may have, those that follow it.
+    ImageFormat(
+        "AVIF",
+        "AVIF",
+        _magic(rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,16}?avi[fs])"),
+        (".avif", ".avifs"),
+        "image/avif",
+    ),
+    ImageFormat(
+        "HEIC",
+        "HEIF",
+        _magic(rb".{4}ftyp(?:he[iv][cmsx]|m[is]f1)"),
+        (".heic", ".heics", ".heif", ".heifs", ".hif"),
+        "image/heic",
+        written=False,  # pi-heif is pillow-heif without the encoder, which is under the GPL
+    ),
 )
 """The formats that are read; whatever names them elsewhere is made of this table or tested against it."""
 
@@ -54,8 +81,35 @@ SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 
 UNSUPPORTED = f"unsupported image format; supported: {', '.join(FORMAT_NAMES)}"
 
+_CONVERT = "convert it to JPEG or PNG"
+_UNREAD = (
+    (rb"%PDF-", "a PDF", "export the page as JPEG or PNG"),
+    (rb"\s*(?:<\?xml.{0,1024}?)?<svg", "an SVG drawing", "export it as PNG"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL", _CONVERT),
+    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000", _CONVERT),
+    (rb"8BPS", "a Photoshop file", "export it as JPEG or PNG"),
+    (rb"\x00\x00\x01\x00", "an icon", _CONVERT),
+    (rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]", "a camera's raw file", "export it as JPEG"),
+    (rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", "a video", "send single frames as JPEG"),
+    (rb"PK\x03\x04", "a ZIP archive", "send the images in it one by one"),
+    (rb"\s*<(?:!doctype html|html)", "an HTML page", "send the image itself"),
+    (rb"data:image/|/9j/4|iVBORw0KGgo", "text in base64", "send the bytes that it stands for"),
+)
+"""What else is sent, by what it begins with, and what to do about it. A raw file that is a TIFF is found when it is
+opened."""
+
 _MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each costs a pass over all pixels and can be written in a few dozen bytes."""
+
+_MAX_TIFF_PARTS = 100_000
+"""Strips or tiles: Pillow lists them all, in ten microseconds and 250 bytes each, however few the pixels are."""
+
+_MAX_PNG_TEXT = 16 * 1024 * 1024
+"""Bytes that one compressed text or colour profile of a PNG may unpack to: programs that make or edit images keep
+their history there. Pillow reads 1 MiB, and refuses the image for more."""
+
+_NEW_SUBFILE_TYPE = 254
+"""The TIFF tag whose lowest bit says that an image is a smaller version of another one in the file (TIFF 6.0)."""
 
 _TRANSPOSE = MappingProxyType(
     {
@@ -102,11 +156,13 @@ def read_image(data: bytes, *, limits: ImageLimits) -> Pixels:
     and CMYK become RGB.
 
     Args:
-        data: a whole file in one of ``FORMATS``. Its first bytes decide the format; no name is looked at.
+        data: a whole file in one of ``FORMATS``; a JPEG may lack its end marker. Its first bytes decide the format; no
+            name is looked at.
         limits: the largest image to read.
 
     Raises:
-        ImageTooLargeError: too many bytes or pixels, or more JPEG scans than any camera or program writes.
+        ImageTooLargeError: too many bytes, pixels or bytes of text, or more JPEG scans than any camera or program
+            writes.
         ImageFormatError: none of the formats.
         ImageCorruptError: empty, truncated or corrupt.
     """
@@ -164,30 +220,61 @@ def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
     """Give the image with its header read, and make one kind of error of all that comes of reading the rest."""
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(f"the image has {len(data)} bytes; at most {limits.max_bytes} are read")
-    codec = _codec(data)
-    if codec == "JPEG" and has_more_scans(data, _MAX_JPEG_SCANS):
+    known = _format_of(data)
+    if known.name == "JPEG" and jpeg.has_more_scans(data, _MAX_JPEG_SCANS):
         raise ImageTooLargeError(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
+    if known.name == "TIFF" and tiff.count_parts(data) > _MAX_TIFF_PARTS:
+        raise ImageTooLargeError(f"the TIFF has more strips or tiles than are read: at most {_MAX_TIFF_PARTS}")
+    unended = known.name == "JPEG" and jpeg.lacks_end(data)
     try:
-        with Image.open(io.BytesIO(data), formats=[codec]) as image:
+        _bound_decoders()
+        whole = data + jpeg.END if unended else avif.as_still(data) if known.name == "AVIF" else data
+        with Image.open(io.BytesIO(whole), formats=[known.codec]) as image:
             _check_size(image, limits)
+            _check_first_frame(image)
+            if known.name in _DECODED_PIXELS:
+                _check_decoded(*_DECODED_PIXELS[known.name](data), limits)
+            if unended and not jpeg.has_all_pixels(data):
+                raise ImageCorruptError("the JPEG image is truncated or corrupt")
             yield image
-    except (ImageTooLargeError, ImageCorruptError, MemoryError):
+    except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"the image has more than {limits.max_pixels} pixels") from error
     except Exception as error:
+        if isinstance(error, ValueError) and "MAX_TEXT" in str(error):  # Pillow has no other sign of it
+            raise ImageTooLargeError(f"a text of the PNG unpacks to more than {_MAX_PNG_TEXT} bytes") from error
         # A decoder fed with hostile bytes raises whatever it stumbles over (OSError, SyntaxError, struct.error,
         # zlib.error, ...); here all of them say the same.
-        raise ImageCorruptError(f"the {codec} image is truncated or corrupt") from error
+        raise ImageCorruptError(f"the {known.name} image is truncated or corrupt") from error
 
 
-def _codec(data: bytes) -> str:
+def _format_of(data: bytes) -> ImageFormat:
     if not data:
         raise ImageCorruptError("the image is empty: it has 0 bytes")
-    known = next((known for known in FORMATS if known.matches(data)), None)
+    known = next((known for known in FORMATS if known.magic.match(data)), None)
     if known is None:
-        raise ImageFormatError(UNSUPPORTED)
-    return known.name.upper()
+        raise ImageFormatError(_unsupported(data))
+    return known
+
+
+def _unsupported(data: bytes) -> str:
+    """Return why a file is not read, and what to do about it where that is known."""
+    for magic, name, advice in _UNREAD:
+        if re.match(magic, data, re.DOTALL | re.IGNORECASE):
+            return f"{UNSUPPORTED}; this is {name}: {advice}"
+    return UNSUPPORTED
+
+
+@cache
+def _bound_decoders() -> None:
+    """Set what Pillow and its plugins take as variables of their modules only.
+
+    The callers have threads of their own, one for each image.
+    """
+    PngImagePlugin.MAX_TEXT_CHUNK = _MAX_PNG_TEXT
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    pi_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 
 def _check_size(image: Image.Image, limits: ImageLimits) -> None:
@@ -198,6 +285,24 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
         raise ImageTooLargeError(
             f"the image has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are read"
         )
+
+
+_DECODED_PIXELS = MappingProxyType({"AVIF": avif.decoded_pixels, "HEIC": heic.decoded_pixels})
+"""What tells how much is decoded to show a file, where that may be more than the image that it shows."""
+
+
+def _check_decoded(largest: int, total: int, limits: ImageLimits) -> None:
+    """Hold what is decoded to the limits: each part to those of an image, all to as much again for transparency."""
+    if largest > limits.max_pixels or total > 2 * limits.max_pixels:
+        raise ImageTooLargeError(
+            f"the parts of the image have {total} pixels, the largest {largest}; at most {limits.max_pixels} are read"
+        )
+
+
+def _check_first_frame(image: Image.Image) -> None:
+    """Refuse a TIFF that begins with a thumbnail: what a camera saw stands behind it in a form of the camera's own."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:
+        raise ImageFormatError(f"{UNSUPPORTED}; this is a camera's raw file: export it as JPEG")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -224,44 +329,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which Pillow would clip at 255; a value that the file names transparent becomes white."""
     values = np.asarray(image)
-    grey = (values / 257).round().astype(np.uint8)  # 65535 / 255 = 257
+    grey = (values / 257).round().clip(0, 255).astype(np.uint8)  # 65535 / 255 = 257
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255
     return Image.fromarray(grey)
-
-
-_SEGMENT = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")
-"""A marker that a length follows, or the end of the image. Left out are 0xFF00, which is a stuffed data byte, and the
-markers that stand alone: TEM, RST0..RST7, SOI. Bytes between segments are skipped, as decoders do."""
-
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-
-
-def has_more_scans(data: bytes, most: int) -> bool:
-    """Tell whether the first image of a JPEG file holds more than so many scans; quick for all that do not.
-
-    Every scan begins with the two bytes that are counted first; elsewhere, as in a thumbnail, they count too much.
-
-    Args:
-        data: the file, beginning with its SOI marker.
-        most: scans.
-    """
-    return data.count(bytes([0xFF, _START_OF_SCAN])) > most and count_scans(data) > most
-
-
-def count_scans(data: bytes) -> int:
-    """Return how many scans the first image of a JPEG file holds, walking through its segments.
-
-    Args:
-        data: the file, beginning with its SOI marker. Thumbnails inside metadata and whatever follows the image
-            (further images, a film) are not counted.
-    """
-    scans, position = 0, 2
-    while (found := _SEGMENT.search(data, position)) is not None:
-        marker, position = data[found.end() - 1], found.end()
-        if marker == _END_OF_IMAGE:
-            break
-        scans += marker == _START_OF_SCAN
-        position += int.from_bytes(data[position : position + 2])
-    return scans

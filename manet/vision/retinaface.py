@@ -58,6 +58,10 @@ _MAX_OVERLAP = 0.5
 """Two boxes that share more than this of the smaller one are taken for one face. RetinaFace's own rule, intersection
 over union above 0.4, leaves the little face that it likes to see around the mouth of a big one."""
 
+_CONFIDENT = 0.99
+"""Score above which a face is surely upright. The surest of most photographs has 0.995 and more; faces that are
+upside down and were taken for upright ones had 0.89 to 0.98."""
+
 _MAX_CANDIDATES = 1000
 """Best-scored candidates that suppression looks at: it compares each with each."""
 
@@ -120,6 +124,8 @@ class RetinaFaceDetector:
     def detect(self, image: Pixels) -> list[DetectedFace]:
         """Return the faces of an image, the largest box first; an empty list when there is none.
 
+        Where no face is surely upright, the image is also looked at upside down, which takes as long again.
+
         Args:
             image: RGB, uint8 (height, width, 3), upright, at least 1 x 1.
 
@@ -128,14 +134,23 @@ class RetinaFaceDetector:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:  # noqa: PLR2004
             raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+        faces = self._detect_on_canvases(image, turned=False)
+        surest = max((face.confidence for face in faces if _is_upright(face)), default=0)
+        if surest >= _CONFIDENT:
+            return faces
+        # The network sees few faces that are upside down, and their points are far off.
+        turned = self._detect_on_canvases(image, turned=True)
+        return turned if any(face.confidence > surest for face in turned if not _is_upright(face)) else faces
+
+    def _detect_on_canvases(self, image: Pixels, *, turned: bool) -> list[DetectedFace]:
         longest = max(image.shape)
         for side in dict.fromkeys(min(side, max(longest, _MIN_SIDE)) for side in self._sides):
-            if faces := self._detect_on_canvas(image, side):
+            if faces := self._detect_on_canvas(image, side, turned=turned):
                 return faces
         return []
 
-    def _detect_on_canvas(self, image: Pixels, side: int) -> list[DetectedFace]:
-        canvas = _canvas(image, side)
+    def _detect_on_canvas(self, image: Pixels, side: int, *, turned: bool) -> list[DetectedFace]:
+        canvas = _canvas(image, side, turned=turned)
         offsets, scores, points = self._outputs(canvas)
         scores = scores[0, :, 1]  # column 0 is the background's
         likely = np.flatnonzero(scores >= self._min_score)
@@ -145,6 +160,8 @@ class RetinaFaceDetector:
         height, width = image.shape[:2]
         boxes = ((boxes - canvas.margin) / canvas.scale).clip(0, (width, height))
         landmarks = (landmarks - canvas.margin) / canvas.scale
+        if turned:
+            boxes, landmarks = (width, height) - boxes[:, ::-1], (width, height) - landmarks
         extents = boxes[:, 1] - boxes[:, 0]
         # A box wholly on the ground around the image was clipped to nothing.
         kept = [face for face in _distinct(boxes) if extents[face].min() > 0]
@@ -157,14 +174,20 @@ class RetinaFaceDetector:
         return offsets, scores, points
 
 
-def _canvas(image: Pixels, side: int) -> _Canvas:
+def _is_upright(face: DetectedFace) -> bool:
+    """Return whether a face's mouth is below its eyes."""
+    points = face.landmarks
+    return points.left_mouth.y + points.right_mouth.y > points.left_eye.y + points.right_eye.y
+
+
+def _canvas(image: Pixels, side: int, *, turned: bool = False) -> _Canvas:
     height, width = image.shape[:2]
     scale = side / max(height, width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=2.0)
     margin = round(_MARGIN * side)
     tensor = np.zeros((1, 3, _whole_cells(down + 2 * margin), _whole_cells(across + 2 * margin)), np.float32)
-    rgb = np.asarray(resized)
+    rgb = np.asarray(resized)[::-1, ::-1] if turned else np.asarray(resized)
     for plane, mean in enumerate(_MEAN_BGR):  # one at a time: numpy is slow where the innermost axis is three long
         np.subtract(rgb[:, :, 2 - plane], mean, out=tensor[0, plane, margin : margin + down, margin : margin + across])
     return _Canvas(tensor, np.array([across / width, down / height], np.float32), margin)

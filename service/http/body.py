@@ -24,21 +24,6 @@ def largest_size(request: Request, limit: int) -> int:
     return int(stated)
 
 
-async def receive(request: Request, take: Callable[[bytes], None], seconds: float) -> None:
-    """Hand a request's body to ``take``, piece by piece as it arrives.
-
-    Raises:
-        ClientDisconnect: if the client disconnected.
-        UploadTimedOutError: if it did not arrive in so many seconds.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                take(chunk)
-    except TimeoutError:
-        raise UploadTimedOutError(f"the body did not arrive within {seconds:g} seconds") from None
-
-
 def size_in_memory(request: Request, limit: int) -> int:
     """Return the most bytes that a request's body can take: its length where it states one and is not compressed.
 
@@ -50,12 +35,15 @@ def size_in_memory(request: Request, limit: int) -> int:
     return stated if coding_of(request.headers.get("content-encoding", "")) == PLAIN else limit
 
 
-async def read_body(request: Request, upload: Upload, *, limit: int, seconds: float) -> bytearray:
-    """Return a request's body, unpacked.
+async def receive(
+    request: Request, upload: Upload, take: Callable[[bytes], object], *, limit: int, seconds: float
+) -> None:
+    """Hand a request's body to ``take``, unpacked, piece by piece as it arrives.
 
     Args:
         request: whose body no one has read yet.
         upload: what counts its bytes, unpacked.
+        take: is given the pieces.
         limit: the most bytes, unpacked; more are refused while they are still being sent.
         seconds: in which all of it must have arrived.
 
@@ -68,10 +56,19 @@ async def read_body(request: Request, upload: Upload, *, limit: int, seconds: fl
         UploadTimedOutError: if it did not arrive in time.
     """
     unpacker = Decompressor(coding_of(request.headers.get("content-encoding", "")), limit)
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                content = unpacker.unpacked(chunk)
+                upload.add(len(content))
+                take(content)
+    except TimeoutError:
+        raise UploadTimedOutError(f"the body did not arrive within {seconds:g} seconds") from None
+    unpacker.finish()
 
-    def take(chunk: bytes) -> None:
-        unpacker.add(chunk)
-        upload.add(len(unpacker.content) - upload.size)
 
-    await receive(request, take, seconds)
-    return unpacker.finish()
+async def read_body(request: Request, upload: Upload, *, limit: int, seconds: float) -> bytearray:
+    """Return a request's body, unpacked; arguments and errors are those of ``receive``."""
+    body = bytearray()
+    await receive(request, upload, body.extend, limit=limit, seconds=seconds)
+    return body

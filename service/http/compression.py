@@ -47,7 +47,7 @@ def pack(content: bytes, coding: str) -> bytes:
 
 
 class Decompressor:
-    """Takes a body in as it arrives, and holds it as it was before it was packed.
+    """Returns a body as it was before it was packed, piece by piece as it arrives.
 
     Args:
         coding: identity, gzip or deflate.
@@ -55,39 +55,38 @@ class Decompressor:
     """
 
     def __init__(self, coding: str, limit: int) -> None:
-        self.content = bytearray()
         self._limit = limit
+        self._size = 0
         self._inflater = None if coding == PLAIN else zlib.decompressobj(_WINDOWS[coding])
 
-    def add(self, chunk: bytes) -> None:
-        """Take the next bytes in.
+    def unpacked(self, chunk: bytes) -> bytes:
+        """Take the next bytes in, and return what they were.
 
         Raises:
             PayloadTooLargeError: if more comes out than allowed.
             MalformedRequestError: if they are not in that coding.
         """
-        if self._inflater is None:
-            self.content += chunk[: self._limit + 1 - len(self.content)]
-        else:
-            self._inflate(self._inflater, chunk)
-        if len(self.content) > self._limit:
+        content = chunk if self._inflater is None else self._inflated(self._inflater, chunk)
+        self._size += len(content)
+        if self._size > self._limit:
             raise PayloadTooLargeError(f"the body has more than {self._limit} bytes")
+        return content
 
-    def finish(self) -> bytearray:
-        """Return the content once all has arrived.
+    def finish(self) -> None:
+        """Hear that all has arrived.
 
         Raises:
             MalformedRequestError: if something is missing.
         """
         if self._inflater is not None and not self._inflater.eof:
             raise MalformedRequestError("the compressed body ends too early")
-        return self.content
 
-    def _inflate(self, inflater: "zlib._Decompress", chunk: bytes) -> None:
+    def _inflated(self, inflater: "zlib._Decompress", chunk: bytes) -> bytes:
         try:
             # One byte more than allowed is enough to know.
-            self.content += inflater.decompress(chunk, self._limit + 1 - len(self.content))
+            content = inflater.decompress(chunk, self._limit + 1 - self._size)
         except zlib.error:
             raise MalformedRequestError("the body is not compressed as its Content-Encoding says") from None
         if inflater.unused_data:
             raise MalformedRequestError("bytes follow the end of the compressed body")
+        return content

@@ -1,12 +1,11 @@
 """Form: the images in a multipart form (RFC 7578), taken out of its bytes as they arrive and held in memory only."""
 
+from collections.abc import Collection
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
 
-from service.admission import Upload
-from service.errors import InvalidParameterError, MalformedRequestError, PayloadTooLargeError
-from service.http.body import receive
+from service.errors import MalformedRequestError
 
 MEDIA_TYPE = "multipart/form-data"
 OTHER_PARTS = 7
@@ -22,20 +21,21 @@ class ImageForm:
 
     Args:
         content_type: of the request.
-        field: the form field that carries the images.
+        fields: the names of the form field that carries the images.
         most: images that are expected, at most; more are read only to count them, and not all of them.
 
     Raises:
         MalformedRequestError: if it is no multipart form, has no usable boundary, or names an unusable charset.
     """
 
-    def __init__(self, content_type: str, field: str, *, most: int) -> None:
+    def __init__(self, content_type: str, fields: Collection[str], *, most: int) -> None:
         media_type, options = parse_options_header(content_type)
         if media_type != MEDIA_TYPE.encode():
             raise MalformedRequestError(f"the body is not {MEDIA_TYPE}")
         if not (boundary := options.get(b"boundary")):
             raise MalformedRequestError("the content type names no boundary between the parts of the form")
-        self._field = _encoded(field, options.get(b"charset", b"utf-8").decode("latin-1"))
+        charset = options.get(b"charset", b"utf-8").decode("latin-1")
+        self._fields = {_encoded(field, charset) for field in fields}
         self._most_files = self._files_left = most + OTHER_PARTS
         self._texts_left = OTHER_PARTS
         self._text_left = _LONGEST_TEXT
@@ -103,7 +103,7 @@ class ImageForm:
         name = options.get(b"name")
         if name is None:
             raise MalformedRequestError("a part of the form has no name")
-        self._pieces = [] if name == self._field else None
+        self._pieces = [] if name in self._fields else None
         self._is_file = self._pieces is not None or b"filename" in options
         if self._is_file:
             self._files_left -= 1
@@ -144,40 +144,3 @@ def _encoded(field: str, charset: str) -> bytes:
         return field.encode()
     except ValueError:  # UnicodeError, and what the lookup has to say of a name with a null in it
         raise MalformedRequestError("the form is not in the charset that it names") from None
-
-
-async def read_images(
-    request: Request, upload: Upload, field: str, *, most: int, limit: int, seconds: float
-) -> list[bytes]:
-    """Return the bytes of the images in a request's form, in their order.
-
-    Args:
-        request: whose body no one has read yet.
-        upload: what counts its bytes.
-        field: the form field that carries them.
-        most: images, at most.
-        limit: the most bytes of body; more are refused while they are still being sent.
-        seconds: in which the whole body must have arrived.
-
-    Raises:
-        ClientDisconnect: if the client disconnected.
-        MalformedRequestError: if the body is no multipart form, or has too many parts.
-        InvalidParameterError: if the form has no file under that name, or too many.
-        OverloadedError: if there is no room for it in memory.
-        PayloadTooLargeError: if the body is larger than the limit.
-        UploadTimedOutError: if it did not arrive in time.
-    """
-    form = ImageForm(request.headers.get("content-type", ""), field, most=most)
-
-    def take(chunk: bytes) -> None:
-        if upload.size + len(chunk) > limit:
-            raise PayloadTooLargeError(f"the body has more than {limit} bytes")
-        upload.add(len(chunk))
-        form.write(chunk)
-
-    await receive(request, take, seconds)
-    images = form.finish()
-    if not 1 <= len(images) <= most:
-        expected = "one file" if most == 1 else f"1 to {most} files"
-        raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(images)}")
-    return images

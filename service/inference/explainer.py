@@ -142,13 +142,13 @@ class ExplanationWorker:
         def explain() -> Explained:
             in_time()
             image = read_image(data, limits=self._limits)
-            height, width = image.shape[:2]
+            found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
             explained = []
-            for face in self._recognizer.find(image, faces=faces, max_faces=max_faces):
+            for face in found.faces:
                 explainer = self._loaded()
                 in_time()
                 explained.append(explainer.explain(face, expression))
-            return ImageFaces(width, height, explained)
+            return ImageFaces(found.width, found.height, explained, found.faces_total)
 
         return explain
 

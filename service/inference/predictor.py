@@ -126,14 +126,14 @@ class Predictor:
                 seen = await self._workers.run(partial(self._decode_and_detect, data, ticket, faces, max_faces))
         looked = self._clock.now() - began
         if not seen.faces:
-            return PredictionResult(seen.width, seen.height, [], {"find": looked})
+            return PredictionResult(seen.width, seen.height, [], seen.faces_total, {"find": looked})
         ticket.leave()
         pixels = [face.pixels for face in seen.faces]
         answered = await self._scheduler.submit(pixels, deadline=ticket.deadline, lane=client)
         answers = list(map(self._recognizer.read, seen.faces, answered.logits))
         self._observer.recognized(len(answers))
         seconds = {"find": looked, "queue": answered.queued, "infer": answered.inferred}
-        return PredictionResult(seen.width, seen.height, answers, seconds)
+        return PredictionResult(seen.width, seen.height, answers, seen.faces_total, seconds)
 
     def close(self) -> None:
         """Let the workers end."""
@@ -163,10 +163,9 @@ class Predictor:
         with self._guard.searching():
             found = self._recognizer.find(image, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
-        height, width = image.shape[:2]
-        return ImageFaces(width, height, found)
+        return found
 
     def _whole(self, data: bytes, limits: ImageLimits, began: float) -> DecodedImage:
         crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits)
         self._observer.found(self._clock.now() - began)
-        return ImageFaces(crop.width, crop.height, [FaceInput(None, crop.pixels)])
+        return ImageFaces(crop.width, crop.height, [FaceInput(None, crop.pixels)], 1)

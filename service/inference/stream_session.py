@@ -247,6 +247,7 @@ class StreamSession:
             dropped=self._dropped,
             model=self._model,
             image=Image(width=found.width, height=found.height),
+            faces_total=found.faces_total,
             faces=[TrackedFace.followed(face) for face in self._tracker.follow(found.faces, frame.arrived)],
         )
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from service.openapi.examples import answers
 
@@ -92,6 +93,24 @@ def form(field: str, schema: dict[str, Any], *, curl: str) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": body}}},
         "x-codeSamples": [{"lang": "Shell", "source": curl}],
     }
+
+
+def image_body(field: str, schema: dict[str, Any], encoded: type[BaseModel], *, curl: str) -> dict[str, Any]:
+    """Return a body that is one image as the contract shows it: in a form, bare, or in JSON.
+
+    Args:
+        field: the name of the form field.
+        schema: what it holds.
+        encoded: the JSON that holds an image in base64.
+        curl: command lines that send it in a form, and bare.
+    """
+    shown = form(field, schema, curl=curl)
+    # Named in words, for generators of clients know no ranges of types.
+    bare = {**schema, "description": f"{schema['description']} Any type `image/*` is read likewise."}
+    content = shown["requestBody"]["content"]
+    content["application/octet-stream"] = {"schema": bare}
+    content["application/json"] = {"schema": encoded.model_json_schema()}
+    return shown
 
 
 def install(app: FastAPI, *, needs_key: Callable[[str], bool], max_faces: int) -> None:

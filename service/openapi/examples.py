@@ -177,7 +177,7 @@ def _inference() -> dict[str, dict[str, BaseModel]]:
 
 
 def _prediction(*faces: Face) -> Prediction:
-    return Prediction(model="ferplus", image=Image(width=512, height=512), faces=list(faces))
+    return Prediction(model="ferplus", image=Image(width=512, height=512), faces_total=len(faces), faces=list(faces))
 
 
 def answers() -> dict[str, dict[str, BaseModel]]:
@@ -194,7 +194,11 @@ def answers() -> dict[str, dict[str, BaseModel]]:
             "the image taken as one face": _prediction(_WHOLE),
         },
         "predictBatch": {"a portrait and a text": Predictions(results=rows)},
-        "explain": {"one face, overlays=false": ExplainedImage(model="ferplus", image=alone.image, faces=[explained])},
+        "explain": {
+            "one face, overlays=false": ExplainedImage(
+                model="ferplus", image=alone.image, faces_total=1, faces=[explained]
+            )
+        },
         **_inference(),
         "getModel": {"the default weights": Model.of(get("ferplus"), engine)},
         "getLiveness": {"live": Health(status="live")},

@@ -13,15 +13,15 @@ from manet.explain.overlays import draw_explanation
 from manet.explain.result import Explanation, record
 from manet.labels import Expression
 from service import errors
-from service.http.body import largest_size
+from service.http.body import size_in_memory
 from service.http.disconnect import cancel_on_disconnect
-from service.http.multipart import read_images
+from service.http.upload import read_image
 from service.inference.explainer import Explained
-from service.openapi.document import form, succeeded
+from service.openapi.document import image_body, succeeded
 from service.problems import documented
 from service.routes.predict import HOST, IMAGE, Mode, most_faces
 from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation, Overlays
-from service.schemas.predict import Face, Image
+from service.schemas.predict import EncodedImage, Face, Image
 from service.state import ServiceState, state
 
 router = APIRouter(tags=["explain"])
@@ -34,13 +34,14 @@ MOST_FACES = 4
     "/explain",
     operation_id="explain",
     summary="What the network went by in each face of one image",
-    openapi_extra=form("image", IMAGE, curl=f"curl -F image=@face.jpg {HOST}/explain"),
+    openapi_extra=image_body("image", IMAGE, EncodedImage, curl=f"curl -F image=@face.jpg {HOST}/explain"),
     responses=succeeded("The faces, their apparent expressions, and what the network went by.")
     | documented(
         errors.MalformedRequestError,
         errors.UploadTimedOutError,
         errors.PayloadTooLargeError,
         errors.UnsupportedImageError,
+        errors.UnsupportedEncodingError,
         errors.InvalidParameterError,
         errors.BrokenImageError,
         errors.OverloadedError,
@@ -76,10 +77,10 @@ async def explain(
     """
     settings = state.settings
     most = min(MOST_FACES, settings.max_faces) if max_faces is None else most_faces(max_faces, settings.max_faces)
-    size = largest_size(request, settings.max_upload_bytes)
+    size = size_in_memory(request, settings.max_upload_bytes)
     with state.admission.receive(size) as upload, state.explanations.place(expression) as place:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
-        [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        data = await read_image(request, upload, "image", limit=limit, seconds=seconds)
         with state.admission.admit(upload) as ticket:
             work = state.explanations.explain(data, ticket, place, faces=faces, max_faces=most, expression=expression)
             found = await cancel_on_disconnect(request, work)
@@ -90,6 +91,7 @@ def _answer(found: Explained, model: str, overlays: bool) -> ExplainedImage:
     return ExplainedImage(
         model=model,
         image=Image(width=found.width, height=found.height),
+        faces_total=found.faces_total,
         faces=[_face(one, overlays) for one in found.faces],
     )
 

@@ -12,13 +12,13 @@ from manet.recognizer import FaceMode
 from manet.vision.images import ONE_OF_THE_FORMATS
 from service import errors
 from service.batching.errors import BatchingError
-from service.http.body import largest_size
+from service.http.body import size_in_memory
 from service.http.disconnect import cancel_on_disconnect
-from service.http.multipart import read_images
+from service.http.upload import read_image, read_images
 from service.inference.predictor import PredictionResult
-from service.openapi.document import SERVER_TIMING, form, succeeded
+from service.openapi.document import SERVER_TIMING, form, image_body, succeeded
 from service.problems import described, documented
-from service.schemas.predict import Face, Image, Prediction, Predictions, Row
+from service.schemas.predict import EncodedImage, Face, Image, Prediction, Predictions, Row
 from service.state import ServiceState, state_of
 
 router = APIRouter(tags=["predict"])
@@ -32,6 +32,7 @@ _REFUSALS = (
     errors.MalformedRequestError,
     errors.UploadTimedOutError,
     errors.PayloadTooLargeError,
+    errors.UnsupportedEncodingError,
     errors.InvalidParameterError,
     errors.OverloadedError,
     errors.RateLimitedError,
@@ -54,7 +55,7 @@ Most = Annotated[
     operation_id="predict",
     summary="Apparent expressions of the faces in one image",
     response_model=Prediction,
-    openapi_extra=form("image", IMAGE, curl=f"curl -F image=@face.jpg {HOST}/predict"),
+    openapi_extra=image_body("image", IMAGE, EncodedImage, curl=f"curl -F image=@face.jpg {HOST}/predict"),
     responses=succeeded("The faces and their apparent expressions.", SERVER_TIMING)
     | documented(
         *_REFUSALS,
@@ -70,16 +71,19 @@ Most = Annotated[
 async def predict(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Response:
     """Find the faces in an image and name the apparent expression of each, with a probability for every class.
 
+    The image comes in a form, as the body itself, or in JSON in base64. The body may be compressed with gzip or
+    deflate.
+
     The header `Server-Timing` has the milliseconds spent on decoding and detection (`find`), in the queue (`queue`)
     and in the network (`infer`).
     """
     state = state_of(request)
     settings = state.settings
     most = most_faces(max_faces, settings.max_faces)
-    size = largest_size(request, settings.max_upload_bytes)
+    size = size_in_memory(request, settings.max_upload_bytes)
     with state.admission.receive(size) as upload:
         limit, seconds = settings.max_upload_bytes, settings.upload_timeout
-        [data] = await read_images(request, upload, "image", most=1, limit=limit, seconds=seconds)
+        data = await read_image(request, upload, "image", limit=limit, seconds=seconds)
         with state.admission.admit(upload) as ticket:
             work = state.predictor.predict(data, ticket, client=state.predictor.client(), faces=faces, max_faces=most)
             found = await cancel_on_disconnect(request, work)
@@ -102,12 +106,14 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
 async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Predictions:
     """Answer each image with a prediction or a problem, in their order; a bad image spoils its own row only.
 
+    The form's field may also be called `images[]`. The body may be compressed with gzip or deflate.
+
     Each image is admitted by itself, as if it had come alone, and this request takes turns with others.
     """
     state = state_of(request)
     settings, predictor = state.settings, state.predictor
     most_each = most_faces(max_faces, settings.max_faces)
-    size = largest_size(request, settings.max_batch_bytes)
+    size = size_in_memory(request, settings.max_batch_bytes)
     with state.admission.receive(size) as upload:
         limit, seconds, most = settings.max_batch_bytes, settings.upload_timeout, settings.max_batch_images
         images = await read_images(request, upload, "images", most=most, limit=limit, seconds=seconds)
@@ -146,6 +152,7 @@ def _prediction(found: PredictionResult, state: ServiceState) -> Prediction:
     return Prediction(
         model=state.recognizer.weights.id,
         image=Image(width=found.width, height=found.height),
+        faces_total=found.faces_total,
         faces=[Face.of(face) for face in found.faces],
     )
 

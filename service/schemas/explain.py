@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from manet.explain.result import PatchName
 from manet.labels import Expression
@@ -86,5 +86,7 @@ class ExplainedImage(Answer):
     model: str
     """Id of the weights that answered."""
     image: Image
+    faces_total: NonNegativeInt
+    """How many faces were found; `faces` has no more of them than `max_faces`."""
     faces: list[ExplainedFace]
     """The largest first; empty when no face was found."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from manet.backends.base import Backend
 from manet.labels import Expression
@@ -33,6 +33,15 @@ class Image(Answer):
     """Pixels."""
 
 
+class EncodedImage(BaseModel):
+    """An image in JSON, for clients that can send nothing else; a form or the bare bytes are a quarter smaller."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    image: Annotated[str, Field(json_schema_extra={"format": "byte"})]
+    """The file in base64 (RFC 4648), or as a data URI in base64 (RFC 2397). URLs are not fetched."""
+
+
 class Box(Answer):
     """A rectangle in pixels of the upright image, from its upper left corner."""
 
@@ -50,7 +59,7 @@ class Point(Answer):
 
 
 class FacePoints(Answer):
-    """The five points of a face; left and right are the image's."""
+    """The five points of a face; left and right are the image's, with the face upright in it."""
 
     left_eye: Point
     right_eye: Point
@@ -85,6 +94,8 @@ class Prediction(Answer):
     model: str
     """Id of the weights that answered; `GET /model` has the rest."""
     image: Image
+    faces_total: NonNegativeInt
+    """How many faces were found; `faces` has no more of them than `max_faces`."""
     faces: list[Face]
     """The largest first; empty when no face was found."""
 

@@ -3,7 +3,16 @@
 /** Longest side that is sent. Face detection runs at 640 pixels, so that nothing smaller than they can be is lost. */
 export const LONGEST = 2048;
 
-const READ_BY_SERVICE = ["image/jpeg", "image/png", "image/webp", "image/bmp"];
+const READ_BY_SERVICE = [
+  "image/jpeg",
+  "image/png",
+  "image/webp",
+  "image/bmp",
+  "image/gif",
+  "image/tiff",
+  "image/avif",
+  "image/heic",
+];
 const QUALITY = 0.92;
 
 /**

@@ -81,6 +81,8 @@ async function look(file) {
     const canvas = at("image");
     Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(draw(bitmap, bitmap.width, bitmap.height), 0, 0);
+  } else {
+    Object.assign(at("image"), { width: 1, height: 1 }); // or the cards would show the image before
   }
   await ask(blob, signal);
 }
@@ -105,11 +107,12 @@ async function ask(blob, signal) {
 
 function show(answer, stages, milliseconds) {
   faces.show(answer, at("image"));
-  say(count(answer.faces), spoken(answer.faces));
+  say(count(answer.faces, answer.faces_total), spoken(answer.faces));
   const words = { find: "finding faces", queue: "waiting", infer: "the network" };
   const parts = Object.entries(stages).map(([name, taken]) => `${words[name] ?? name} ${Math.round(taken)}`);
   const took = `Answered in ${Math.round(milliseconds)} ms`;
   const note = parts.length > 0 ? `${took}, of which ${parts.join(", ")}.` : `${took}.`;
+  if (document.body.dataset.view === "nothing") at("note").append("The service reads this image; this browser cannot show it.");
   at("note").append(at("note").textContent ? " " : "", note);
   at("json").textContent = JSON.stringify(answer, null, 2);
   at("answer").hidden = false;

@@ -10,9 +10,13 @@ export function percent(share) {
   return `${rounded}${THIN}%`;
 }
 
-/** Return "1 face found." and its like. */
-export function count(faces) {
+/** Return "1 face found." and its like; `total` faces were found, and some may not be answered. */
+export function count(faces, total) {
   if (faces.length === 0) return "No face found in this image.";
+  if (total > faces.length) {
+    const shown = faces.length === 1 ? "the largest is shown" : `the ${faces.length} largest are shown`;
+    return `${total} faces found; ${shown}.`;
+  }
   return faces.length === 1 ? "1 face found." : `${faces.length} faces found.`;
 }
 
@@ -32,7 +36,8 @@ const SENTENCES = {
   "malformed-request": "The service could not read what was sent. Please try again.",
   "upload-timed-out": "The upload took too long. Try again, or with a smaller image.",
   "payload-too-large": "This image is larger than the service takes.",
-  "unsupported-image": "This is not an image that the service can read. It takes JPEG, PNG, WebP and BMP.",
+  "unsupported-image": "This is not an image that the service can read. It takes JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC.",
+  "unsupported-encoding": "The upload was compressed in a way that the service does not read.",
   "invalid-parameter": "The service did not understand what was asked of it.",
   "broken-image": "This image is damaged: it is empty, ends too early or cannot be decoded.",
   overloaded: "The service has too much to do at the moment.",

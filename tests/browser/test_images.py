@@ -130,6 +130,27 @@ def test_a_huge_image_is_made_smaller_and_the_page_says_so(page: Page, fake: str
     expect(page.locator("#note")).to_contain_text("2048 by 1536 instead of 4000 by 3000")
 
 
+def test_faces_that_are_not_shown_are_counted(page: Page) -> None:
+    with serving(max_faces=1) as address:
+        page.goto(address)
+        give(page, TWO_FACES)
+
+        expect(page.get_by_role("status").first).to_contain_text("2 faces found; the largest is shown.")
+        expect(page.locator(".card")).to_have_count(1)
+
+
+def test_a_heic_is_answered_though_the_browser_cannot_show_it(page: Page, fake: str) -> None:
+    page.goto(fake)
+    give(page, RED_FACE)
+    expect(page.locator(".card")).to_have_count(1)
+    give(page, encode(paint((255, 0, 0), (0, 255, 0), size=(640, 480)), "HEIC"), "IMG_0001.HEIC", "image/heic")
+
+    expect(page.get_by_role("status").first).to_contain_text("2 faces found.")
+    expect(page.locator("#note")).to_contain_text("The service reads this image; this browser cannot show it.")
+    assert page.evaluate("document.querySelector('#image').width") == 1
+    expect(page.locator("#image")).to_be_hidden()
+
+
 def test_no_face_is_said_in_words(page: Page, fake: str) -> None:
     page.goto(fake)
     give(page, NO_FACE)
@@ -141,7 +162,10 @@ def test_no_face_is_said_in_words(page: Page, fake: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"these are words", "This is not an image that the service can read. It takes JPEG, PNG, WebP and BMP."),
+        (
+            b"these are words",
+            "This is not an image that the service can read. It takes JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF and HEIC.",
+        ),
         (RED_FACE[:60], "This image is damaged: it is empty, ends too early or cannot be decoded."),
     ],
 )
@@ -266,9 +290,9 @@ def test_the_newest_image_wins(page: Page) -> None:
 def test_a_face_of_noise_in_another_format_is_sent_as_a_jpeg(page: Page, fake: str) -> None:
     noise = np.random.default_rng(0).integers(100, 255, (64, 64, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(noise).save(file, "GIF")
+    Image.fromarray(noise).save(file, "ICO", sizes=[(64, 64)])
     page.goto(fake)
-    give(page, file.getvalue(), "a.gif", "image/gif")
+    give(page, file.getvalue(), "a.ico", "image/x-icon")
 
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator("#note")).to_contain_text("Turned into a JPEG")

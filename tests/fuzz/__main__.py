@@ -11,6 +11,7 @@ _WATCHED = [
     "python_multipart",
     "service.http.body",
     "service.http.multipart",
+    "service.http.upload",
     "starlette.formparsers",
 ]
 

@@ -1,10 +1,11 @@
 """Seeds: the corpus that fuzzing begins with, drawn here; ``python -m tests.fuzz.seeds`` writes it again."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageCms
+
+from testing.fakes import encode
 
 SEEDS = Path(__file__).parent / "seeds"
 _CANVAS = Image.radial_gradient("L").resize((24, 16))
@@ -19,24 +20,35 @@ def images() -> Iterator[tuple[str, bytes]]:
     clear = _COLOUR.copy()
     clear.putalpha(_CANVAS)
     second = _COLOUR.rotate(90)
-    yield "plain.jpg", _encode(_COLOUR, "JPEG")
-    yield "grey.jpg", _encode(_CANVAS, "JPEG", quality=30)
-    yield "cmyk.jpg", _encode(_COLOUR.convert("CMYK"), "JPEG")
-    yield "progressive.jpg", _encode(_COLOUR, "JPEG", progressive=True)
-    yield "turned.jpg", _encode(_COLOUR, "JPEG", exif=exif, comment=b"drawn")
-    yield "profile.jpg", _encode(_COLOUR, "JPEG", icc_profile=profile, restart_marker_blocks=1)
+    yield "plain.jpg", encode(_COLOUR, "JPEG")
+    yield "grey.jpg", encode(_CANVAS, "JPEG", quality=30)
+    yield "cmyk.jpg", encode(_COLOUR.convert("CMYK"), "JPEG")
+    yield "progressive.jpg", encode(_COLOUR, "JPEG", progressive=True)
+    yield "turned.jpg", encode(_COLOUR, "JPEG", exif=exif, comment=b"drawn")
+    yield "profile.jpg", encode(_COLOUR, "JPEG", icc_profile=profile, restart_marker_blocks=1)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        yield f"{mode}.png", _encode(clear.convert(mode), "PNG")
+        yield f"{mode}.png", encode(clear.convert(mode), "PNG")
     deep = _CANVAS.convert("I").point(lambda value: value * 257).convert("I;16")
-    yield "deep.png", _encode(deep, "PNG", transparency=0)
-    yield "palette.png", _encode(_COLOUR.quantize(4), "PNG", transparency=0, dpi=(72, 72))
-    yield "turned.png", _encode(_COLOUR, "PNG", exif=exif, transparency=(0, 0, 0))
-    yield "moving.png", _encode(_COLOUR, "PNG", save_all=True, append_images=[second], default_image=False)
-    yield "lossy.webp", _encode(_COLOUR, "WEBP", exif=exif)
-    yield "lossless.webp", _encode(clear, "WEBP", lossless=True)
-    yield "moving.webp", _encode(_COLOUR, "WEBP", save_all=True, append_images=[second])
+    yield "deep.png", encode(deep, "PNG", transparency=0)
+    yield "palette.png", encode(_COLOUR.quantize(4), "PNG", transparency=0, dpi=(72, 72))
+    yield "turned.png", encode(_COLOUR, "PNG", exif=exif, transparency=(0, 0, 0))
+    yield "moving.png", encode(_COLOUR, "PNG", save_all=True, append_images=[second], default_image=False)
+    yield "lossy.webp", encode(_COLOUR, "WEBP", exif=exif)
+    yield "lossless.webp", encode(clear, "WEBP", lossless=True)
+    yield "moving.webp", encode(_COLOUR, "WEBP", save_all=True, append_images=[second])
+    yield "moving.gif", encode(_COLOUR.quantize(8), "GIF", save_all=True, append_images=[second.quantize(8)])
+    yield "clear.gif", encode(clear, "GIF", interlace=1)
+    for mode, options in (("1", {"compression": "group4"}), ("P", {}), ("RGB", {"compression": "jpeg"})):
+        yield f"{mode}.tif", encode(_COLOUR.convert(mode), "TIFF", **options)
+    yield "turned.tif", encode(_COLOUR.convert("CMYK"), "TIFF", compression="tiff_lzw", exif=exif.tobytes())
+    yield "deep.tif", encode(deep, "TIFF", save_all=True, append_images=[deep], big_tiff=True)
+    yield "two.mpo", encode(_COLOUR, "MPO", save_all=True, append_images=[second])
+    yield "turned.avif", encode(clear, "AVIF", exif=exif.tobytes(), quality=30)
+    yield "moving.avif", encode(_COLOUR, "AVIF", save_all=True, append_images=[second], quality=30)
+    yield "turned.heic", encode(clear, "HEIC", exif=exif.tobytes(), quality=30)
+    yield "grey.heic", encode(_CANVAS, "HEIC", quality=30)
     for mode in ("1", "L", "P", "RGB", "RGBA"):
-        yield f"{mode}.bmp", _encode(clear.convert(mode).crop((0, 0, 9, 5)), "BMP")
+        yield f"{mode}.bmp", encode(clear.convert(mode).crop((0, 0, 9, 5)), "BMP")
 
 
 def forms() -> Iterator[tuple[str, bytes]]:
@@ -55,12 +67,6 @@ def forms() -> Iterator[tuple[str, bytes]]:
     yield "no_end", b"\xff" + kind + b"\n" + form[:-6]
     yield "no_boundary", b"\xff" + b"multipart/form-data\n" + form
     yield "empty", b"\xff" + kind + b"\n"
-
-
-def _encode(image: Image.Image, format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def write() -> None:

@@ -15,7 +15,7 @@ from manet.vision.preprocess import Preprocessing
 from service.admission import Admission, AdmissionLimits
 from service.clock import SystemClock
 from service.errors import ServiceError
-from service.http.multipart import read_images
+from service.http.upload import read_images
 
 _LIMITS = ImageLimits(max_bytes=1_000_000, max_pixels=200_000)
 _SIDE = 40

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import skimage.data
+from PIL import Image
 
 from manet.backends.base import Logits
 from manet.labels import Expression
@@ -126,3 +128,16 @@ def test_without_a_measured_crop_a_face_is_the_square_around_its_box() -> None:
     [face] = Recognizer(unmeasured, Brightness(), Squares((110, 20, 60))).recognize(_image())
 
     assert face.expression == WEIGHTS.classes[1]
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1, 2])
+def test_the_expression_of_a_face_that_is_upside_down_is_that_of_the_upright_one(scale: float) -> None:
+    recognizer = Recognizer.from_weights("ferplus")
+    side = round(512 * scale)
+    portrait = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((side, side)))
+
+    [upright] = recognizer.recognize(portrait)
+    [turned] = recognizer.recognize(np.ascontiguousarray(portrait[::-1, ::-1]))
+
+    assert turned.expression == upright.expression == Expression.HAPPINESS
+    assert turned.confidence == pytest.approx(upright.confidence, abs=0.05)

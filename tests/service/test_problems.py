@@ -36,7 +36,7 @@ def claim(width: int, height: int) -> bytes:
 
 IMAGES = {
     "text": (b"no image at all", 415, "unsupported-image", "JPEG, PNG, WebP, BMP"),
-    "gif": (encode(paint((9, 9, 9)), "GIF"), 415, "unsupported-image", "JPEG, PNG, WebP, BMP"),
+    "pdf": (b"%PDF-1.7", 415, "unsupported-image", "this is a PDF: export the page as JPEG or PNG"),
     "empty": (b"", 422, "broken-image", "0 bytes"),
     "truncated": (RED_FACE[: len(RED_FACE) // 2], 422, "broken-image", "truncated or corrupt"),
     "bomb": (claim(30_000, 30_000), 413, "payload-too-large", "more than 40000000 pixels"),

@@ -25,7 +25,7 @@ def _image(*boxes: Box | None, colour: tuple[int, int, int] = (200, 0, 0)) -> An
             image[int(box.y) : int(box.y + box.height), int(box.x) : int(box.x + box.width)] = colour
         where = None if box is None else DetectedFace(box, 0.9, Landmarks(*[Point(0, 0)] * 5))
         faces.append(RecognizedFace(where, SHARES))
-    return Answer(120, 60, faces, Found(Path("a/very/long-" + "name-" * 30 + "end.png")), image)
+    return Answer(120, 60, faces, len(faces), Found(Path("a/very/long-" + "name-" * 30 + "end.png")), image)
 
 
 def test_each_face_has_a_tile_with_its_pixels_in_the_middle(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def face(x: float, expression: Expression = Expression.FEAR) -> RecognizedFace:
     return RecognizedFace(DetectedFace(Box(x, 1.5, 20.0, 30.0), 0.75, points), MappingProxyType(shares))
 
 
-TWO = Answer(64, 48, [face(3.25), face(40.0, Expression.ANGER)], Found(Path("a, b.png")), None)
-NONE = Answer(10, 20, [], Found(Path("none.png")), None)
+TWO = Answer(64, 48, [face(3.25), face(40.0, Expression.ANGER)], 5, Found(Path("a, b.png")), None)
+NONE = Answer(10, 20, [], 0, Found(Path("none.png")), None)
 BAD = Failure(Found(Path(os.fsdecode(b"b\xffad\n.png"))), "the PNG image is truncated or corrupt")
 OUTCOMES: list[Outcome] = [TWO, NONE, BAD]
 
@@ -52,6 +52,7 @@ def test_csv_has_a_row_for_each_face_and_for_what_has_none(tmp_path: Path) -> No
 
     assert list(first) == list(columns(WEIGHTS.classes))
     assert (first["file"], first["model"], first["faces"], first["face"]) == ("a, b.png", "ferplus", "2", "1")
+    assert (first["faces_total"], none["faces_total"]) == ("5", "0")
     assert (second["face"], second["expression"], second["confidence"]) == ("2", "anger", "0.65")
     assert (float(first["x"]), float(first["width"]), float(first["nose_x"])) == (3.25, 20, 5.25)
     assert sum(float(first[f"probability_{one}"]) for one in WEIGHTS.classes) == pytest.approx(1)
@@ -126,7 +127,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
 def test_names_in_the_terminal_are_names_and_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
     sink = TerminalTable(Console(width=200))
     for name in ("[red]a.png", "\x1b[2Jb.png"):
-        sink.add(Answer(1, 1, [], Found(Path(name)), None))
+        sink.add(Answer(1, 1, [], 0, Found(Path(name)), None))
     sink.close()
 
     shown = capsys.readouterr().out
@@ -149,7 +150,7 @@ def test_a_long_table_comes_in_pages(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_probabilities_survive_to_the_last_bit(tmp_path: Path) -> None:
     share = float(np.float64(1) / 3)
     one = RecognizedFace(None, MappingProxyType(dict.fromkeys(WEIGHTS.classes, share)))
-    answer = Answer(1, 1, [one], Found(Path("a.png")), None)
+    answer = Answer(1, 1, [one], 1, Found(Path("a.png")), None)
     read = []
     for name in ("rows.csv", "rows.parquet"):
         sink = table(tmp_path / name, FORM)

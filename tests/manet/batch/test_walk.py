@@ -1,6 +1,7 @@
 """Which files a walk finds, and in which order."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,25 @@ def _names(root: Path, leave_out: Callable[[Path], bool] = nothing) -> list[str]
 def test_images_by_name_the_hidden_and_the_others_passed_over(tree: Path) -> None:
     assert _names(tree) == ["a.png", "b.JPG", "m/n/d.bmp", "z/c.webp"]
     assert _names(tree, lambda path: path == tree / "m") == ["a.png", "b.JPG", "z/c.webp"]
+
+
+def test_what_is_passed_over_is_counted_by_kind(tree: Path) -> None:
+    for name in ("IMG_1.MOV", "IMG_1.AAE", "IMG_2.mov", "IMG_2.HEIC", "z/README", "z/IMG_3.AVIF"):
+        (tree / name).touch()
+    os.mkfifo(tree / "pipe.png")
+    counts = Counter[str]()
+
+    found = {one.path.name for one in walk([tree], leave_out=nothing, passed_over=counts)}
+
+    assert {"IMG_2.HEIC", "IMG_3.AVIF"} < found
+    assert counts == {
+        ".mov": 2,
+        ".aae": 1,
+        ".txt": 1,
+        "without a suffix": 1,
+        "no regular file": 1,
+        "hidden": 3,  # a file, a folder and what macOS leaves beside a file
+    }
 
 
 def test_a_file_that_is_named_is_taken_whatever_its_name(tree: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from manet.batch.walk import Found, walk
 from manet.cli import local
 from manet.stop import INTERRUPTED
-from testing.fakes import BLUE, RED, FakeBackend, paint
+from testing.fakes import BLUE, RED, FakeBackend, encode, paint
 from tests.manet.cli.predicting import run, stop_after
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -44,6 +44,22 @@ def test_a_folder_as_a_file_of_rows(album: Path, tmp_path: Path) -> None:
     with (tmp_path / "rows.csv").open() as file:
         rows = [(Path(row["file"]).relative_to(album).as_posix(), row["expression"]) for row in csv.DictReader(file)]
     assert rows == [("a.png", RED), ("a.png", BLUE), ("b.png", ""), ("broken.jpg", ""), ("below/a.png", RED)]
+
+
+def test_a_phones_folder_is_answered_and_what_was_passed_over_is_counted(album: Path) -> None:
+    (album / "broken.jpg").unlink()
+    face = paint((255, 0, 0))
+    (album / "IMG_0001.HEIC").write_bytes(encode(face, "HEIC", quality=90))
+    face.save(album / "IMG_0002.avif")
+    face.save(album / "IMG_0003.GIF")
+    for name in ("IMG_0001.MOV", "IMG_0002.MOV", "IMG_0001.AAE", ".DS_Store"):
+        (album / name).touch()
+
+    done = run(album, "--json")
+
+    assert done.exit_code == 0
+    assert [len(json.loads(line)["faces"]) for line in done.stdout.splitlines()] == [1, 1, 1, 2, 0, 1]
+    assert done.stderr == "passed over: 2 .mov, 1 hidden, 1 .aae\n"
 
 
 def test_a_file_of_rows_and_lines_for_a_machine_at_once(album: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def real() -> tuple[Recognizer, Explainer]:
 
 @pytest.fixture(scope="module")
 def astronaut(real: tuple[Recognizer, Explainer]) -> FaceInput:
-    [face] = real[0].find(skimage.data.astronaut(), max_faces=1)
+    [face] = real[0].find(skimage.data.astronaut(), max_faces=1).faces
     return face
 
 
@@ -179,7 +179,7 @@ def test_covering_what_a_map_points_at_moves_the_answer_more_than_covering_any_p
     recognizer, explainer = real
     drawn = np.asarray(Image.open(ROOT / "service/web/drawn-faces.jpg").convert("RGB"))
     [smile] = [
-        one for one in recognizer.find(drawn) if explainer.explain(one).answer.expression == Expression.HAPPINESS
+        one for one in recognizer.find(drawn).faces if explainer.explain(one).answer.expression == Expression.HAPPINESS
     ]
     side = 24
     pointed = most_evidence(evidence_of(explainer.explain(smile))[name], side)

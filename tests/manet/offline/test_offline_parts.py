@@ -150,7 +150,7 @@ def test_a_row_for_every_face_and_for_every_image_without_one(tmp_path: Path) ->
     assert sum(left[f"probability_{name}"] for name in WEIGHTS.classes) == pytest.approx(1)
     assert (none["faces"], none["face"], none["error"], none["image_width"]) == (0, None, None, 64)
     assert [text["error"], empty["error"], absent["error"]] == [
-        "unsupported image format; supported: JPEG, PNG, WebP, BMP",
+        "unsupported image format; supported: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC",
         "the image is empty: it has 0 bytes",
         "No such file or directory",
     ]

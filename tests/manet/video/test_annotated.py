@@ -39,7 +39,7 @@ def copy(source: Path, target: Path, *, most: int | None = None) -> Path:
                 break
             if isinstance(piece, Frame):
                 image = piece.pixels()
-                made.add(FrameAnswer(image.shape[1], image.shape[0], [face(4)], piece.moment, image))
+                made.add(FrameAnswer(image.shape[1], image.shape[0], [face(4)], 1, piece.moment, image))
             else:
                 made.add(piece)
         made.close()
@@ -103,7 +103,7 @@ def test_faces_are_marked_and_the_rest_looks_as_before(tmp_path: Path) -> None:
         made = AnnotatedClip(tmp_path / "b.mp4", clip)
         for piece in clip.pieces():
             assert isinstance(piece, Frame)
-            made.add(FrameAnswer(160, 120, [face(100)], piece.moment, piece.pixels()))
+            made.add(FrameAnswer(160, 120, [face(100)], 1, piece.moment, piece.pixels()))
         made.close()
 
     for (_, seen), frame in zip(shown(tmp_path / "b.mp4"), frames, strict=True):
@@ -119,7 +119,7 @@ def test_odd_sides_and_a_frame_of_another_size(tmp_path: Path) -> None:
         made = AnnotatedClip(tmp_path / "b.mp4", clip)
         for tick, (height, width) in enumerate([(45, 61), (90, 122)]):
             image = np.full((height, width, 3), 200, np.uint8)
-            made.add(FrameAnswer(width, height, [], Moment(tick, tick * 100, tick / 10), image))
+            made.add(FrameAnswer(width, height, [], 0, Moment(tick, tick * 100, tick / 10), image))
         made.close()
 
     [(_, first), (_, second)] = shown(tmp_path / "b.mp4")
@@ -200,7 +200,7 @@ def test_a_full_disk_is_reported_once_and_leaves_no_partial_file(name: str, size
             made = AnnotatedClip(tmp_path / name, clip)
             closing.callback(made.close)
             for number in range(400):
-                made.add(FrameAnswer(64, 48, [], Moment(number, number * 512, number / 25), np.roll(image, number)))
+                made.add(FrameAnswer(64, 48, [], 0, Moment(number, number * 512, number / 25), np.roll(image, number)))
 
     with pytest.raises(OSError, match="File too large") as told:
         filled()

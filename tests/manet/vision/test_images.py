@@ -1,30 +1,27 @@
 """Images: every format and mode that is read, and every limit and fault that is not."""
 
-import io
 import struct
 import tracemalloc
 import zlib
 
 import numpy as np
+import pi_heif
 import pytest
 import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import AvifImagePlugin, Image, PngImagePlugin
 
 from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
-from manet.vision.images import ImageLimits, count_scans, read_crop, read_image
-from manet.vision.preprocess import Preprocessing, network_input
+from manet.vision.images import ImageLimits, read_crop, read_image
+from manet.vision.jpeg import count_scans
+from manet.vision.preprocess import Pixels, Preprocessing, network_input
+from manet.vision.tiff import count_parts
+from testing.fakes import encode
 
 LIMITS = ImageLimits()
 PORTRAIT = Image.fromarray(skimage.data.astronaut()).resize((96, 80))
 PIXELS = np.asarray(PORTRAIT)
-
-
-def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def png(width: int, height: int) -> bytes:
@@ -35,18 +32,36 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-@pytest.mark.parametrize(
-    ("format", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 98})]
-)
-def test_the_four_formats(format: str, options: dict[str, object]) -> None:
-    found = read_image(encode(PORTRAIT, format, **options), limits=LIMITS)
+EVERY: dict[str, tuple[str, dict[str, object], float]] = {
+    # as encode() has them: format, options, mean difference of the pixels
+    "JPEG": ("JPEG", {"quality": 98}, 4),
+    "MPO": ("MPO", {"save_all": True, "append_images": [PORTRAIT.rotate(180)], "quality": 98}, 4),
+    "PNG": ("PNG", {}, 0),
+    "WebP": ("WEBP", {"lossless": True}, 0),
+    "BMP": ("BMP", {}, 0),
+    "GIF": ("GIF", {}, 4),
+    "TIFF": ("TIFF", {}, 0),
+    "TIFF, LZW": ("TIFF", {"compression": "tiff_lzw"}, 0),
+    "TIFF, JPEG": ("TIFF", {"compression": "jpeg"}, 6),
+    "AVIF": ("AVIF", {"quality": 95}, 4),
+    "HEIC": ("HEIC", {"quality": 95}, 4),
+}
+
+
+@pytest.mark.parametrize(("format", "options", "difference"), EVERY.values(), ids=EVERY)
+def test_every_format(format: str, options: dict[str, object], difference: float) -> None:
+    data = encode(PORTRAIT, format, **options)
+    found, crop = read_image(data, limits=LIMITS), read_crop(data, SPECS[0], limits=LIMITS)
 
     assert (str(found.dtype), found.shape) == ("uint8", (80, 96, 3))
-    assert np.abs(found.astype(int) - PIXELS).mean() < (4 if format == "JPEG" else 0.01)
+    assert np.abs(found.astype(int) - PIXELS).mean() <= difference
+    assert (crop.width, crop.height) == (96, 80)
+    assert np.abs(crop.pixels.astype(int) - network_input(found, SPECS[0])).mean() < 0.3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "MPO", "WebP", "TIFF", "TIFF, LZW", "AVIF", "HEIC"])
+def test_every_exif_orientation_comes_out_upright(format: str, orientation: int) -> None:
     undone = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -60,9 +75,15 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
 
-    found = read_image(encode(stored, "PNG", exif=exif), limits=LIMITS)
+    codec, options, difference = EVERY[format]
+    if format == "MPO":
+        options = {"quality": 98}
 
-    assert np.array_equal(found, PIXELS)
+    # AVIF and HEIC turn the image by boxes of their own, too, and the block of EXIF still says that it is turned.
+    found = read_image(encode(stored, codec, exif=exif.tobytes(), **options), limits=LIMITS)
+
+    assert found.shape == PIXELS.shape
+    assert np.abs(found.astype(int) - PIXELS).mean() <= difference
 
 
 SPECS = [
@@ -70,6 +91,10 @@ SPECS = [
     Preprocessing(input_size=40, colour="rgb"),
     Preprocessing(input_size=224, colour="grey"),
 ]
+
+
+def crop_of(data: bytes) -> Pixels:
+    return read_crop(data, SPECS[0], limits=LIMITS).pixels
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -148,6 +173,25 @@ def test_sixteen_bit_grey_is_scaled_and_not_cut_off() -> None:
     assert (found[..., 0] == found[..., 1]).all()
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I;16B"])
+def test_modes_of_tiff_are_those_of_other_formats(mode: str) -> None:
+    if mode.startswith("I;16"):
+        values = np.asarray(PORTRAIT.convert("L")).astype(f"{'>' if mode == 'I;16B' else '<'}u2") * 257
+        image, wanted = Image.fromarray(values), PORTRAIT.convert("L").convert("RGB")
+    else:
+        image = PORTRAIT.convert(mode)
+        wanted = image.convert("RGB")
+
+    assert np.array_equal(read_image(encode(image, "TIFF"), limits=LIMITS), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "AVIF", "HEIC"])
+def test_what_is_transparent_is_white_in_every_format(format: str) -> None:
+    clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+
+    assert (read_image(encode(clear, format), limits=LIMITS) == 255).all()
+
+
 def test_what_is_transparent_is_white() -> None:
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
@@ -162,11 +206,10 @@ def test_what_is_transparent_is_white() -> None:
 def test_the_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
 
-    for format in ("WEBP", "PNG"):
-        found = read_image(
-            encode(frames[0], format, save_all=True, append_images=frames[1:], lossless=True), limits=LIMITS
-        )
-        assert found[8, 8].tolist() == [255, 0, 0]
+    for format in ("WEBP", "PNG", "GIF", "TIFF", "AVIF"):
+        options = {"lossless": True} if format == "WEBP" else {}
+        found = read_image(encode(frames[0], format, save_all=True, append_images=frames[1:], **options), limits=LIMITS)
+        assert np.abs(found[8, 8].astype(int) - [255, 0, 0]).max() < 4, format
 
 
 def test_too_many_bytes() -> None:
@@ -194,12 +237,59 @@ def test_as_many_pixels_as_allowed() -> None:
         read_image(data, limits=ImageLimits(max_pixels=1999))
 
 
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "AVIF", "HEIC"])
+def test_pixels_are_counted_before_they_are_decoded(format: str) -> None:
+    options = {"compression": "tiff_lzw"} if format == "TIFF" else {}
+    data = encode(Image.new("RGB", (4000, 3000)), format, **options)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageTooLargeError, match="4000 x 3000 = 12000000 pixels; at most 11999999"):
+            read_image(data, limits=ImageLimits(max_pixels=11_999_999))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert read_image(data, limits=ImageLimits(max_pixels=12_000_000)).shape == (3000, 4000, 3)
+
+
+@pytest.mark.parametrize(("format", "kind"), [("AVIF", ImageTooLargeError), ("HEIC", ImageCorruptError)])
+def test_frames_that_are_larger_than_their_file_says_are_not_decoded(format: str, kind: type[ImageError]) -> None:
+    data = bytearray(encode(Image.new("RGB", (4000, 3000)), format))
+    place = -1
+    while (place := data.find(b"ispe", place + 1)) >= 0:
+        data[place + 8 : place + 16] = struct.pack(">II", 64, 48)
+
+    with pytest.raises(kind):
+        read_image(bytes(data), limits=ImageLimits(max_pixels=5_999_999))
+
+
+def test_strips_of_a_tiff_are_bounded() -> None:
+    rows = encode(Image.new("RGB", (3, 5000)), "TIFF", strip_size=1, compression="tiff_lzw")
+    assert count_parts(rows) == 5000
+    assert read_image(rows, limits=LIMITS).shape == (5000, 3, 3)
+
+    entries = [(256, 4, 1, 9), (257, 4, 1, 9), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 100_001, 8), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, 1)]
+    kinds = [("<IH", "<HHII", b"II*\0", 8), (">IH", ">HHII", b"MM\0*", 8), ("<QQ", "<HHQQ", b"II+\0\x08\0\0\0", 16)]
+    for counted, kind, head, start in kinds:
+        body = b"".join(struct.pack(kind, *entry) for entry in entries)
+        many = head + struct.pack(counted, start, len(entries)) + body + bytes(500_000)
+        assert count_parts(many) == 100_001
+        with pytest.raises(ImageTooLargeError, match="more strips or tiles than are read: at most 100000"):
+            read_image(many, limits=LIMITS)
+
+
+def test_decoders_have_no_threads_of_their_own() -> None:
+    read_image(encode(PORTRAIT, "AVIF"), limits=LIMITS)
+
+    assert (AvifImagePlugin.DEFAULT_MAX_THREADS, pi_heif.options.DECODE_THREADS) == (1, 1)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
 def test_extreme_shapes(size: tuple[int, int]) -> None:
     assert read_image(encode(Image.new("RGB", size)), limits=LIMITS).shape == (size[1], size[0], 3)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC"])
 @pytest.mark.parametrize("tenths", range(10))
 def test_a_truncated_image_is_broken(format: str, tenths: int) -> None:
     data = encode(PORTRAIT, format)
@@ -208,21 +298,74 @@ def test_a_truncated_image_is_broken(format: str, tenths: int) -> None:
         read_image(data[: len(data) * tenths // 10], limits=LIMITS)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"hello, this is text",
-        b"%PDF-1.7\n",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00",
-        encode(PORTRAIT, "GIF"),
-        encode(PORTRAIT, "TIFF"),
-    ],
-    ids=["text", "pdf", "svg", "heic", "gif", "tiff"],
-)
-def test_other_formats_are_named_unsupported_whatever_their_files_are_called(data: bytes) -> None:
-    with pytest.raises(ImageFormatError, match="JPEG, PNG, WebP, BMP"):
+UNREAD = {
+    "a text": (b"hello, this is text", "unsupported image format; supported: JPEG, PNG, .*, HEIC$"),
+    "a PDF": (b"%PDF-1.7\n", "; this is a PDF: export the page as JPEG or PNG$"),
+    "SVG": (b"<?xml version='1.0'?>\n<!-- drawn -->\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing: "),
+    "bare SVG": (b"\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing: export it as PNG"),
+    "JPEG XL": (b"\xff\x0a" + bytes(9), "a JPEG XL: convert it to JPEG or PNG"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000: convert it"),
+    "Photoshop": (b"8BPS\0\1", "a Photoshop file: export it"),
+    "an icon": (b"\0\0\1\0\1\0", "an icon: convert it"),
+    "Canon's raw": (b"\0\0\0\x18ftypcrx \0\0\0\1", "a camera's raw file: export it as JPEG"),
+    "a clip": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video: send single frames as JPEG"),
+    "an archive": (b"PK\3\4\x14\0", "a ZIP archive: send the images in it one by one"),
+    "a page": (b"<!DOCTYPE html><html>", "an HTML page: send the image itself"),
+    "base64": (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "text in base64: send the bytes that it stands for"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), UNREAD.values(), ids=UNREAD)
+def test_other_formats_are_named_with_what_to_do_about_them(data: bytes, words: str) -> None:
+    with pytest.raises(ImageFormatError, match=words):
         read_image(data, limits=LIMITS)
+
+
+def test_the_thumbnail_of_a_raw_file_is_not_taken_for_the_image() -> None:
+    with pytest.raises(ImageFormatError, match="a camera's raw file: export it as JPEG"):
+        read_image(encode(PORTRAIT, "TIFF", tiffinfo={254: 1}), limits=LIMITS)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}])
+def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(options: dict[str, object]) -> None:
+    data = encode(PORTRAIT, "JPEG", **options)
+    assert data.endswith(b"\xff\xd9")
+
+    for cut in (1, 2):
+        assert np.array_equal(read_image(data[:-cut], limits=LIMITS), read_image(data, limits=LIMITS))
+        assert np.array_equal(read_crop(data[:-cut], SPECS[0], limits=LIMITS).pixels, crop_of(data))
+    assert np.array_equal(read_image(data[:-2] + bytes(4096), limits=LIMITS), read_image(data, limits=LIMITS))
+    last_scan = data.rindex(b"\xff\xda") + 20
+    for kept in range(max(len(data) // 2, last_scan), len(data) - 10, 61):
+        with pytest.raises(ImageCorruptError):
+            read_image(data[:kept], limits=LIMITS)
+
+
+@pytest.mark.parametrize("shade", ["white", "black", (127, 127, 127)])
+def test_half_of_a_jpeg_of_one_colour_is_broken(shade: str) -> None:
+    for progressive in (False, True):
+        data = encode(Image.new("RGB", (640, 480), shade), "JPEG", optimize=True, progressive=progressive)
+        scans = data.rindex(b"\xff\xda")
+        with pytest.raises(ImageCorruptError):
+            read_image(data[: scans + (len(data) - scans) // 2], limits=LIMITS)
+
+
+def test_long_text_and_long_profiles_of_a_png_are_read_up_to_a_bound() -> None:
+    def described(size: int) -> bytes:
+        text = PngImagePlugin.PngInfo()
+        text.add_text("workflow", "x" * size, zip=True)
+        return encode(PORTRAIT, pnginfo=text)
+
+    for data in (described(3_000_000), encode(PORTRAIT, icc_profile=bytes(3_000_000))):
+        assert len(data) < 100_000
+        assert np.array_equal(read_image(data, limits=LIMITS), PIXELS)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageTooLargeError, match="text of the PNG"):
+            read_image(described(100_000_000), limits=LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 250_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_empty_file_is_broken() -> None:
@@ -245,7 +388,7 @@ def test_scans_are_counted_and_bounded() -> None:
         read_image(many, limits=LIMITS)
 
 
-SEEDS = [encode(PORTRAIT, format) for format in ("JPEG", "PNG", "WEBP", "BMP")]
+SEEDS = [encode(PORTRAIT, format) for format in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")]
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,9 +10,11 @@ from PIL import Image
 
 from manet.errors import ImageError
 from manet.vision.images import ImageLimits, read_image
+from testing.fakes import encode
 
 LIMITS = ImageLimits(max_bytes=100_000, max_pixels=100_000)
 HEADS = [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBPVP8 ", b"BM"]
+HEADS += [b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"]
 TURNS = {
     1: lambda pixels: pixels,
     2: np.fliplr,
@@ -40,7 +42,7 @@ def test_any_bytes_are_pixels_or_an_image_error(head: bytes, rest: bytes) -> Non
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(images, st.sampled_from(list(TURNS)), st.sampled_from(["PNG", "WEBP"]))
+@given(images, st.sampled_from(list(TURNS)), st.sampled_from(["PNG", "WEBP", "TIFF"]))
 def test_any_image_comes_back_upright_and_whole(pixels: np.ndarray, orientation: int, format: str) -> None:
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation
@@ -62,6 +64,10 @@ def test_any_image_comes_back_upright_and_whole(pixels: np.ndarray, orientation:
                 "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
                 "WEBP": ("RGB", "RGBA"),
                 "BMP": ("1", "L", "P", "RGB", "RGBA"),
+                "GIF": ("1", "L", "P", "RGB", "RGBA"),
+                "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "F"),
+                "AVIF": ("L", "RGB", "RGBA"),
+                "HEIC": ("L", "LA", "RGB", "RGBA"),
             }.items()
             for mode in modes
         ]
@@ -69,9 +75,7 @@ def test_any_image_comes_back_upright_and_whole(pixels: np.ndarray, orientation:
 )
 def test_any_mode_keeps_its_shape(pixels: np.ndarray, kind: tuple[str, str]) -> None:
     mode, format = kind
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, format)
 
-    found = read_image(buffer.getvalue(), limits=LIMITS)
+    found = read_image(encode(Image.fromarray(pixels).convert(mode), format), limits=LIMITS)
 
     assert (str(found.dtype), found.shape) == ("uint8", pixels.shape)

@@ -64,6 +64,49 @@ def test_it_is_found_at_any_size(detector: RetinaFaceDetector, portrait: Pixels,
     assert _overlap(face, *(edge * scale for edge in (178, 57, 273, 177))) > 0.75
 
 
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1, 2])
+@pytest.mark.parametrize("part", [(0, 0, 512, 512), (100, 0, 350, 250), (150, 30, 300, 200)])
+def test_upside_down_it_is_found_as_upright_in_the_pixels_of_the_image(
+    detector: RetinaFaceDetector, portrait: Pixels, part: tuple[int, int, int, int], scale: float
+) -> None:
+    cut = Image.fromarray(portrait).crop(part)
+    image = np.asarray(cut.resize((round(cut.width * scale), round(cut.height * scale))))
+    height, width = image.shape[:2]
+    [upright] = detector.detect(image)
+
+    [face] = detector.detect(np.ascontiguousarray(image[::-1, ::-1]))
+
+    box, tolerance = upright.box, 0.05 * upright.box.width
+    left, top = width - box.x - box.width, height - box.y - box.height
+    assert _overlap(face, left, top, left + box.width, top + box.height) > 0.8
+    for name in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth"):
+        point, wanted = getattr(face.landmarks, name), getattr(upright.landmarks, name)
+        assert (point.x, point.y) == pytest.approx((width - wanted.x, height - wanted.y), abs=tolerance)
+
+
+def test_beside_an_upright_face_no_one_is_looked_for_upside_down(
+    detector: RetinaFaceDetector, portrait: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+    search = RetinaFaceDetector._detect_on_canvases
+
+    def noted(self: RetinaFaceDetector, image: Pixels, *, turned: bool) -> list[DetectedFace]:
+        looked.append(turned)
+        return search(self, image, turned=turned)
+
+    monkeypatch.setattr(RetinaFaceDetector, "_detect_on_canvases", noted)
+    detector.detect(np.concatenate([portrait, portrait[::-1, ::-1]], axis=1))
+    assert looked == [False]
+    detector.detect(np.zeros((200, 300, 3), np.uint8))
+    assert looked == [False, False, True]
+
+
+def test_a_side_face_lying_on_its_side_stays_as_it_was(detector: RetinaFaceDetector, portrait: Pixels) -> None:
+    for turns in (1, 3):
+        [face] = detector.detect(np.ascontiguousarray(np.rot90(portrait, turns)))
+        assert face.confidence > 0.9
+
+
 @pytest.mark.parametrize("side", [48, 64, 224, 1200])
 def test_a_crop_that_the_face_fills_is_seen_whole(detector: RetinaFaceDetector, portrait: Pixels, side: int) -> None:
     crop = Image.fromarray(portrait[50:185, 160:295]).resize((side, side), Image.Resampling.BICUBIC)

@@ -70,6 +70,23 @@ def test_all_eight_orientations_give_the_same_face(service: Live, orientation: i
     assert face(service, turned) == face(service, encode(PORTRAIT, "PNG", compress_level=1))
 
 
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "MPO", "AVIF", "HEIC"])
+def test_every_format_gives_the_same_face(service: Live, format: str) -> None:
+    options: dict[str, object] = {} if format in ("GIF", "TIFF") else {"quality": 95}
+    exif = Image.Exif()
+    if format != "GIF":
+        exif[0x0112] = 6
+        options["exif"] = exif.tobytes()
+    stored = PORTRAIT if format == "GIF" else PORTRAIT.transpose(Image.Transpose.ROTATE_90)
+
+    same(
+        face(service, encode(stored, format, **options)),
+        face(service, encode(PORTRAIT, compress_level=1)),
+        pixels=3,
+        shares=0.02,
+    )
+
+
 DEPTHS = {
     "cmyk": (encode(PORTRAIT.convert("CMYK"), "JPEG", quality=95), 2.0, 0.02),
     "rgba": (encode(PORTRAIT.convert("RGBA"), compress_level=1), 0.0, 0.0),

@@ -149,7 +149,7 @@ async def test_an_unexpected_error_is_counted_and_carries_its_id_like_any_other_
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr("service.routes.predict.read_images", fail)
+    monkeypatch.setattr("service.routes.predict.read_image", fail)
     async with running(make_app()) as client:
         answer = await post(client, RED_FACE)
         metrics = (await client.get("/metrics")).text

@@ -52,6 +52,18 @@ async def test_every_face_is_answered_or_as_many_as_requested() -> None:
     assert [face["expression"] for face in one.json()["faces"]] == [RED]
 
 
+async def test_faces_beyond_the_bound_are_counted_and_not_cut_in_silence() -> None:
+    data = encode(paint((255, 0, 0), (0, 0, 255)))
+    async with running(make_app(max_faces=1)) as client:
+        detected, whole = await post(client, data), await post(client, data, faces="whole")
+        rows = await client.post("/predict/batch", files=[("images", ("a.png", data))])
+        none = await post(client, encode(paint((0, 0, 0))))
+
+    assert (len(detected.json()["faces"]), detected.json()["faces_total"]) == (1, 2)
+    assert [row["prediction"]["faces_total"] for row in rows.json()["results"]] == [2]
+    assert (whole.json()["faces_total"], none.json()["faces_total"]) == (1, 0)
+
+
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/explain"])
 async def test_more_faces_than_the_server_answers_are_refused_with_the_bound(path: str) -> None:
     async with running(make_app(max_faces=2)) as client:

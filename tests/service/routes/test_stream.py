@@ -62,6 +62,7 @@ def test_faces_are_answered_with_their_tracks_and_smoothed_probabilities() -> No
         first, second = ask(client, TWO_FACES), ask(client, TWO_FACES)
         assert (first["frame"], second["frame"], second["dropped"]) == (0, 1, 0)
         assert first["image"] == {"width": 64, "height": 48}
+        assert first["faces_total"] == 2
         assert [face["expression"] for face in first["faces"]] == [RED, BLUE]
         assert [face["track"] for face in first["faces"]] == [face["track"] for face in second["faces"]] == [1, 2]
         assert 0 < first["age_ms"] < 20_000

@@ -44,7 +44,7 @@ def test_caer_s(tmp_path: Path) -> None:
         listed = {Path(row["image"]).name: row["reason"] for row in csv.DictReader(file)}
     assert listed == {
         "0002.png": "no face found",
-        "0003.png": "unsupported image format; supported: JPEG, PNG, WebP, BMP",
+        "0003.png": "unsupported image format; supported: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC",
     }
     found = load("caer_s", faces, "train")
     assert [path.name for path in found.paths] == ["0001.png"]
