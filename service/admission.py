@@ -99,8 +99,7 @@ class Upload:
 class Admission:
     """Lets images in as long as the bounds hold and they can still be answered in time.
 
-    Decoded pixels need no bound of their own: only the workers hold any, one image each, and no image has more
-    than the limit.
+    Decoded pixels have a bound of their own, where they are decoded (``service.inference.predictor``).
 
     Args:
         bounds: what is in flight at once, at most.

@@ -198,6 +198,7 @@ def _state(
         scheduler,
         guard=guard,
         limits=readable,
+        pixels=settings.max_decoded_pixels or 2 * settings.max_pixels,
         workers=settings.workers or image_threads(),
         clock=clock,
         observer=observer,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -12,6 +12,37 @@ from typing import Any, TypeVar
 from service.clock import Clock
 
 T = TypeVar("T")
+
+
+class Budget:
+    """An amount that threads share; who finds too little left waits for others to give theirs back.
+
+    Args:
+        total: the most that all of them hold at once.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._left = total
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, amount: int, *, seconds: float) -> Iterator[None]:
+        """Hold an amount, at most the total, while inside.
+
+        Raises:
+            TimeoutError: if it was not to be had in so many seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._left >= amount, seconds):
+                raise TimeoutError
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify_all()
+
 
 Call = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]
 

@@ -134,6 +134,8 @@ class Settings(BaseSettings):
     """The most bytes of uploads held in memory at once; more are answered with 429."""
     max_pixels: PositiveInt = 40_000_000
     """The largest image, width times height; more is answered with 413 before it is decoded."""
+    max_decoded_pixels: PositiveInt | None = None
+    """The most pixels of decoded images in memory at once, 8 bytes each; others wait. By default twice `max_pixels`."""
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one image, whatever the request says."""
 
@@ -163,6 +165,12 @@ class Settings(BaseSettings):
         if value is not None:
             limits.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _the_largest_image_has_room(self) -> Self:
+        if self.max_decoded_pixels is not None and self.max_decoded_pixels < self.max_pixels:
+            raise ValueError(f"max_decoded_pixels must be at least max_pixels, {self.max_pixels}")
+        return self
 
     @model_validator(mode="after")
     def _is_not_open_to_all_unasked(self) -> Self:

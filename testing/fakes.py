@@ -17,7 +17,7 @@ from PIL import Image
 
 from manet.backends.base import Logits
 from manet.recognizer import Recognizer
-from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.faces import Box, DetectedFace, FaceDetector, Landmarks, Point
 from manet.vision.preprocess import Pixels, Preprocessing
 from manet.weights.entry import Weights
 from manet.weights.registry import get
@@ -128,7 +128,7 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def make_app(
     backend: FakeBackend | None = None,
     *,
-    detector: BrokenDetector | None = None,
+    detector: FaceDetector | None = None,
     weights: Weights = WEIGHTS,
     **settings: Any,
 ) -> FastAPI:

@@ -3,7 +3,7 @@
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -108,6 +108,12 @@ _MAX_PNG_TEXT = 16 * 1024 * 1024
 """Bytes that one compressed text or colour profile of a PNG may unpack to: programs that make or edit images keep
 their history there. Pillow reads 1 MiB, and refuses the image for more."""
 
+BYTES_A_PIXEL = 8
+"""Bytes that reading an image takes at most: Pillow's own of an image and of the same turned upright, four each."""
+
+_ROWS = 256
+"""Rows that are made RGB at once: of a whole image each copy on the way would take three or four bytes a pixel."""
+
 _NEW_SUBFILE_TYPE = 254
 """The TIFF tag whose lowest bit says that an image is a smaller version of another one in the file (TIFF 6.0)."""
 
@@ -131,8 +137,8 @@ class ImageLimits:
 
     Attributes:
         max_bytes: of the file.
-        max_pixels: width times height, taken from the header before any pixel is decoded. Reading holds up to
-            about a dozen bytes a pixel for a moment.
+        max_pixels: width times height, taken from the header before any pixel is decoded. Reading holds at most
+            ``BYTES_A_PIXEL`` for each of them, whatever the format.
     """
 
     max_bytes: int = 20 * 1024 * 1024
@@ -149,7 +155,7 @@ def image_bytes(path: Path, limits: ImageLimits) -> bytes:
         return file.read(limits.max_bytes + 1)
 
 
-def read_image(data: bytes, *, limits: ImageLimits) -> Pixels:
+def read_image(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], object] | None = None) -> Pixels:
     """Return the first frame of an image as it is meant to be seen: upright, RGB, uint8 (height, width, 3).
 
     EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits, and palettes, grey
@@ -159,21 +165,32 @@ def read_image(data: bytes, *, limits: ImageLimits) -> Pixels:
         data: a whole file in one of ``FORMATS``; a JPEG may lack its end marker. Its first bytes decide the format; no
             name is looked at.
         limits: the largest image to read.
+        reserve: called with the number of pixels before any of them is decoded; it may wait.
 
     Raises:
         ImageTooLargeError: too many bytes, pixels or bytes of text, or more JPEG scans than any camera or program
             writes.
         ImageFormatError: none of the formats.
         ImageCorruptError: empty, truncated or corrupt.
+        TimeoutError: if ``reserve`` waited too long.
     """
     with _opened(data, limits) as image:
-        return as_meant(image)
+        if reserve is not None:
+            reserve(image.width * image.height)
+        return _as_meant(image)
 
 
-def as_meant(image: Image.Image) -> Pixels:
-    """Return an image of Pillow's as ``read_image`` does: upright, RGB, uint8 (height, width, 3)."""
+def _as_meant(image: Image.Image) -> Pixels:
+    """Return an image, which may be closed, as it is meant to be seen: upright, RGB, uint8 (height, width, 3)."""
     image.load()
-    return np.asarray(_to_rgb(_upright(image)))
+    upright = _upright(image)
+    if upright is not image:
+        image.close()
+    pixels = np.empty((upright.height, upright.width, 3), np.uint8)
+    for top in range(0, upright.height, _ROWS):
+        rows = upright.crop((0, top, upright.width, min(top + _ROWS, upright.height)))
+        pixels[top : top + _ROWS] = np.asarray(_to_rgb(rows))
+    return pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +254,7 @@ def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
             if unended and not jpeg.has_all_pixels(data):
                 raise ImageCorruptError("the JPEG image is truncated or corrupt")
             yield image
-    except (ImageError, MemoryError):
+    except (ImageError, MemoryError, TimeoutError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"the image has more than {limits.max_pixels} pixels") from error

@@ -82,6 +82,10 @@ class ImageForm:
             raise MalformedRequestError("the multipart body is not terminated")
         return self._images
 
+    def close(self) -> None:
+        """Let go of the parser, which knows this form: in a cycle, images would outlive their request."""
+        del self._parser
+
     # -- what the parser calls
 
     def _on_part_begin(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import binascii
 import re
+from contextlib import closing
 
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
@@ -81,9 +82,9 @@ async def read_images(
         UploadTimedOutError: if it did not arrive in time.
     """
     names = (field,) if most == 1 else (field, f"{field}[]")
-    form = ImageForm(request.headers.get("content-type", ""), names, most=most)
-    await receive(request, upload, form.write, limit=limit, seconds=seconds)
-    images = form.finish()
+    with closing(ImageForm(request.headers.get("content-type", ""), names, most=most)) as form:
+        await receive(request, upload, form.write, limit=limit, seconds=seconds)
+        images = form.finish()
     if not 1 <= len(images) <= most:
         expected = "one file" if most == 1 else f"1 to {most} files"
         raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(images)}")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -12,7 +13,7 @@ from manet.vision.images import ImageLimits, read_crop, read_image
 from service.admission import Ticket
 from service.batching.scheduler import Scheduler
 from service.clock import Clock
-from service.concurrency import LoopRounds, Workers
+from service.concurrency import Budget, LoopRounds, Workers
 from service.errors import DeadlineExceededError
 from service.inference.detector import DetectorGuard
 
@@ -70,6 +71,7 @@ class Predictor:
         guard: stands around every search for faces.
         scheduler: runs the network.
         limits: the largest image to decode.
+        pixels: the most pixels of decoded images that workers hold at once.
         workers: threads that decode and find, each with one image at a time.
         clock: the time.
         observer: is notified of every image.
@@ -82,6 +84,7 @@ class Predictor:
         *,
         guard: DetectorGuard,
         limits: ImageLimits,
+        pixels: int,
         workers: int,
         clock: Clock,
         observer: ImageObserver,
@@ -90,6 +93,7 @@ class Predictor:
         self._scheduler = scheduler
         self._guard = guard
         self._limits = limits
+        self._pixels = Budget(pixels)
         self._small = ImageLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
         )
@@ -159,9 +163,17 @@ class Predictor:
             raise DeadlineExceededError("the deadline passed before the image was looked at")
         if faces == "whole":
             return self._whole(data, self._limits, began)
-        image = read_image(data, limits=self._limits)
-        with self._guard.searching():
-            found = self._recognizer.find(image, max_faces=max_faces)
+        with ExitStack() as held:
+
+            def reserve(pixels: int) -> None:
+                held.enter_context(self._pixels.hold(pixels, seconds=max(0, ticket.deadline - self._clock.now())))
+
+            try:
+                image = read_image(data, limits=self._limits, reserve=reserve)
+            except TimeoutError:
+                raise DeadlineExceededError("the deadline passed before there was memory for the image") from None
+            with self._guard.searching():
+                found = self._recognizer.find(image, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         return found
 

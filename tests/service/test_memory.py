@@ -1,15 +1,24 @@
-"""Memory: what a request held is free when it was answered, without a search of the collector's for cycles."""
+"""Memory: what images take is bounded, and free when they were answered, without the collector's search for cycles."""
 
 import gc
 import gzip
 import socket
+import subprocess
+import sys
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
-from testing.fakes import RED_FACE, make_app
+from manet.vision.faces import DetectedFace
+from manet.vision.images import BYTES_A_PIXEL
+from manet.vision.preprocess import Pixels
+from testing.fakes import RED_FACE, FakeDetector, encode, make_app, paint
 from testing.live import Live, live, until
 
 BODY = 200_000
@@ -92,3 +101,107 @@ def test_no_body_outlives_its_request(served: Live, request_of: Callable[[Live],
         tracemalloc.stop()
 
     assert after - before < FEW * BODY
+
+
+class _Slow(FakeDetector):
+    """A detector that holds each image until it is let go, and notes how many pixels are held at once."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.held = self.most = 0
+        self._lock = threading.Lock()
+
+    def detect(self, image: Pixels) -> list[DetectedFace]:
+        pixels = image.shape[0] * image.shape[1]
+        with self._lock:
+            self.held += pixels
+            self.most = max(self.most, self.held)
+        self.gate.wait(20)
+        with self._lock:
+            self.held -= pixels
+        return super().detect(image)
+
+
+def test_decoded_pixels_are_bounded_and_images_wait_for_their_turn() -> None:
+    detector = _Slow()
+    image = encode(paint((255, 0, 0), size=(200, 100)))
+    with live(make_app(detector=detector, workers=4, max_pixels=20_000, max_decoded_pixels=50_000)) as served:
+
+        def send() -> int:
+            return httpx.post(f"{served.address}/predict", files=_image(image), timeout=60).status_code
+
+        with ThreadPoolExecutor(8) as clients:
+            answers = [clients.submit(send) for _ in range(8)]
+            until(lambda: served.state.admission.images == 8)
+            until(lambda: detector.held == 40_000)
+            detector.gate.set()
+            assert {answer.result() for answer in answers} == {200}
+
+    assert detector.most == 40_000
+
+
+def test_an_image_that_finds_no_room_before_its_deadline_is_answered_so() -> None:
+    detector = _Slow()
+    image = encode(paint((255, 0, 0), size=(200, 100)))
+    app = make_app(detector=detector, workers=2, max_pixels=20_000, max_decoded_pixels=20_000, deadline=1)
+    with live(app) as served:
+
+        def send() -> httpx.Response:
+            return httpx.post(f"{served.address}/predict", files=_image(image), timeout=60)
+
+        with ThreadPoolExecutor(2) as clients:
+            answers = [clients.submit(send) for _ in range(2)]
+            late = next(as_completed(answers)).result()
+            detector.gate.set()
+
+    assert (late.status_code, late.json()["type"]) == (504, "urn:manet:problem:deadline-exceeded")
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from manet.vision.images import ImageLimits, read_image
+
+def memory(name):
+    return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
+
+small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+read_image(small, limits=ImageLimits())
+before = memory("VmRSS")
+read_image(large, limits=ImageLimits())
+print(memory("VmHWM") - before)
+"""
+SIDE = 4000
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc, which is Linux's")
+@pytest.mark.parametrize(
+    ("mode", "format", "options"),
+    [
+        ("RGB", "JPEG", {}),
+        ("RGB", "JPEG", {"exif": _turned()}),
+        ("CMYK", "JPEG", {}),
+        ("P", "PNG", {"transparency": 0}),
+        ("I;16", "PNG", {}),
+        ("RGBA", "PNG", {}),
+    ],
+    ids=["RGB", "turned", "CMYK", "palette", "16 bit", "transparent"],
+)
+def test_reading_an_image_takes_eight_bytes_a_pixel(
+    mode: str, format: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    for path, side in ((small, 64), (large, SIDE)):
+        Image.new(mode, (side, side)).save(path, format, **options)
+
+    command: list[str | Path] = [sys.executable, "-c", PEAK, small, large]
+    taken = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    rows = 256 * SIDE * 16  # what a few rows take on their way, and the file itself
+    assert taken < BYTES_A_PIXEL * SIDE**2 + rows

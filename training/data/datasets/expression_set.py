@@ -1,7 +1,6 @@
 """ExpressionSet: labelled images on disk, each with a share for every class."""
 
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,11 +10,10 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from manet.errors import ImageError
 from manet.labels import Expression
-from manet.vision.images import ImageLimits, as_meant, image_bytes, read_image
+from manet.vision.images import ImageLimits, image_bytes, read_image
 from manet.vision.preprocess import Pixels
 from training.errors import TrainingError
 
@@ -26,9 +24,6 @@ Area = tuple[int, int, int, int]
 
 LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
 """The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
-
-TIFF = (b"II*\x00", b"MM\x00*")
-"""Magic bytes of TIFF files: AffectNet contains some, and the service reads none."""
 
 NOT_UTF8 = "is not UTF-8 text; if it is UTF-16, save it as UTF-8"
 
@@ -93,12 +88,8 @@ class ExpressionSet:
             return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
         path = self.paths[index]
         try:
-            data = image_bytes(path, LIMITS)
-            if data.startswith(TIFF):
-                with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-                    return self._face(as_meant(image), index)
-            return self._face(read_image(data, limits=LIMITS), index)
-        except (OSError, ImageError, Image.DecompressionBombError) as error:
+            return self._face(read_image(image_bytes(path, LIMITS), limits=LIMITS), index)
+        except (OSError, ImageError) as error:
             raise DatasetError(f"{path} cannot be read as an image: {error}") from error
 
     def without(self, indices: Collection[int], reason: str) -> Self:
