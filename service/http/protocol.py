@@ -134,7 +134,10 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            self.send_400_response("")
+            if self._was_last:
+                self._refused = True  # nothing is read behind it (RFC 9112, section 9.6)
+            else:
+                self.send_400_response("")
         except httptools.HttpParserUpgrade:
             self.handle_websocket_upgrade()
         if self._unfinished and not self._refused and (fault := self._excess(self._unfinished)):
@@ -186,6 +189,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._stop(MalformedRequestError("this is no proxy: CONNECT is not taken"))
             if self._should_upgrade() and any(name in _FRAMING for name, _ in self.headers):
                 self._stop(MalformedRequestError("the handshake of a websocket has no body"))
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts > 1 or self.parser.get_http_version() != "1.0"):
+            self._stop(MalformedRequestError("a request names its host once"))  # RFC 9112, section 3.2
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            self._stop(MalformedRequestError("no transfer coding but chunked is read"))
         if len(self.pipeline) >= self._bounds.max_pipelined_requests:
             self._stop(RateLimitedError("too many requests wait on one connection"))
         if fault := self._excess():
@@ -225,6 +233,12 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def _working(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _was_last(self) -> bool:
+        """Whether the last whole request said that no other follows it, and none has begun."""
+        last = self.cycle
+        return last is not None and not (last.keep_alive or last.more_body or self._in_head)
 
     def _excess(self, unfinished: int = 0) -> ServiceError | None:
         """Return what there is too much of, if anything, in what came out and what is still to."""
