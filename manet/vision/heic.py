@@ -7,6 +7,9 @@ size, for a small derived one.
 
 from manet.vision.bmff import Numbers, boxes, children
 
+_MAX_PARTS = 10_000
+"""Of all derived images; a photograph of a telephone has some 50 tiles, and libheif reads 1,000 items."""
+
 
 def decoded_pixels(data: bytes) -> tuple[int, int]:
     """Return the pixels of a file's largest coded image, and of all of them, each counted as often as it is decoded.
@@ -33,7 +36,8 @@ def decoded_pixels(data: bytes) -> tuple[int, int]:
         return known
 
     parts = {part for items in sources.values() for part in items}
-    total = sum(pixels(item) for item in sizes.keys() | sources.keys() if item not in parts)
+    every = {item: pixels(item) for item in sizes.keys() | sources.keys()}  # and none is derived from itself
+    total = sum(size for item, size in every.items() if item not in parts)
     return max((size for item, size in sizes.items() if item not in sources), default=0), total
 
 
@@ -41,10 +45,14 @@ def _sources(iref: bytes) -> dict[int, list[int]]:
     """Return from which items each derived one is made (ISO/IEC 14496-12, section 8.11.12)."""
     wide = 4 if iref[0] else 2
     sources: dict[int, list[int]] = {}
+    left = _MAX_PARTS
     for kind, content in boxes(iref[4:]):
         if kind == b"dimg":
             numbers = Numbers(content)
             item, count = numbers.take(wide), numbers.take(2)
+            left -= count
+            if left < 0:
+                raise ValueError("too many parts")
             sources.setdefault(item, []).extend(numbers.take(wide) for _ in range(count))
     return sources
 

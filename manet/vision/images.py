@@ -3,7 +3,7 @@
 import io
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -101,6 +101,10 @@ opened."""
 _MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each costs a pass over all pixels and can be written in a few dozen bytes."""
 
+_MAX_JPEG_SEGMENTS = 1000
+"""Before the first scan. Metadata as large as a whole upload has 300. Pillow puts those of EXIF together one by one,
+and copies what it has each time."""
+
 _MAX_TIFF_PARTS = 100_000
 """Strips or tiles: Pillow lists them all, in ten microseconds and 250 bytes each, however few the pixels are."""
 
@@ -113,6 +117,10 @@ BYTES_A_PIXEL = 8
 
 _ROWS = 256
 """Rows that are made RGB at once: of a whole image each copy on the way would take three or four bytes a pixel."""
+
+_MAX_PNG_PROFILES = 4
+"""A PNG has one; more are counted, for the letters of its name may stand among pixels, too. Each is unpacked by itself,
+and Pillow bounds the sum for texts only."""
 
 _NEW_SUBFILE_TYPE = 254
 """The TIFF tag whose lowest bit says that an image is a smaller version of another one in the file (TIFF 6.0)."""
@@ -238,10 +246,7 @@ def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(f"the image has {len(data)} bytes; at most {limits.max_bytes} are read")
     known = _format_of(data)
-    if known.name == "JPEG" and jpeg.has_more_scans(data, _MAX_JPEG_SCANS):
-        raise ImageTooLargeError(f"the JPEG has more scans than are read: at most {_MAX_JPEG_SCANS}")
-    if known.name == "TIFF" and tiff.count_parts(data) > _MAX_TIFF_PARTS:
-        raise ImageTooLargeError(f"the TIFF has more strips or tiles than are read: at most {_MAX_TIFF_PARTS}")
+    _check_parts(data, known)
     unended = known.name == "JPEG" and jpeg.lacks_end(data)
     try:
         _bound_decoders()
@@ -281,6 +286,26 @@ def _unsupported(data: bytes) -> str:
         if re.match(magic, data, re.DOTALL | re.IGNORECASE):
             return f"{UNSUPPORTED}; this is {name}: {advice}"
     return UNSUPPORTED
+
+
+_BOUNDED_PARTS: Mapping[str, Sequence[tuple[str, Callable[[bytes, int], bool], int]]] = MappingProxyType(
+    {
+        "JPEG": (
+            ("scans", jpeg.has_more_scans, _MAX_JPEG_SCANS),
+            ("segments", jpeg.has_more_segments, _MAX_JPEG_SEGMENTS),
+        ),
+        "PNG": (("profiles", lambda data, most: data.count(b"iCCP") > most, _MAX_PNG_PROFILES),),
+        "TIFF": (("strips or tiles", lambda data, most: tiff.count_parts(data) > most, _MAX_TIFF_PARTS),),
+    }
+)
+"""Of a file of each format: what is counted, whether there is more of it than so many, and how many are read."""
+
+
+def _check_parts(data: bytes, known: ImageFormat) -> None:
+    """Refuse what takes its decoder long however few pixels it has, before it is opened."""
+    for parts, has_more, most in _BOUNDED_PARTS.get(known.name, ()):
+        if has_more(data, most):
+            raise ImageTooLargeError(f"the {known.name} has more {parts} than are read: at most {most}")
 
 
 @cache

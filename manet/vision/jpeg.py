@@ -1,11 +1,13 @@
-"""JPEG: what is to be known of a file before it is decoded: how many scans it has, and whether it is whole.
+"""JPEG: what is to be known of a file before it is decoded: its segments and scans, and whether it is whole.
 
 Source: ITU-T T.81, annex B.
 """
 
 import io
 import re
+from collections.abc import Iterator
 from hashlib import sha256
+from itertools import islice, takewhile
 
 from PIL import Image
 
@@ -41,18 +43,35 @@ def count_scans(data: bytes) -> int:
         data: the file, beginning with its SOI marker. Thumbnails inside metadata and whatever follows the image
             (further images, a film) are not counted.
     """
-    scans, position = 0, 2
+    return sum(marker == _START_OF_SCAN for marker in _segments(data))
+
+
+def has_more_segments(data: bytes, most: int) -> bool:
+    """Tell whether more than so many segments stand before the first scan of a JPEG file.
+
+    Args:
+        data: the file, beginning with its SOI marker.
+        most: segments.
+    """
+    before = takewhile(lambda marker: marker != _START_OF_SCAN, _segments(data))
+    return next(islice(before, most, None), None) is not None
+
+
+def _segments(data: bytes) -> Iterator[int]:
+    """Yield the marker of each segment of the first image."""
+    position = 2
     while (found := _SEGMENT.search(data, position)) is not None:
         marker, position = data[found.end() - 1], found.end()
         if marker == _END_OF_IMAGE:
             break
-        scans += marker == _START_OF_SCAN
+        yield marker
         position += int.from_bytes(data[position : position + 2])
-    return scans
 
 
 def lacks_end(data: bytes) -> bool:
     """Tell whether no end marker follows the last scan of a JPEG file."""
+    if data.endswith(END):  # as nearly all do; to look for the last scan takes milliseconds
+        return False
     return data.rfind(END) < data.rfind(bytes([0xFF, _START_OF_SCAN]))
 
 

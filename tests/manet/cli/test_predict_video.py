@@ -234,4 +234,4 @@ def test_a_clip_in_a_folder_is_no_image(clip: Path) -> None:
     done = run(clip.parent)
 
     assert done.exit_code == 1
-    assert done.stderr == "no images there\n"
+    assert done.stderr == "passed over: 1 .mp4\nno images there\n"

@@ -92,6 +92,8 @@ def test_a_small_image_may_not_be_derived_from_many_pixels() -> None:
 def test_an_image_that_is_derived_from_itself_is_refused() -> None:
     looped = derived(b"iovl", bytes(30), 64, 1).replace(struct.pack(">HHH", 2, 1, 1), struct.pack(">HHH", 2, 1, 2))
 
+    with pytest.raises(ValueError, match="derived from itself"):
+        decoded_pixels(looped)
     with pytest.raises(ImageCorruptError):
         read_image(looped, limits=ImageLimits())
 

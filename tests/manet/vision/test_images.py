@@ -388,6 +388,25 @@ def test_scans_are_counted_and_bounded() -> None:
         read_image(many, limits=LIMITS)
 
 
+def test_segments_of_a_jpeg_are_bounded() -> None:
+    data = encode(PORTRAIT, "JPEG")
+    segment = b"\xff\xe1\x00\x09Exif\0\0x"
+
+    assert read_image(data[:2] + segment * 900 + data[2:], limits=LIMITS).shape == (80, 96, 3)
+    with pytest.raises(ImageTooLargeError, match="more segments than are read: at most 1000"):
+        read_image(data[:2] + segment * 1000 + data[2:], limits=LIMITS)
+
+
+def test_profiles_of_a_png_are_bounded() -> None:
+    data = encode(PORTRAIT, icc_profile=bytes(100_000))
+    start = data.index(b"iCCP") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4])]
+
+    assert read_image(data[:start] + chunk * 3 + data[start:], limits=LIMITS).shape == (80, 96, 3)
+    with pytest.raises(ImageTooLargeError, match="more profiles than are read: at most 4"):
+        read_image(data[:start] + chunk * 4 + data[start:], limits=LIMITS)
+
+
 SEEDS = [encode(PORTRAIT, format) for format in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")]
 
 
