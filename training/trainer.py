@@ -291,13 +291,19 @@ class Trainer:
         normal: Tensor = self._normalise(images.to(self.device, non_blocking=True))
         return normal
 
+    @property
+    def _step_size(self) -> int:
+        """Images of the current step, of all processes; the last one of an epoch may have fewer than a batch."""
+        size = self.recipe.batch_size
+        return min(size, len(self.train) - self.step * size)
+
     def _take_step(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return the step's loss, the number of correct predictions, and the number of images."""
         recipe, world = self.recipe, self.world
         lr = learning_rate(recipe.schedule, self.steps_done, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = lr if self._lr is None else self._lr.fill_(lr)  # a graph reads it from the device
-        seen = int(world.all_reduce_sum(len(images))[0])
+        seen = self._step_size
         seed = seed_of(recipe.seed, self.epoch, self.step)
         drawn = draw(seed, seen, slice(world.rank, None, world.size), mixup=recipe.augment.mixup)
         inputs = (x.to(self.device, non_blocking=True) for x in (images, targets, drawn))
@@ -316,9 +322,9 @@ class Trainer:
             drawn: the step's random numbers, as ``training.data.augment.draw`` returns them.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        (seen,) = self.world.all_reduce_sum(len(images))
+        seen = self._step_size
         images, targets = augment(Batch(images, targets), self.recipe.augment, Draws(drawn))
-        parts = min(self.recipe.accumulate, int(seen) // self.world.size)  # the same in every process, none is empty
+        parts = min(self.recipe.accumulate, seen // self.world.size)  # the same in every process, none is empty
         sums = torch.zeros(2, device=self.device)
         for part, (x, y) in enumerate(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
             with self.world.sync_gradients(self._network, part == parts):
