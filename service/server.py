@@ -9,14 +9,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import LOGGING_CONFIG
 
 from service.http.protocol import ConnectionBounds, bounded
-from service.observability.log_filters import AccessLogRedactor, WebSocketLogFilter
+from service.observability.log_filters import logging_config
 from service.settings import Settings
 
 LISTENERS = 8
@@ -71,14 +69,14 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def server(app: FastAPI, settings: Settings) -> Server:
-    """Return the HTTP server of an application."""
+def server(app: FastAPI, settings: Settings, kind: Callable[[uvicorn.Config], Server] = Server) -> Server:
+    """Return the HTTP server of an application, made by ``kind``."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
-        log_config=_logging(settings.log_level, settings.access_log),
+        log_config=logging_config(settings.log_level, settings.access_log),
         access_log=settings.access_log,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         server_header=False,
@@ -89,7 +87,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
         ws_per_message_deflate=False,  # frames are compressed images, and answers are small
     )
-    return Server(config)
+    return kind(config)
 
 
 def _bounds(settings: Settings) -> ConnectionBounds:
@@ -100,19 +98,6 @@ def _bounds(settings: Settings) -> ConnectionBounds:
         head_timeout=settings.head_timeout,
         max_pipelined_requests=settings.max_pipelined_requests,
     )
-
-
-def _logging(level: str, access: bool) -> dict[str, Any]:
-    """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
-    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    requests = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
-    server = {**LOGGING_CONFIG["loggers"]["uvicorn.error"], "filters": ["frames"]}
-    return {
-        **LOGGING_CONFIG,
-        "filters": {"paths": {"()": AccessLogRedactor}, "frames": {"()": WebSocketLogFilter, "access": access}},
-        "handlers": {**LOGGING_CONFIG["handlers"], "access": requests},
-        "loggers": {**LOGGING_CONFIG["loggers"], "uvicorn.error": server, "manet": ours},
-    }
 
 
 def tune_runtime() -> None:

@@ -10,7 +10,7 @@ from manet.errors import ImageTooLargeError
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
 from manet.vision.images import ImageLimits, read_crop, read_image
 from service.admission import Ticket
-from service.batching.scheduler import Scheduler
+from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
 from service.concurrency import LoopRounds, Workers
 from service.errors import DeadlineExceededError
@@ -78,7 +78,7 @@ class Predictor:
     def __init__(
         self,
         recognizer: Recognizer,
-        scheduler: Scheduler,
+        scheduler: BatchScheduler,
         *,
         guard: DetectorGuard,
         limits: ImageLimits,
