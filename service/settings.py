@@ -5,6 +5,7 @@ variable, the variable over the default.
 """
 
 import ipaddress
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from manet.backends.base import BackendName, Device, PrecisionName
+from manet.cpus import available_cpus
 from manet.recognizer import MAX_FACES
 
 MEBIBYTE = 1024 * 1024
@@ -50,6 +52,9 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 listens on all."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
+    front_ends: PositiveInt | Literal["auto"] = 1
+    """Processes that answer HTTP, decode and detect, in front of one more with the network; auto is one for each CPU
+    but one. With 1, one process does everything. More than 1 need Linux and `explain` false."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe messages that are logged."""
 
@@ -73,7 +78,8 @@ class Settings(BaseSettings):
     threads: PositiveInt | None = None
     """CPU threads of the network; by default as many as the process may use (affinity and cgroup quota)."""
     workers: PositiveInt | None = None
-    """Threads that decode images and find faces; by default as many CPUs as the process may use, at most 8."""
+    """Threads of a front end that decode images and find faces; by default all front ends together have as many as CPUs
+    may be used, each at least 1 and at most 8."""
 
     max_batch_size: PositiveInt = 32
     """The most faces in one batch."""
@@ -147,6 +153,11 @@ class Settings(BaseSettings):
     max_explanations: PositiveInt = 4
     """The most images that are explained or wait for it; more are answered with 429."""
 
+    @property
+    def front_end_count(self) -> int:
+        """How many front ends there are, at least 1."""
+        return max(1, available_cpus() - 1) if self.front_ends == "auto" else self.front_ends
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _can_trace(cls, endpoint: HttpUrl | None) -> HttpUrl | None:
@@ -160,6 +171,16 @@ class Settings(BaseSettings):
         if value is not None:
             limits.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _can_have_front_ends(self) -> Self:
+        if self.front_end_count > 1 and sys.platform != "linux":
+            raise ValueError("more than one front end needs Linux; elsewhere front_ends must be 1")
+        if self.front_end_count > 1 and self.explain:
+            raise ValueError(
+                "explanations need a single process: set MANET_EXPLAIN=false (--explain false) or MANET_FRONT_ENDS=1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_not_open_to_all_unasked(self) -> Self:

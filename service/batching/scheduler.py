@@ -19,7 +19,7 @@ from service.batching.errors import (
     ItemFailedError,
 )
 from service.batching.health import EngineHealth
-from service.batching.policy import BatchPolicy
+from service.batching.policy import BatchPolicy, BatchTimes, RunningBatch
 from service.batching.queue import BoundedQueue, Item
 from service.batching.supervisor import Engine, EngineSupervisor, Recovery
 from service.clock import Clock
@@ -161,6 +161,16 @@ class Scheduler:
     def depth(self) -> int:
         """Items that wait, the batch in the engine left out."""
         return len(self._queue) + len(self._next)
+
+    @property
+    def running(self) -> RunningBatch | None:
+        """The batch in the engine."""
+        return self._supervisor.running
+
+    @property
+    def times(self) -> BatchTimes:
+        """What batches have taken."""
+        return self._supervisor.times
 
     @property
     def idle(self) -> bool:

@@ -65,12 +65,33 @@ def load_recognizer(settings: Settings) -> Recognizer:
         ValueError: if the engine, precision or device requested is not to be had.
         OSError: if a file cannot be read.
     """
-    detector = RetinaFaceDetector(threads=settings.workers)
     with ThreadPoolExecutor(1) as pool:
-        warm = pool.submit(detector.warmup)
-        weights, network = resolve(settings.weights, settings.weights_dir), load_network(settings)
-        warm.result()
-    return Recognizer(weights, network, detector)
+        detector = pool.submit(load_detector, settings)
+        weights, network = load_weights(settings), load_network(settings)
+        return Recognizer(weights, network, detector.result())
+
+
+def load_detector(settings: Settings) -> RetinaFaceDetector:
+    """Return the detector, warm.
+
+    Args:
+        settings: say for how many threads.
+    """
+    detector = RetinaFaceDetector(threads=settings.workers)
+    detector.warmup()
+    return detector
+
+
+def load_weights(settings: Settings) -> Weights:
+    """Return the entry of the weights.
+
+    Args:
+        settings: name the weights.
+
+    Raises:
+        ManetError: if the weights are unknown or not installed.
+    """
+    return resolve(settings.weights, settings.weights_dir)
 
 
 def load_network(settings: Settings) -> Backend:
@@ -85,7 +106,7 @@ def load_network(settings: Settings) -> Backend:
         OSError: if a file cannot be read.
     """
     return load_backend(
-        resolve(settings.weights, settings.weights_dir),
+        load_weights(settings),
         backend=settings.backend,
         precision=settings.precision,
         device=settings.device,
