@@ -1,6 +1,7 @@
 """Listener: the sockets on which clients connect; each connection is handed to someone."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -32,15 +33,17 @@ def bind(host: str, port: int) -> list[socket.socket]:
     if host == "::":
         addresses.append((socket.AF_INET, "0.0.0.0"))
     bound: list[socket.socket] = []
-    for family, address in addresses:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        bound.append(listening)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind((address, port))
-        port = listening.getsockname()[1]
-        listening.setblocking(False)
+    with contextlib.ExitStack() as opened:
+        for family, address in addresses:
+            listening = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind((address, port))
+            listening.setblocking(False)
+            port = listening.getsockname()[1]
+            bound.append(listening)
+        opened.pop_all()  # all are bound, and stay open
     return bound
 
 
