@@ -132,10 +132,11 @@ def serving_with_front_ends(folder: Path, front_ends: int = 2, **settings: Any) 
     chosen = {"port": 0, "explain": False, "front_ends": front_ends, **settings}
     program = "import sys; from testing.front_ends import main; main(*sys.argv[1:])"
     command = [sys.executable, "-c", program, str(folder), json.dumps(chosen)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
         service = FrontEnds(process, folder)
-        assert process.stderr is not None
-        reader = threading.Thread(target=service.log.extend, args=(process.stderr,), daemon=True)
+        assert process.stdout is not None
+        reader = threading.Thread(target=service.log.extend, args=(process.stdout,), daemon=True)
         reader.start()
         try:
             until(lambda: "running on" in service.text or process.poll() is not None, 120)

@@ -1,8 +1,11 @@
 """Two front ends and one engine's process: together they answer, refuse, count and report like a single process."""
 
 import asyncio
+import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from testing.fakes import NO_FACE, RED, RED_FACE, encode, make_app, paint, running
 from testing.front_ends import HOLD, POISON, FrontEnds, serving_with_front_ends
 from testing.live import until
+from testing.processes import ROOT
+from tests.service.observability.test_tracing import Collector
 
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0)))
 POISONED = encode(paint((200, 0, 0)))
@@ -128,6 +134,44 @@ def test_metrics_are_of_the_whole_service_whichever_front_end_is_asked(service: 
 
     assert {service.metric(name) for _ in range(4)} == {before + 5}
     assert {service.metric("manet_batch_size_count") for _ in range(2)} == {service.metric("manet_batch_size_count")}
+
+
+def test_what_a_request_leaves_behind_is_as_before(tmp_path: Path) -> None:
+    """The access log without queries, request ids, traces, streams."""
+    collector = Collector()
+    with serving_with_front_ends(tmp_path, access_log=True, otlp_endpoint=collector.url) as service:
+        for _ in range(2):
+            answer = httpx.post(
+                f"{service.address}/predict?faces=whole",
+                files={"image": ("x", RED_FACE)},
+                headers={"X-Request-ID": "a-name-of-my-own"},
+            )
+            assert answer.headers["x-request-id"] == "a-name-of-my-own"
+        address = f"{service.address.replace('http', 'ws')}/stream"
+        with connect(address, compression=None) as one, connect(address, compression=None) as other:
+            for stream in (one, other):
+                stream.send(RED_FACE)
+                assert json.loads(stream.recv(timeout=20))["faces"][0]["expression"] == RED
+            assert service.metric("manet_streams") == 2
+        service.wait_for("manet_streams", 0)
+        assert service.stop() == 0
+
+    assert service.text.count('"POST /predict HTTP/1.1" 200') == 2
+    names = Counter(span.name for span in collector.spans)
+    assert (names["POST /predict"], names["find"], names["queue"], names["infer"]) == (2, 4, 4, 4)
+    collector.stop()
+
+
+def test_only_front_ends_load_the_web_framework_and_a_single_process_nothing_of_this() -> None:
+    program = "import sys, {}; print(sorted({{'fastapi', 'service.processes'}} & set(sys.modules)))"
+    for module, loaded in (
+        ("service.processes.supervisor", "service.processes"),
+        ("service.__main__, service.app", "fastapi"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(module)], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == f"['{loaded}']"
 
 
 def test_queued_faces_are_bounded_over_all_front_ends(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
