@@ -40,9 +40,10 @@ def _serve(settings: Settings) -> None:
     # Not above: the processes of several front ends import this module, and most need none of these.
     from service.app import create_app  # noqa: PLC0415
     from service.clock import SystemClock  # noqa: PLC0415
+    from service.concurrency import tune_runtime  # noqa: PLC0415
     from service.inference.engine import load_network, load_recognizer  # noqa: PLC0415
     from service.observability.log_filters import silence_pillow_warnings  # noqa: PLC0415
-    from service.server import run, server, tune_runtime  # noqa: PLC0415
+    from service.server import run, server  # noqa: PLC0415
 
     silence_pillow_warnings()
     try:

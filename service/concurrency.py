@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +13,18 @@ from typing import Any, TypeVar
 from service.clock import Clock
 
 T = TypeVar("T")
+
+SWITCH = 0.0005
+"""Seconds after which the interpreter goes from one thread to another that requests it. A batch that is done asks, and
+the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
+
+
+def tune_runtime() -> None:
+    """Make the process ready to serve, when all that lasts as long as it does was made."""
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()  # the collector need not look through all that again and again
+
 
 Call = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]
 

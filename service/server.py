@@ -1,11 +1,9 @@
 """Server: an application behind a socket, with uvicorn; how its process is tuned, and how it ends."""
 
 import asyncio
-import gc
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -20,10 +18,6 @@ from service.settings import Settings
 LISTENERS = 8
 """Connections that are taken in a round of the loop: libuv takes one from each listener (its pull request 3696), and
 under full load, when rounds are long, new clients would stand in the kernel's line and not even hear of a refusal."""
-
-SWITCH = 0.0005
-"""Seconds after which the interpreter goes from one thread to another that requests it. A batch that is done asks, and
-the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
 
 
 class Server(uvicorn.Server):
@@ -98,13 +92,6 @@ def _bounds(settings: Settings) -> ConnectionBounds:
         head_timeout=settings.head_timeout,
         max_pipelined_requests=settings.max_pipelined_requests,
     )
-
-
-def tune_runtime() -> None:
-    """Make the process ready to serve, when all that lasts as long as it does was made."""
-    sys.setswitchinterval(SWITCH)
-    gc.collect()
-    gc.freeze()  # the collector need not look through all that again and again
 
 
 def run(serving: Server) -> None:

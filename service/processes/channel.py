@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.batching.errors import (
     BatchingError,
@@ -41,8 +41,7 @@ ERRORS: tuple[type[BatchingError], ...] = (
 """Outcome k + 1 of a group is the k-th of these; an error that is none of them is the first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A group of faces that a front end hands in, or, without slots, takes back.
 
     Attributes:
@@ -73,8 +72,7 @@ class Request:
             at += 4 * count
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What became of a group; its logits lie in its slots, which are the front end's again.
 
     Attributes:

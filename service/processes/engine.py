@@ -1,7 +1,6 @@
 """Engine process: takes the faces of all front ends, has the scheduler batch them, and returns their logits."""
 
 import asyncio
-import gc
 import json
 import logging
 import logging.config
@@ -17,6 +16,7 @@ from manet.errors import ManetError
 from service.batching.errors import BatchingError, EngineUnavailableError
 from service.batching.scheduler import BatchObserver, InferenceResult, Scheduler
 from service.clock import Clock, SystemClock
+from service.concurrency import tune_runtime
 from service.inference.engine import make_scheduler
 from service.observability.log_filters import logging_config
 from service.processes.channel import ANSWERED, LEFT, Channel, Request, Result
@@ -43,6 +43,7 @@ class EngineServer:
         self._memory = memory
         self._observer = observer
         self._clock = clock
+        self._pixels, self._logits = list(memory.pixels), list(memory.logits)  # of each front end
         self._scheduler: Scheduler | None = None
         self._channels: dict[int, Channel] = {}
         self._serving: dict[tuple[int, int], asyncio.Task[Result]] = {}
@@ -114,7 +115,7 @@ class EngineServer:
 
     async def _serve(self, front_end: int, request: Request) -> Result:
         assert self._scheduler is not None
-        pixels, logits = self._memory.pixels[front_end], self._memory.logits[front_end]
+        pixels, logits = self._pixels[front_end], self._logits[front_end]
         began = self._clock.now()
         found: InferenceResult = await self._scheduler.submit(
             [pixels[slot] for slot in request.slots], deadline=request.deadline, lane=(front_end, request.lane)
@@ -172,8 +173,7 @@ async def _run(spec: Spec, backend: Backend, control: socket.socket) -> int:
     control.send(READY + json.dumps(facts).encode())
     control.setblocking(False)
     loop.add_reader(control, take)
-    gc.collect()
-    gc.freeze()
+    tune_runtime()
     while not scheduler.dead and not scheduler.health.broken and not (ending.is_set() and not served.connected):
         memory.report(beats=memory.engine("beats") + 1)
         served.publish()

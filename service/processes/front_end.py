@@ -16,13 +16,14 @@ from manet.recognizer import Recognizer
 from service.app import SharedParts, create_app
 from service.batching.policy import BatchPolicy
 from service.clock import SystemClock
+from service.concurrency import tune_runtime
 from service.observability.log_filters import silence_pillow_warnings
 from service.processes.memory import SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.remote import RemoteScheduler
 from service.processes.spec import CONNECTION, ENGINE, MESSAGE, READY, RemoteBackend, Spec
 from service.processes.usage import ClientHash, SharedDetection, SharedPlaces, SharedUsage, SharedWindow
-from service.server import Server, server, tune_runtime
+from service.server import Server, server
 from service.server import run as serve
 
 _log = logging.getLogger("manet.front_end")

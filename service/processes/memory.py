@@ -31,6 +31,8 @@ ENGINE = ("alive_until", "running", "started", "depth", "completed", "beats")
 """What the engine's process reports: until when it is trusted, the size and the start of the running batch (seconds of
 the clock), faces that wait, batches that were completed, and a number that grows as long as its event loop runs."""
 
+_ENGINE = {name: place for place, name in enumerate(ENGINE)}
+
 CLIENTS = 65_536
 """Counters of clients: they are distinguished by a hash into so many, and two that meet in one share it."""
 
@@ -128,13 +130,12 @@ class SharedMemory:
 
     def engine(self, name: str) -> float:
         """Return what the engine's process reports."""
-        found: float = self._engine[ENGINE.index(name)]
-        return found
+        return self._engine[_ENGINE[name]]
 
     def report(self, **numbers: float) -> None:
         """Write what the engine's process reports; only that does, and the supervisor once it has ended."""
         for name, number in numbers.items():
-            self._engine[ENGINE.index(name)] = number
+            self._engine[_ENGINE[name]] = number
 
     def forget(self, front_end: int) -> None:
         """Give back what a front end held that has ended; requests that its clients sent still count in their rate."""

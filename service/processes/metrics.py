@@ -7,7 +7,7 @@ number is bounded however often a process is restarted.
 import logging
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 
@@ -36,6 +36,7 @@ class SeriesTable:
     def __init__(self, memory: SharedMemory, row: int) -> None:
         self._memory = memory
         self._row = row
+        self._values = memory.values[row]
         self._lock = threading.Lock()
         self._widths: dict[str, int] = {}
         self._known: list[list[tuple[str, tuple[str, ...], int]]] = [[] for _ in memory.values]  # name, labels, start
@@ -52,12 +53,16 @@ class SeriesTable:
                 found = self._own[name, labels] = self._new(name, labels)
             return found
 
-    def add(self, amounts: Iterable[tuple[int, float]]) -> None:
-        """Add to numbers of this process."""
-        values = self._memory.values[self._row]
+    def add(self, place: int, amount: float) -> None:
+        """Add to a number of this process."""
         with self._lock:
-            for place, amount in amounts:
-                values[place] += amount
+            self._values[place] += amount
+
+    def observe(self, bucket: int, total: int, amount: float) -> None:
+        """Count one in a bucket, and add it to a sum, both of this process."""
+        with self._lock:
+            self._values[bucket] += 1
+            self._values[total] += amount
 
     def totals(self, name: str) -> dict[tuple[str, ...], list[float]]:
         """Return the numbers of a metric by labels, summed over all processes."""
@@ -101,7 +106,7 @@ class _CounterSeries:
         self._start = start
 
     def inc(self, amount: float = 1.0) -> None:
-        self._table.add([(self._start, amount)])
+        self._table.add(self._start, amount)
 
 
 class SharedCounter:
@@ -155,10 +160,10 @@ class _HistogramSeries:
         self._table = table
         self._start = start
         self._bounds = bounds
+        self._total = start + len(bounds) + 1
 
     def observe(self, amount: float) -> None:
-        bucket = self._start + bisect_left(self._bounds, amount)
-        self._table.add([(bucket, 1.0), (self._start + len(self._bounds) + 1, amount)])
+        self._table.observe(self._start + bisect_left(self._bounds, amount), self._total, amount)
 
 
 class SharedHistogram:

@@ -153,6 +153,6 @@ class RemoteScheduler:
 
     def _settle(self, group: _Group, result: Result) -> None:
         if not group.result.done():  # a caller that was cancelled waits no more
-            group.result.set_result((result, self._logits[group.slots]))  # a copy
+            group.result.set_result((result, self._logits.take(group.slots, axis=0)))  # a copy
         self._free.extend(group.slots)
         self._faces[self._own] -= len(group.slots)

@@ -31,7 +31,8 @@ _MOST_WORKERS = 8
 """Workers of a front end, where the settings do not say how many."""
 
 
-def _engine(spec: Spec, control: socket.socket) -> None:
+def engine_process(spec: Spec, control: socket.socket) -> None:
+    """Be the engine's process."""
     from service.processes.engine import run  # noqa: PLC0415 - not in the supervisor
 
     run(spec, control)
@@ -109,7 +110,7 @@ class Supervisor:
         pauses, attempts = Pauses(), Recovery().attempts
         while True:
             completed, began = self._memory.engine("completed"), asyncio.get_running_loop().time()
-            child = self._begin(Child("engine", _engine, (self._spec,), ()))
+            child = self._begin(Child("engine", engine_process, (self._spec,), ()))
             facts = await child.ready(self.STARTING)
             if facts is not None:
                 self._engine_is_up(child, facts)

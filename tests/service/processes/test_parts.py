@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import socket
-from dataclasses import replace
 
 import limits
 import pytest
@@ -152,7 +151,7 @@ def test_the_number_of_series_is_bounded(memory: SharedMemory, caplog: pytest.Lo
     table = SeriesTable(memory, 0)
     table.declare("many", 1)
     for number in range(SERIES + 5):
-        table.add([(table.place("many", (str(number),)), 1.0)])
+        table.add(table.place("many", (str(number),)), 1.0)
 
     assert len(table.totals("many")) == SERIES
     assert "no room" in caplog.text
@@ -174,7 +173,7 @@ def test_results_come_out_as_they_went_in() -> None:
 
     assert found == results
     assert isinstance(found[1].error(), DeadlinePassedError)
-    assert isinstance(replace(found[1], outcome=1).error(), EngineUnavailableError)
+    assert isinstance(found[1]._replace(outcome=1).error(), EngineUnavailableError)
 
 
 @pytest.mark.anyio
