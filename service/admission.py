@@ -58,9 +58,9 @@ class AdmissionLimits:
     deadline: float
 
 
-Kind = Literal["uploads", "images", "bytes", "ahead"]
-"""What is counted: bodies on their way in, images in flight, bytes of bodies, and images whose faces do not stand in
-the network's own queue yet."""
+Kind = Literal["uploads", "images", "bytes", "ahead", "explanations"]
+"""What is counted: bodies on their way in, images in flight, bytes of bodies, images whose faces do not stand in the
+network's own queue yet, and images that are explained or wait for it."""
 
 
 class Usage(Protocol):

@@ -26,7 +26,7 @@ from service.clock import Clock
 from service.errors import InternalError, RateLimitedError, UnauthorizedError
 from service.inference.detector import DetectorGuard, DetectorHealth, TimedDetector
 from service.inference.engine import make_scheduler
-from service.inference.explainer import ExplanationWorker
+from service.inference.explainer import ExplanationWorker, FaceExplainer, load_explainer
 from service.inference.predictor import Predictor
 from service.inference.stream_session import StreamRegistry
 from service.keys import read_keys
@@ -72,6 +72,7 @@ class SharedParts:
 
     Attributes:
         scheduler: hands faces to the engine's process.
+        explainer: hands faces to the explainer's process.
         metrics: of the whole service.
         usage: what all front ends have in flight.
         requests: of each client, in flight on all front ends.
@@ -81,6 +82,7 @@ class SharedParts:
     """
 
     scheduler: BatchScheduler
+    explainer: FaceExplainer
     metrics: Metrics
     usage: Usage
     requests: Places
@@ -230,7 +232,12 @@ def _state(
         observer=observer,
     )
     explanations = ExplanationWorker(
-        recognizer, limits=readable, most=settings.max_explanations, clock=clock, store=settings.weights_dir
+        recognizer,
+        limits=readable,
+        most=settings.max_explanations,
+        clock=clock,
+        load=partial(load_explainer, recognizer, settings.weights_dir) if shared is None else lambda: shared.explainer,
+        usage=None if shared is None else shared.usage,
     )
     streams = StreamRegistry(
         most=settings.max_streams,

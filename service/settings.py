@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """TCP port; 0 takes a free one."""
     front_ends: PositiveInt | Literal["auto"] = 1
     """Processes that answer HTTP, decode and detect, in front of one more with the network; auto is one for each CPU
-    but one. With 1, one process does everything. More than 1 need Linux and `explain` false."""
+    but one. With 1, one process does everything. More than 1 need Linux."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe messages that are logged."""
 
@@ -176,10 +176,6 @@ class Settings(BaseSettings):
     def _can_have_front_ends(self) -> Self:
         if self.front_end_count > 1 and sys.platform != "linux":
             raise ValueError("more than one front end needs Linux; elsewhere front_ends must be 1")
-        if self.front_end_count > 1 and self.explain:
-            raise ValueError(
-                "explanations need a single process: set MANET_EXPLAIN=false (--explain false) or MANET_FRONT_ENDS=1"
-            )
         return self
 
     @model_validator(mode="after")

@@ -18,10 +18,11 @@ from service.batching.policy import BatchPolicy
 from service.clock import SystemClock
 from service.concurrency import tune_runtime
 from service.observability.log_filters import silence_pillow_warnings
+from service.processes.explainer import RemoteExplainer
 from service.processes.memory import SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.remote import RemoteScheduler
-from service.processes.spec import CONNECTION, ENGINE, MESSAGE, READY, RemoteBackend, Spec
+from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MESSAGE, READY, RemoteBackend, Spec
 from service.processes.usage import ClientHash, SharedDetection, SharedPlaces, SharedUsage, SharedWindow
 from service.server import Server, server
 from service.server import run as serve
@@ -66,6 +67,7 @@ class FrontEndServer(Server):
         control: to the supervisor.
         remote: the scheduler.
         engine: the first socket to the engine's process.
+        explainer: stands for the explainer's process.
         detection: reports this front end's detector to the others.
     """
 
@@ -78,6 +80,7 @@ class FrontEndServer(Server):
         control: socket.socket,
         remote: RemoteScheduler,
         engine: socket.socket,
+        explainer: RemoteExplainer,
         detection: SharedDetection,
     ) -> None:
         super().__init__(config)
@@ -86,6 +89,7 @@ class FrontEndServer(Server):
         self._control = control
         self._remote = remote
         self._engine = engine
+        self._explainer = explainer
         self._detection = detection
         self._accepting: set[asyncio.Task[Any]] = set()
         self.server_state.connections = CountedConnections(memory.counts["connections"], number)
@@ -114,6 +118,8 @@ class FrontEndServer(Server):
                 message, fds = b"", []
             if message.startswith(ENGINE) and fds:
                 self._remote.connect(socket.socket(fileno=fds[0]))
+            elif message == EXPLAINER and fds:
+                self._explainer.connect(socket.socket(fileno=fds[0]))
             elif message == CONNECTION and fds:
                 self._accept(socket.socket(fileno=fds[0]))
             elif not message:  # the supervisor stops, or is gone
@@ -142,7 +148,9 @@ class FrontEndServer(Server):
             _log.info("a connection ended before it began: %s", error)
 
 
-def _parts(spec: Spec, number: int, remote: RemoteScheduler, detection: SharedDetection) -> SharedParts:
+def _parts(
+    spec: Spec, number: int, *, remote: RemoteScheduler, explainer: RemoteExplainer, detection: SharedDetection
+) -> SharedParts:
     """Return what a front end shares with the others."""
     memory, settings, clients = spec.memory, spec.settings, ClientHash(spec.secret)
 
@@ -152,6 +160,7 @@ def _parts(spec: Spec, number: int, remote: RemoteScheduler, detection: SharedDe
     rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
     return SharedParts(
         scheduler=remote,
+        explainer=explainer,
         metrics=shared_metrics(memory, number),
         usage=SharedUsage(memory, number),
         requests=places("requests", memory.requests),
@@ -173,15 +182,19 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
     silence_pillow_warnings()
     settings, clock, memory = spec.settings, SystemClock(), spec.memory
     detector = spec.load.detector(settings)
+    explainer = RemoteExplainer()
     control.setblocking(True)
     message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
+    while message == EXPLAINER and fds:
+        explainer.connect(socket.socket(fileno=fds[0]))
+        message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
     if not message.startswith(ENGINE) or not fds:
         return  # the supervisor stops, or is gone
     backend = RemoteBackend(**json.loads(message.removeprefix(ENGINE)))
     policy = BatchPolicy(settings.max_batch_size, settings.batch_timeout)
     remote = RemoteScheduler(memory, number, policy=policy, clock=clock)
     detection = SharedDetection(memory, number)
-    parts = _parts(spec, number, remote, detection)
+    parts = _parts(spec, number, remote=remote, explainer=explainer, detection=detection)
     app = create_app(settings, Recognizer(spec.weights, backend, detector), clock, shared=parts)
     make = partial(
         FrontEndServer,
@@ -190,6 +203,7 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         control=control,
         remote=remote,
         engine=socket.socket(fileno=fds[0]),
+        explainer=explainer,
         detection=detection,
     )
     serving = server(app, settings, make)

@@ -18,7 +18,7 @@ from manet.backends.base import Logits
 from manet.vision.preprocess import Pixels
 
 COUNTS = (
-    *("uploads", "images", "bytes", "ahead"),  # see service.admission.Kind
+    *("uploads", "images", "bytes", "ahead", "explanations"),  # see service.admission.Kind
     "faces",  # handed to the engine's process and not returned
     *("requests", "streams"),  # of clients, see service.places
     *("connections", "taken"),  # open now; received from the supervisor so far

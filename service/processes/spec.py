@@ -2,19 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from manet.backends.base import Backend
+from manet.recognizer import Recognizer
 from manet.vision.faces import FaceDetector
 from manet.vision.preprocess import Pixels
 from manet.weights.entry import Weights
+from service.inference.explainer import FaceExplainer, load_explainer
 from service.processes.memory import SharedMemory
 from service.settings import Settings
 
-READY, ENGINE, CONNECTION = b"ready", b"engine", b"connection"
+READY, ENGINE, EXPLAINER, CONNECTION = b"ready", b"engine", b"explainer", b"connection"
 """The kinds of messages, one packet each, whose first word they are. To the supervisor: this process is up; that of the
-engine then describes its backend. From the supervisor: here is the socket to the engine's process, and the backend, or
-to the front end of that number; here is a client's connection. The end of the socket means: finish and end."""
+engine then describes its backend. From the supervisor, each with a socket: to the engine's process, and its backend, or
+to the front end of that number; to the explainer's process, or to a front end; a client's connection. The end of the
+socket means: finish and end."""
 
 MESSAGE = 4096
 """Bytes of such a message, at most."""
@@ -28,11 +32,13 @@ class Loaders:
         weights: finds the entry of the weights.
         backend: loads the network.
         detector: loads the detector, warm.
+        explainer: loads what explains a recognizer's weights, from this store.
     """
 
     weights: Callable[[Settings], Weights]
     backend: Callable[[Settings], Backend]
     detector: Callable[[Settings], FaceDetector]
+    explainer: Callable[[Recognizer, Path | None], FaceExplainer] = load_explainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,17 +9,19 @@ import logging.config
 import secrets
 import signal
 import socket
+from importlib.util import find_spec
 from typing import ClassVar, NoReturn
 
 from manet.cpus import available_cpus
 from service.batching.supervisor import EngineSupervisor, Recovery
 from service.inference.engine import load_detector, load_network, load_weights
+from service.inference.explainer import NEEDED
 from service.observability.log_filters import logging_config
 from service.processes.channel import MOST_SLOTS, pair
 from service.processes.children import Child, Pauses
 from service.processes.listener import Listener, bind
 from service.processes.memory import Layout, SharedMemory
-from service.processes.spec import CONNECTION, ENGINE, Loaders, Spec
+from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, Loaders, Spec
 from service.settings import Settings
 
 _log = logging.getLogger("manet.supervisor")
@@ -42,6 +44,16 @@ def _front_end(spec: Spec, control: socket.socket, number: int) -> None:
     from service.processes.front_end import run  # noqa: PLC0415 - FastAPI, not in the supervisor
 
     run(spec, control, number)
+
+
+def _explainer_process(spec: Spec, control: socket.socket) -> None:
+    from service.processes.explainer import run  # noqa: PLC0415 - not in the supervisor
+
+    run(spec, control)
+
+
+def _explains(settings: Settings) -> bool:
+    return settings.explain and all(find_spec(name) is not None for name in NEEDED)
 
 
 class Supervisor:
@@ -70,6 +82,7 @@ class Supervisor:
         self._engine: Child | None = None  # once it is up
         self._engine_up = asyncio.Event()
         self._facts = b""
+        self._explainer: Child | None = None  # once it is up
         self._started: dict[int, Child] = {}  # front ends, up or not yet
         self._up: dict[int, Child] = {}  # front ends that take connections
         self._handed = [0] * self._count
@@ -85,6 +98,7 @@ class Supervisor:
             loop.create_task(self._keep_engine()),
             *(loop.create_task(self._keep_front_end(number)) for number in range(self._count)),
             loop.create_task(self._watch()),
+            *([loop.create_task(self._keep_explainer())] if _explains(self._spec.settings) else []),
         ]
         stopping = loop.create_task(self._stop.wait())
         await asyncio.wait([*keepers, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -147,6 +161,31 @@ class Supervisor:
             one.close()
             other.close()
 
+    # -- the explainer's process
+
+    async def _keep_explainer(self) -> NoReturn:
+        """Keep an explainer's process running."""
+        pauses = Pauses()
+        while True:
+            began = asyncio.get_running_loop().time()
+            child = self._begin(Child("explainer", _explainer_process, (self._spec,), ()))
+            if await child.ready(self.STARTING) is not None:
+                self._explainer = child
+                for front_end in self._started.values():
+                    self._connect_explainer(front_end)
+                await child.ended.wait()
+            self._explainer = None
+            await self._lost(child)
+            await asyncio.sleep(pauses.next(asyncio.get_running_loop().time() - began > self.LASTING))
+
+    def _connect_explainer(self, front_end: Child) -> None:
+        if self._explainer is not None:
+            one, other = socket.socketpair()
+            self._explainer.tell(EXPLAINER, one)
+            front_end.tell(EXPLAINER, other)
+            one.close()
+            other.close()
+
     # -- the front ends
 
     async def _keep_front_end(self, number: int) -> None:
@@ -157,6 +196,7 @@ class Supervisor:
             child = self._begin(Child(f"front end {number}", _front_end, (self._spec,), (number,)))
             self._started[number] = child
             self._connect(number, child)
+            self._connect_explainer(child)
             await self._engine_up.wait()
             if await child.ready(self.STARTING) is not None:
                 once_up = True
@@ -221,7 +261,7 @@ class Supervisor:
             beats, still = now, silent
 
     async def _end_all(self) -> None:
-        """Let the front ends finish what they admitted, then end the engine's process, which they need for that."""
+        """Let the front ends finish what they admitted, then end the other processes, which they need for that."""
         self._listener.close()
         ends = asyncio.create_task(self._end_in_order())
         force = asyncio.create_task(self._force.wait())

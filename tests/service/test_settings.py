@@ -49,8 +49,8 @@ def test_every_setting_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> No
 def test_front_ends_are_one_for_each_cpu_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for cpus, count in ((1, 1), (2, 1), (16, 15)):
         monkeypatch.setattr("service.settings.available_cpus", lambda: cpus)  # noqa: B023
-        assert Settings(front_ends="auto", explain=False).front_end_count == count
-    assert CliApp.run(Settings, cli_args=["--front-ends", "3", "--explain", "false"]).front_end_count == 3
+        assert Settings(front_ends="auto").front_end_count == count
+    assert CliApp.run(Settings, cli_args=["--front-ends", "3"]).front_end_count == 3
     assert Settings().front_end_count == 1
 
 
@@ -60,10 +60,8 @@ def test_a_number_of_front_ends_that_is_none_is_an_error(wrong: Any) -> None:
         Settings(front_ends=wrong)
 
 
-def test_several_front_ends_do_not_explain_and_need_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValidationError, match="explanations need a single process: set MANET_EXPLAIN=false"):
-        Settings(front_ends=2)
+def test_several_front_ends_need_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(ValidationError, match="more than one front end needs Linux"):
-        Settings(front_ends=2, explain=False)
-    assert Settings(front_ends=1).explain
+        Settings(front_ends=2)
+    assert Settings().front_end_count == 1

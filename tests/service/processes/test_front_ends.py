@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -160,6 +161,36 @@ def test_what_a_request_leaves_behind_is_as_before(tmp_path: Path) -> None:
     names = Counter(span.name for span in collector.spans)
     assert (names["POST /predict"], names["find"], names["queue"], names["infer"]) == (2, 4, 4, 4)
     collector.stop()
+
+
+def test_explanations_are_made_in_one_process_which_is_restarted(tmp_path: Path) -> None:
+    async def single() -> bytes:
+        async with running(make_app(deadline=300)) as client:
+            return (await client.post("/explain", files={"image": ("x", RED_FACE)}, timeout=300)).content
+
+    expected = asyncio.run(single())
+    with serving_with_front_ends(tmp_path, explain=True, deadline=300) as service:
+
+        def explain() -> httpx.Response:
+            return httpx.post(f"{service.address}/explain", files={"image": ("x", RED_FACE)}, timeout=300)
+
+        until(lambda: explain().status_code == 200, 120)  # its process may be up a little later
+        assert [explain().content for _ in range(2)] == [expected] * 2
+        assert _loads_torch(service.pids("explainer")[0])
+        assert not any(_loads_torch(service.pids(name)[0]) for name in ("front end 0", "front end 1", "engine"))
+        os.kill(service.pids("explainer")[0], signal.SIGKILL)
+        answers = [explain()]
+        while answers[-1].status_code != 200:
+            answers.append(explain())
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
+        assert len(service.pids("explainer")) == 2
+        assert post(service).status_code == 200
+        assert service.stop() == 0
+
+
+def _loads_torch(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_only_front_ends_load_the_web_framework_and_a_single_process_nothing_of_this() -> None:
