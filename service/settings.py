@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 listens on all."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
-    front_ends: PositiveInt | Literal["auto"] = 1
+    front_ends: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
     """Processes that answer HTTP, decode and detect, in front of one more with the network; auto is one for each CPU
     but one. With 1, one process does everything. More than 1 need Linux."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"

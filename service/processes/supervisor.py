@@ -6,6 +6,7 @@ It has no web framework and no network of its own: what it does not do cannot go
 import asyncio
 import logging
 import logging.config
+import os
 import secrets
 import signal
 import socket
@@ -284,7 +285,9 @@ class Supervisor:
 
 
 def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
-    """Serve with several front ends until a signal comes.
+    """Serve with several front ends until a signal comes, and end the process.
+
+    Its status is 0, or 1 if the service was lost or never came up.
 
     Args:
         settings: all choices.
@@ -293,7 +296,6 @@ def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
     Raises:
         ManetError: if the weights are unknown or not installed.
         OSError: if the address cannot be listened on.
-        SystemExit: in the end, with status 0, or 1 if the service was lost or never came up.
     """
     logging.config.dictConfig(logging_config(settings.log_level, settings.access_log))
     weights, count = load.weights(settings), settings.front_end_count
@@ -309,7 +311,13 @@ def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
         secret=secrets.token_bytes(16),
     )
     sockets = bind(settings.host, settings.port)
-    raise SystemExit(asyncio.run(_run(spec, sockets)))
+    status = 1
+    try:
+        status = asyncio.run(_run(spec, sockets))
+    except Exception:  # a defect; without this process, the others end, too
+        _log.critical("the supervisor failed", exc_info=True)
+    logging.shutdown()
+    os._exit(status)  # an orderly end would wait for processes that end when this one has
 
 
 async def _run(spec: Spec, sockets: list[socket.socket]) -> int:

@@ -18,7 +18,8 @@ from service.keys import OWNER
 from service.processes.memory import CLIENTS, SharedMemory
 
 _fence = threading.Lock()
-"""Taken between writing and reading, by which the processor lets no read pass the write; no one ever waits for it."""
+"""Taken between writing and reading; no one ever waits for it. The instruction that takes it is a full memory barrier
+on x86-64, so no read passes the write. Other processors promise less, but have hundreds of instructions in between."""
 
 
 def _order() -> None:

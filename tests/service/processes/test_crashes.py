@@ -99,7 +99,7 @@ def test_a_killed_engine_is_503_at_once_and_200_again_from_a_new_process(
 def test_a_network_that_hangs_is_503_and_200_again_from_a_new_process(
     tmp_path: Path, clients: ThreadPoolExecutor
 ) -> None:
-    with serving_with_front_ends(tmp_path, engine_timeout=6) as service:
+    with serving_with_front_ends(tmp_path, engine_timeout=10) as service:
         answers = held(service, clients, 2)
         service.touch(SLOW)
         assert [answer.result() for answer in answers] == [503] * 2
@@ -113,12 +113,11 @@ def test_a_network_that_hangs_is_503_and_200_again_from_a_new_process(
 
 @pytest.mark.parametrize("name", ["engine", "front end 1"])
 def test_a_process_whose_event_loop_hangs_is_killed_and_restarted(name: str, tmp_path: Path) -> None:
-    with serving_with_front_ends(tmp_path, engine_timeout=6) as service:
+    with serving_with_front_ends(tmp_path, engine_timeout=10) as service:
         os.kill(service.pids(name)[-1], signal.SIGSTOP)
         until(lambda: len(service.pids(name)) == 2, 60)
         until(lambda: name == "engine" or _ups(service, 1) == 2, 60)
-        until(service.ready, 60)
-        assert [post(service) for _ in range(4)] == [200] * 4
+        until(lambda: [post(service) for _ in range(4)] == [200] * 4, 60)
         assert f"{name} (process {service.pids(name)[0]}) hangs and is killed" in service.text
 
 
