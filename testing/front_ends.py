@@ -127,9 +127,18 @@ class FrontEnds:
 
 
 @contextlib.contextmanager
-def serving_with_front_ends(folder: Path, front_ends: int = 2, **settings: Any) -> Iterator[FrontEnds]:
-    """Run the service with several front ends around fakes."""
-    chosen = {"port": 0, "explain": False, "front_ends": front_ends, **settings}
+def serving_with_front_ends(folder: Path, **settings: Any) -> Iterator[FrontEnds]:
+    """Run the service with two front ends around fakes."""
+    with starting_with_front_ends(folder, **settings) as service:
+        until(lambda: "running on" in service.text or service.process.poll() is not None, 120)
+        assert service.process.poll() is None, service.text
+        yield service
+
+
+@contextlib.contextmanager
+def starting_with_front_ends(folder: Path, **settings: Any) -> Iterator[FrontEnds]:
+    """Start it, and do not wait until it is up."""
+    chosen = {"port": 0, "explain": False, "front_ends": 2, **settings}
     program = "import sys; from testing.front_ends import main; main(*sys.argv[1:])"
     command = [sys.executable, "-c", program, str(folder), json.dumps(chosen)]
     pipe = subprocess.PIPE
@@ -139,8 +148,6 @@ def serving_with_front_ends(folder: Path, front_ends: int = 2, **settings: Any) 
         reader = threading.Thread(target=service.log.extend, args=(process.stdout,), daemon=True)
         reader.start()
         try:
-            until(lambda: "running on" in service.text or process.poll() is not None, 120)
-            assert process.poll() is None, service.text
             yield service
         finally:
             process.kill()

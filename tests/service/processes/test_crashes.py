@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +14,9 @@ import httpx
 import pytest
 
 from testing.fakes import RED_FACE
-from testing.front_ends import HOLD, SLOW, FrontEnds, serving_with_front_ends
+from testing.front_ends import HOLD, SLOW, FrontEnds, serving_with_front_ends, starting_with_front_ends
 from testing.live import until
+from testing.processes import ROOT
 
 
 def post(service: FrontEnds) -> int:
@@ -166,3 +169,47 @@ def _listens(port: int) -> bool:
     except ConnectionRefusedError:
         return False
     return True
+
+
+# -- the start
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "words"),
+    [
+        (["--weights", "nothing"], 2, "manet-serve: unknown weights 'nothing'"),
+        (["--host", "192.0.2.1", "--allow-anonymous", "true"], 2, "manet-serve: [Errno 99]"),
+        (["--device", "cuda", "--backend", "openvino"], 1, "the network cannot be loaded"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_in_a_line(flags: list[str], status: int, words: str) -> None:
+    command = [sys.executable, "-m", "service", "--front-ends", "2", "--port", "0", *flags]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_during_the_start_ends_it_in_order(tmp_path: Path) -> None:
+    (tmp_path / SLOW).touch()
+    with starting_with_front_ends(tmp_path) as service:
+        until(lambda: len(service.pids("front end 1")) == 1, 60)
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: not _runs(service.pids("front end 0")[0]), 60)
+        service.remove(SLOW)
+
+        assert service.process.wait(60) == 0
+        assert not _runs(service.pids("engine")[0])
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
+    with serving_with_front_ends(tmp_path) as service:
+        answers = held(service, clients, 2)
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: "Shutting down" in service.text)
+        service.process.send_signal(signal.SIGTERM)
+
+        assert service.process.wait(60) == 0
+        assert {answer.result() for answer in answers} <= {0, 503}
+        assert not any(_runs(pid) for name in ("engine", "front end 0", "front end 1") for pid in service.pids(name))
