@@ -51,7 +51,7 @@ def test_a_killed_front_end_loses_its_own_connections_only_and_comes_back(
     name = 'manet_requests_total{route="/predict",status="200"}'
     with serving_with_front_ends(tmp_path, max_queued_faces=20, max_batch_size=2) as service:
         assert [post(service) for _ in range(4)] == [200] * 4
-        series = _series(service)
+        series, descriptors = _series(service), _descriptors(service)
         lost = 0
         for starts in (2, 3, 4):
             answers = held(service, clients, 8)
@@ -69,6 +69,12 @@ def test_a_killed_front_end_loses_its_own_connections_only_and_comes_back(
         assert [post(service) for _ in range(40)] == [200] * 40, "its slots are free again"
         assert service.metric(name) == 4 + 3 * 8 - lost + 40, "what it had counted is kept"
         assert _series(service) == series, "restarts add no series"
+        until(lambda: _descriptors(service) == descriptors)
+
+
+def _descriptors(service: FrontEnds) -> int:
+    """Return how many files and sockets the supervisor has open."""
+    return len(os.listdir(f"/proc/{service.process.pid}/fd"))
 
 
 def _series(service: FrontEnds) -> int:
