@@ -5,11 +5,10 @@ there: else a hundred senders that dawdle would hold all of them and do nothing.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from service.clock import Clock
 from service.errors import RETRY_SECONDS, DrainingError, NotReadyError, OverloadedError
@@ -80,7 +79,7 @@ class OwnUsage:
     """The usage of a service that is one process."""
 
     def __init__(self) -> None:
-        self._held: Counter[Kind] = Counter()
+        self._held: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
 
     def total(self, kind: Kind) -> int:
         """Return how much is held."""

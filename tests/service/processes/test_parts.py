@@ -9,12 +9,15 @@ import pytest
 from prometheus_client import generate_latest
 
 from service.batching.errors import DeadlinePassedError, EngineUnavailableError
+from service.batching.policy import BatchPolicy, BatchTimes
+from service.clock import SystemClock
 from service.observability.metrics import Metrics
 from service.processes.channel import Channel, Request, Result, pair
 from service.processes.children import Pauses
 from service.processes.listener import bind
 from service.processes.memory import SERIES, Layout, SharedMemory
 from service.processes.metrics import SeriesTable, shared_metrics
+from service.processes.remote import RemoteScheduler, RemoteTimes
 from service.processes.usage import ClientHash, SharedPlaces, SharedUsage, SharedWindow
 
 LAYOUT = Layout(front_ends=2, slots=4, side=8, classes=3)
@@ -155,6 +158,25 @@ def test_the_number_of_series_is_bounded(memory: SharedMemory, caplog: pytest.Lo
 
     assert len(table.totals("many")) == SERIES
     assert "no room" in caplog.text
+
+
+# -- the engine, as front ends see it
+
+
+def test_the_expected_wait_is_that_in_a_single_process_and_counts_the_faces_of_all(memory: SharedMemory) -> None:
+    own, policy, clock = BatchTimes(), BatchPolicy(max_batch_size=8), SystemClock()
+    for size, seconds in ((1, 0.5), (8, 2.0), (3, 5.0)):
+        own.add(size, seconds)
+    for size, seconds in own.known().items():
+        memory.times[size.bit_length() - 1] = seconds
+    remote = RemoteScheduler(memory, 0, policy=policy, clock=clock)
+
+    assert [RemoteTimes(memory).expect(size) for size in range(1, 40)] == [own.expect(size) for size in range(1, 40)]
+    assert remote.expected_wait() == own.expect(1)
+    memory.counts["faces"][0], memory.counts["faces"][1] = 10, 8
+    assert remote.expected_wait(ahead=2) == policy.expected_wait(own, ahead=20, running=None, now=0.0)
+    memory.report(running=8, started=clock.now() - 100)  # which is as good as done
+    assert remote.expected_wait(ahead=2) == policy.expected_wait(own, ahead=12, running=None, now=0.0)
 
 
 # -- notes
