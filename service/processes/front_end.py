@@ -122,6 +122,9 @@ class FrontEndServer(Server):
                 self._explainer.connect(socket.socket(fileno=fds[0]))
             elif message == CONNECTION and fds:
                 self._accept(socket.socket(fileno=fds[0]))
+            elif message == CONNECTION:
+                self._counts["taken"][self._number] += 1
+                _log.error("a connection was lost: too many files are open")
             elif not message:  # the supervisor stops, or is gone
                 asyncio.get_running_loop().remove_reader(self._control)
                 self._drain()
