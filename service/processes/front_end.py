@@ -17,6 +17,7 @@ from service.app import SharedParts, create_app
 from service.batching.policy import BatchPolicy
 from service.clock import SystemClock
 from service.concurrency import tune_runtime
+from service.http.protocol import BoundedProtocol
 from service.observability.log_filters import silence_pillow_warnings
 from service.processes.explainer import RemoteExplainer
 from service.processes.memory import SharedMemory
@@ -34,27 +35,34 @@ _AT_ONCE = 64
 
 
 class CountedConnections(set[Any]):
-    """The connections of a front end, whose number the supervisor sees.
+    """The connections of a front end; the supervisor, which knows how many it handed over, sees how many have ended.
 
     Args:
-        counts: of all front ends.
+        gone: of all front ends.
         front_end: this one's number.
     """
 
-    def __init__(self, counts: "memoryview[int]", front_end: int) -> None:
+    def __init__(self, gone: "memoryview[int]", front_end: int) -> None:
         super().__init__()
-        self._counts = counts
+        self._gone = gone
         self._own = front_end
+        self._made = 0
 
     def add(self, connection: Any) -> None:
-        """Count one more."""
+        """Take one in; a websocket takes the place of the connection that it was before."""
         super().add(connection)
-        self._counts[self._own] = len(self)
+        self._made += isinstance(connection, BoundedProtocol)
+        self._gone[self._own] = self._made - len(self)
 
     def discard(self, connection: Any) -> None:
-        """Count one less."""
+        """Count one as ended."""
         super().discard(connection)
-        self._counts[self._own] = len(self)
+        self._gone[self._own] = self._made - len(self)
+
+    def lose(self) -> None:
+        """Count one as ended that was never taken in."""
+        self._made += 1
+        self._gone[self._own] = self._made - len(self)
 
 
 class FrontEndServer(Server):
@@ -92,7 +100,8 @@ class FrontEndServer(Server):
         self._explainer = explainer
         self._detection = detection
         self._accepting: set[asyncio.Task[Any]] = set()
-        self.server_state.connections = CountedConnections(memory.counts["connections"], number)
+        self._connections = CountedConnections(memory.counts["gone"], number)
+        self.server_state.connections = self._connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, listen to the supervisor alone, and say that this process is up."""
@@ -123,7 +132,7 @@ class FrontEndServer(Server):
             elif message == CONNECTION and fds:
                 self._accept(socket.socket(fileno=fds[0]))
             elif message == CONNECTION:
-                self._counts["taken"][self._number] += 1
+                self._connections.lose()
                 _log.error("a connection was lost: too many files are open")
             elif not message:  # the supervisor stops, or is gone
                 asyncio.get_running_loop().remove_reader(self._control)
@@ -146,8 +155,8 @@ class FrontEndServer(Server):
 
     def _accepted(self, task: asyncio.Task[Any]) -> None:
         self._accepting.discard(task)
-        self._counts["taken"][self._number] += 1
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._connections.lose()
             _log.info("a connection ended before it began: %s", error)
 
 

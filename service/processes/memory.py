@@ -21,7 +21,7 @@ COUNTS = (
     *("uploads", "images", "bytes", "ahead", "explanations"),  # see service.admission.Kind
     "faces",  # handed to the engine's process and not returned
     *("requests", "streams"),  # of clients, see service.places
-    *("connections", "taken"),  # open now; received from the supervisor so far
+    "gone",  # connections from the supervisor that have ended
     *("detector_failing", "detections_failed"),
     "beats",  # grows as long as the event loop runs
 )

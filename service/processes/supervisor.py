@@ -221,11 +221,11 @@ class Supervisor:
 
     def _hand_over(self, connection: socket.socket) -> bool:
         """Give a connection to the front end that has the fewest, those that are on their way to it among them."""
-        have, taken = self._memory.counts["connections"], self._memory.counts["taken"]
+        gone = self._memory.counts["gone"]
 
         def load(number: int) -> tuple[int, int]:
             """Return its connections, and of equals how long ago it was given one."""
-            return have[number] + self._handed[number] - taken[number], (number - self._last - 1) % self._count
+            return self._handed[number] - gone[number], (number - self._last - 1) % self._count
 
         for number in sorted(self._up, key=load):
             if self._up[number].tell(CONNECTION, connection):

@@ -11,9 +11,11 @@ from prometheus_client import generate_latest
 from service.batching.errors import DeadlinePassedError, EngineUnavailableError
 from service.batching.policy import BatchPolicy, BatchTimes
 from service.clock import SystemClock
+from service.http.protocol import BoundedProtocol
 from service.observability.metrics import Metrics
 from service.processes.channel import Channel, Request, Result, pair
 from service.processes.children import Pauses
+from service.processes.front_end import CountedConnections
 from service.processes.listener import bind
 from service.processes.memory import SERIES, Layout, SharedMemory
 from service.processes.metrics import SeriesTable, shared_metrics
@@ -34,7 +36,7 @@ def memory() -> SharedMemory:
 
 def _race(memory: SharedMemory, front_end: int, most: int, rounds: int) -> None:
     """Take places and give them back; what was admitted is noted apart, and must never be more than the bound."""
-    usage, admitted = SharedUsage(memory, front_end), memory.counts["taken"]
+    usage, admitted = SharedUsage(memory, front_end), memory.counts["faces"]
     taken = 0
     for _ in range(rounds):
         if usage.reserve("images", 1, most):
@@ -158,6 +160,24 @@ def test_the_number_of_series_is_bounded(memory: SharedMemory, caplog: pytest.Lo
 
     assert len(table.totals("many")) == SERIES
     assert "no room" in caplog.text
+
+
+# -- connections
+
+
+def test_a_websocket_is_still_the_connection_that_it_was_before(memory: SharedMemory) -> None:
+    gone, upgraded, other = memory.counts["gone"], *(BoundedProtocol.__new__(BoundedProtocol) for _ in range(2))
+    websocket, connections = object(), CountedConnections(gone, 1)
+    connections.add(upgraded)
+    connections.add(other)
+    connections.discard(upgraded)
+    connections.add(websocket)
+    assert list(gone) == [0, 0]
+
+    connections.discard(other)
+    connections.discard(websocket)
+    connections.lose()
+    assert list(gone) == [0, 3]
 
 
 # -- the engine, as front ends see it
