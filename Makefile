@@ -29,9 +29,11 @@ check: install
 audit: install
 	$(BIN)/pip-audit --local --skip-editable --strict
 
-# Mixed load, good and bad, for MINUTES (20); writes bench/results/soak.json.
+# Mixed load, good and bad, for MINUTES (20); writes bench/results/soak.json. With FRONT_ENDS=2, one of the processes is
+# killed every 20 seconds, and the result is soak_front_ends.json.
 soak: install
-	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20) --out bench/results/soak.json
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20) \
+		$(if $(FRONT_ENDS),--front-ends $(FRONT_ENDS) --kill-every 20 --out bench/results/soak_front_ends.json,--out bench/results/soak.json)
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,8 @@ from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import resolve
 from service.app import create_app
 from service.clock import SystemClock
-from service.server import server, tune_runtime
+from service.runtime import tune_runtime
+from service.server import server
 from service.settings import Settings
 
 

@@ -11,6 +11,9 @@ asks ``/metrics`` and holds four promises, any of which broken ends it with stat
 - resident memory in the last minutes is at most 3 % above that after the warm-up;
 - the process ends on SIGTERM with status 0.
 
+With ``--front-ends N`` the service is several processes, and with ``--kill-every SECONDS`` one of them, taken at
+random, is killed again and again; ``bench.soak_kills`` says what is promised then.
+
 Minutes and limits count only while this process runs: on a machine that suspends it and the service for a while,
 as for a measurement that wants quiet, nothing is taken for lost. The result says how long it stood still, and how much
 of the processors others took meanwhile. SIGTERM ends the soak and its service.
@@ -33,11 +36,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
+
+from bench.soak_kills import Kills
 from bench.soak_load import Ledger, Upload, WakingClock, connection, read_answer, send_mixed_load
 from training.provenance import commit, machine
 
@@ -54,23 +60,33 @@ class Service:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stderr is not None
         self.process, self.log = process, process.stderr
+        self.lines: list[str] = []
         self.port = self._port()
         self.errors: list[str] = []
         threading.Thread(target=self._read_log, daemon=True).start()
 
     def _port(self) -> int:
         for line in self.log:
+            self.lines.append(line)
             if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
                 return int(found[1])
         raise SystemExit("the service did not start")
 
     def _read_log(self) -> None:
-        self.errors += [line for line in self.log if re.match(r"ERROR|CRITICAL|Traceback", line)]
+        for line in self.log:
+            if re.search(r": process \d+$", line):
+                self.lines.append(line)
+            if re.match(r"ERROR|CRITICAL|Traceback", line):
+                self.errors.append(line)
 
     def resident_mb(self) -> float:
-        """Return its resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+        """Return the resident memory of all its processes."""
+        main = psutil.Process(self.process.pid)
+        total = 0
+        for process in [main, *main.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+        return total / 2**20
 
     async def counted(self) -> Counter[str]:
         """Return, once nothing is in flight, the requests that the service counted, by status."""
@@ -94,10 +110,11 @@ class Service:
 
 
 @contextmanager
-def started() -> Iterator[Service]:
+def started(front_ends: int) -> Iterator[Service]:
     """Hold a service; whatever happens, its process ends with it."""
     command = [sys.executable, "-m", "service"]
-    environment = {**os.environ, **BOUNDS}
+    several = {"MANET_FRONT_ENDS": str(front_ends), "MANET_EXPLAIN": "false"} if front_ends > 1 else {}
+    environment = {**os.environ, **BOUNDS, **several}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -169,13 +186,19 @@ def _service_seconds() -> float:
 
 
 async def observed(
-    service: Service, seconds: float, ledger: Ledger, clock: WakingClock, seed: int
+    service: Service, seconds: float, ledger: Ledger, clock: WakingClock, *, seed: int, kills: Kills | None
 ) -> tuple[list[tuple[float, float]], Counter[str]]:
     """Soak a service; return its memory over time and what it counted."""
     ticking = asyncio.create_task(clock.run())
+    killing = None
+    if kills is not None:
+        killing = asyncio.create_task(kills.run(seconds, service.lines, clock, random.Random(seed + 1)))
     try:
         work = send_mixed_load(service.port, seconds, ledger, clock, random.Random(seed))
-        return await sampled(service, work, clock, every=2.0), await service.counted()
+        series = await sampled(service, work, clock, every=2.0)
+        if killing is not None:
+            await killing
+        return series, await service.counted()
     finally:
         ticking.cancel()
 
@@ -189,23 +212,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--front-ends", type=int, default=1)
+    parser.add_argument("--kill-every", type=float, help="seconds between two kills of a random process, on average")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
+    if asked.kill_every is not None and asked.front_ends == 1:
+        parser.error("--kill-every needs --front-ends")
+    kills = None if asked.kill_every is None else Kills(asked.kill_every)
     ledger, clock = Ledger(), WakingClock()
     signal.signal(signal.SIGTERM, _leave)
     busy, own = _busy(), time.process_time()
-    with started() as service:
-        series, counted = asyncio.run(observed(service, 60 * asked.minutes, ledger, clock, asked.seed))
+    with started(asked.front_ends) as service:
+        series, counted = asyncio.run(
+            observed(service, 60 * asked.minutes, ledger, clock, seed=asked.seed, kills=kills)
+        )
         status = service.stop()
     cpu = {"service": _service_seconds(), "generator": time.process_time() - own}
     cpu["others"] = _busy() - busy - sum(cpu.values())
     went = memory(series)
-    held = promises(ledger, counted, went["growth_percent"], status, service.errors)
+    if kills is None:
+        held = promises(ledger, counted, went["growth_percent"], status, service.errors)
+    else:
+        held = kills.promises(ledger, counted, service.errors, went["growth_percent"])
+        held["ends with status 0"] = status == 0
     result = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
         "minutes": asked.minutes,
+        "front_ends": asked.front_ends,
+        **({} if kills is None else {"killed": dict(kills.killed), "held_by_killed_front_ends": kills.held}),
         "stood_still_seconds": round(clock.still),
         "cpu_seconds": {name: round(seconds) for name, seconds in cpu.items()},
         "machine_shared": clock.still > 0 or cpu["others"] > cpu["generator"],

@@ -155,7 +155,8 @@ class Ledger:
         seen: by status.
         hung_up: clients that left on purpose after the head.
         unborn: clients that left before the head was whole: no request.
-        cut: the service refused and closed while the body was still being sent, and the answer was lost on the way.
+        cut_kinds: by kind; the service refused and closed while the body was still being sent, and the answer was lost
+            on the way, or the process that held the connection was killed.
         lost: no answer came in time.
     """
 
@@ -163,8 +164,13 @@ class Ledger:
     seen: Counter[str] = field(default_factory=Counter)
     hung_up: int = 0
     unborn: int = 0
-    cut: int = 0
+    cut_kinds: Counter[str] = field(default_factory=Counter)
     lost: int = 0
+
+    @property
+    def cut(self) -> int:
+        """Return how many were cut off."""
+        return self.cut_kinds.total()
 
 
 @asynccontextmanager
@@ -194,7 +200,7 @@ async def ask(port: int, kind: str, upload: Upload, ledger: Ledger, clock: Wakin
         except TimeoutError:
             ledger.lost += 1
         except (ConnectionError, asyncio.IncompleteReadError):
-            ledger.cut += 1
+            ledger.cut_kinds[kind] += 1
 
 
 async def _send(writer: asyncio.StreamWriter, body: tuple[bytes, ...], answer: "asyncio.Future[Any]") -> None:

@@ -8,11 +8,6 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from manet.errors import ManetError
-from service.app import create_app
-from service.clock import SystemClock
-from service.inference.engine import load_network, load_recognizer
-from service.observability.log_filters import silence_pillow_warnings
-from service.server import run, server, tune_runtime
 from service.settings import Settings
 
 
@@ -23,11 +18,34 @@ def _refuse(reason: str) -> NoReturn:
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps the service from starting is one red line and exit status 2."""
-    silence_pillow_warnings()
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
         _refuse("; ".join(": ".join([*map(str, wrong["loc"]), wrong["msg"]]) for wrong in error.errors()))
+    (_serve if settings.front_end_count == 1 else _supervise)(settings)
+
+
+def _supervise(settings: Settings) -> None:
+    """Serve with several front ends."""
+    from service.processes.supervisor import supervise  # noqa: PLC0415 - a single process has nothing of this
+
+    try:
+        supervise(settings)
+    except (ManetError, OSError) as error:
+        _refuse(str(error))
+
+
+def _serve(settings: Settings) -> None:
+    """Serve in this process."""
+    # Not above: the processes of several front ends import this module, and most need none of these.
+    from service.app import create_app  # noqa: PLC0415
+    from service.clock import SystemClock  # noqa: PLC0415
+    from service.inference.engine import load_network, load_recognizer  # noqa: PLC0415
+    from service.observability.log_filters import silence_pillow_warnings  # noqa: PLC0415
+    from service.runtime import tune_runtime  # noqa: PLC0415
+    from service.server import run, server  # noqa: PLC0415
+
+    silence_pillow_warnings()
     try:
         app = create_app(settings, load_recognizer(settings), SystemClock(), reload=partial(load_network, settings))
     except (ManetError, ValueError, OSError) as error:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from service.clock import Clock
 from service.errors import RETRY_SECONDS, DrainingError, NotReadyError, OverloadedError
@@ -57,22 +57,65 @@ class AdmissionLimits:
     deadline: float
 
 
+Kind = Literal["uploads", "images", "bytes", "ahead", "explanations"]
+"""What is counted: bodies on their way in, images in flight, bytes of bodies, images whose faces do not stand in the
+network's own queue yet, and images that are explained or wait for it."""
+
+
+class Usage(Protocol):
+    """Counts what is in flight. The bounds hold for the whole service, however many processes it has."""
+
+    def total(self, kind: Kind) -> int:
+        """Return how much the whole service holds."""
+
+    def add(self, kind: Kind, amount: int) -> None:
+        """Hold so much more, or less, whatever the bound."""
+
+    def reserve(self, kind: Kind, amount: int, most: int) -> bool:
+        """Hold so much more if the whole service then holds no more than ``most``; return whether it does."""
+
+
+class OwnUsage:
+    """The usage of a service that is one process."""
+
+    def __init__(self) -> None:
+        self._held: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
+
+    def total(self, kind: Kind) -> int:
+        """Return how much is held."""
+        return self._held[kind]
+
+    def add(self, kind: Kind, amount: int) -> None:
+        """Hold so much more, or less."""
+        self._held[kind] += amount
+
+    def reserve(self, kind: Kind, amount: int, most: int) -> bool:
+        """Hold so much more if that is no more than ``most`` altogether; return whether it is."""
+        if self._held[kind] + amount > most:
+            return False
+        self._held[kind] += amount
+        return True
+
+
 class Ticket:
     """An image that was admitted.
 
     Args:
         deadline: when its answer is worth nothing any more, in seconds of the clock.
-        ahead: those images whose faces do not stand in the network's own queue yet; this becomes one of them.
+        usage: counts the images whose faces do not stand in the network's own queue yet; this becomes one of them.
     """
 
-    def __init__(self, deadline: float, ahead: "set[Ticket]") -> None:
+    def __init__(self, deadline: float, usage: Usage) -> None:
         self.deadline = deadline
-        self._ahead = ahead
-        ahead.add(self)
+        self._usage = usage
+        self._ahead = True
+        usage.add("ahead", 1)
 
     def leave(self) -> None:
         """Count no more: its faces stand in the network's queue, which counts them, or it is answered."""
-        self._ahead.discard(self)
+        if self._ahead:
+            self._ahead = False
+            self._usage.add("ahead", -1)
 
 
 class Upload:
@@ -84,6 +127,7 @@ class Upload:
 
     def __init__(self, admission: "Admission") -> None:
         self.size = 0
+        self.arriving = True
         self._admission = admission
 
     def add(self, size: int) -> None:
@@ -106,33 +150,39 @@ class Admission:
         engine: the network.
         clock: the time.
         observer: is notified of every refusal.
+        usage: what is in flight; by default this process is the whole service.
     """
 
-    def __init__(self, bounds: AdmissionLimits, *, engine: Engine, clock: Clock, observer: ShedObserver) -> None:
+    def __init__(
+        self,
+        bounds: AdmissionLimits,
+        *,
+        engine: Engine,
+        clock: Clock,
+        observer: ShedObserver,
+        usage: Usage | None = None,
+    ) -> None:
         self.draining = False
         self._bounds = bounds
         self._engine = engine
         self._clock = clock
         self._observer = observer
-        self._images = 0
-        self._ahead: set[Ticket] = set()
-        self._arriving: set[Upload] = set()
-        self._bytes = 0
+        self._usage = OwnUsage() if usage is None else usage
 
     @property
     def uploads(self) -> int:
         """Bodies on their way in."""
-        return len(self._arriving)
+        return self._usage.total("uploads")
 
     @property
     def images(self) -> int:
         """Images in flight."""
-        return self._images
+        return self._usage.total("images")
 
     @property
     def bytes(self) -> int:
         """Bytes of bodies in memory."""
-        return self._bytes
+        return self._usage.total("bytes")
 
     @property
     def ready(self) -> bool:
@@ -165,14 +215,14 @@ class Admission:
             OverloadedError: if a bound is reached, or the answer would come too late.
         """
         self.check()
-        self._refuse_if(uploads=len(self._arriving) >= self._bounds.uploads, bytes=self._exceeds(size))
+        self._refuse_if(uploads=not self._usage.reserve("uploads", 1, self._bounds.uploads))
         upload = Upload(self)
-        self._arriving.add(upload)
         try:
+            self._refuse_if(bytes=self.bytes + size > self._bounds.bytes)
             yield upload
         finally:
-            self._arriving.discard(upload)
-            self._bytes -= upload.size
+            self._end(upload)
+            self._usage.add("bytes", -upload.size)
 
     def hold(self, size: int) -> None:
         """Count bytes that have arrived; the receiver gives them back.
@@ -180,8 +230,7 @@ class Admission:
         Raises:
             OverloadedError: if that is more than may be in memory at once.
         """
-        self._refuse_if(bytes=self._exceeds(size))
-        self._bytes += size
+        self._refuse_if(bytes=not self._usage.reserve("bytes", size, self._bounds.bytes))
 
     @contextmanager
     def admit(self, upload: Upload) -> Iterator[Ticket]:
@@ -194,28 +243,31 @@ class Admission:
             NotReadyError: if the network does not answer.
             OverloadedError: if there is no place, or the answer would come too late.
         """
-        self._arriving.discard(upload)
+        self._end(upload)
         self._refuse_image()
-        ticket = Ticket(self._clock.now() + self._bounds.deadline, self._ahead)
-        self._images += 1
+        self._refuse_if(images=not self._usage.reserve("images", 1, self._bounds.images))
+        ticket = Ticket(self._clock.now() + self._bounds.deadline, self._usage)
         try:
             yield ticket
         finally:
-            self._images -= 1
+            self._usage.add("images", -1)
             ticket.leave()
 
-    def _exceeds(self, size: int) -> bool:
-        return self._bytes + size > self._bounds.bytes
+    def _end(self, upload: Upload) -> None:
+        """Count a body as arrived, or as given up."""
+        if upload.arriving:
+            upload.arriving = False
+            self._usage.add("uploads", -1)
 
     def _refuse_image(self) -> None:
         if not self._engine.alive:
             self._observer.shed("not_ready")
             raise NotReadyError(self._engine.reason)
         # An image whose faces are not queued yet stands for one face: most images have one.
-        wait = self._engine.expected_wait(ahead=len(self._ahead))
+        wait = self._engine.expected_wait(ahead=self._usage.total("ahead"))
         late = wait - self._bounds.deadline
         retry = max(RETRY_SECONDS, math.ceil(late))
-        self._refuse_if(images=self._images >= self._bounds.images, deadline=late > 0, retry_after=retry)
+        self._refuse_if(images=self.images >= self._bounds.images, deadline=late > 0, retry_after=retry)
 
     def _refuse_if(self, *, retry_after: int = RETRY_SECONDS, **reached: bool) -> None:
         for reason, is_reached in reached.items():

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,27 +20,26 @@ from manet.cpus import image_threads
 from manet.recognizer import Recognizer
 from manet.vision.images import ImageLimits
 from service import problems
-from service.admission import Admission, AdmissionLimits
-from service.batching.health import EngineHealth
-from service.batching.policy import BatchPolicy
-from service.batching.scheduler import Scheduler
+from service.admission import Admission, AdmissionLimits, Usage
+from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
 from service.errors import InternalError, RateLimitedError, UnauthorizedError
-from service.inference.detector import DetectorGuard, TimedDetector
-from service.inference.engine import NetworkEngine
-from service.inference.explainer import ExplanationWorker
+from service.inference.detector import DetectorGuard, DetectorHealth, TimedDetector
+from service.inference.engine import make_scheduler
+from service.inference.explainer import ExplanationWorker, FaceExplainer, load_explainer
 from service.inference.predictor import Predictor
 from service.inference.stream_session import StreamRegistry
 from service.keys import read_keys
 from service.middleware.api_keys import ApiKeyMiddleware, is_open
 from service.middleware.load_shedding import LoadSheddingMiddleware
-from service.middleware.rate_limit import RateLimiter, RateLimitMiddleware
+from service.middleware.rate_limit import RateLimiter, RateLimitMiddleware, RateWindow
 from service.middleware.request_id import RequestIdMiddleware
 from service.middleware.request_line import HeadMiddleware, PrefixMiddleware
 from service.middleware.security_headers import SecurityHeadersMiddleware
 from service.middleware.timing import TimingMiddleware
 from service.observability.metrics import Metrics
 from service.openapi import document
+from service.places import Places
 from service.problems import documented
 from service.routes import explain, health, metrics, model, page, predict, stream, v2
 from service.schemas.v2_codec import JSON_LENGTH
@@ -66,8 +66,38 @@ is answered with 404 and a known path's unknown method with 405, and a request w
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedParts:
+    """What an application has in common with others where it is one front end of several (``service.processes``).
+
+    Attributes:
+        scheduler: hands faces to the engine's process.
+        explainer: hands faces to the explainer's process.
+        metrics: of the whole service.
+        usage: what all front ends have in flight.
+        requests: of each client, in flight on all front ends.
+        streams: of each client, open on all front ends.
+        window: counts the requests of clients in a time, on all front ends.
+        detection: returns the health of all detectors, where this process's is the argument.
+    """
+
+    scheduler: BatchScheduler
+    explainer: FaceExplainer
+    metrics: Metrics
+    usage: Usage
+    requests: Places
+    streams: Places
+    window: RateWindow | None
+    detection: Callable[[DetectorHealth], DetectorHealth]
+
+
 def create_app(
-    settings: Settings, recognizer: Recognizer, clock: Clock, *, reload: Callable[[], Backend] | None = None
+    settings: Settings,
+    recognizer: Recognizer,
+    clock: Clock,
+    *,
+    reload: Callable[[], Backend] | None = None,
+    shared: SharedParts | None = None,
 ) -> FastAPI:
     """Return the application; its lifespan warms the network up, and closes it in the end.
 
@@ -76,9 +106,10 @@ def create_app(
         recognizer: the network and the detector, loaded.
         clock: the time.
         reload: loads the network once more, in place of one that was lost; without it, that is the end.
+        shared: what other front ends share with it; None where it is the whole service.
     """
     tracing = _tracing(settings)
-    state = _state(settings, recognizer, clock, reload, tracing)
+    state = _state(settings, recognizer, clock, reload=reload, shared=shared, tracing=tracing)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -111,7 +142,7 @@ def create_app(
     )
     app.state.service = state
     problems.install(app)
-    _surround(app, settings, clock, state)
+    _surround(app, settings, clock, state, shared)
     if tracing is not None:
         app.add_middleware(tracing.middleware)
     for route in (predict, v2, model, metrics, *([explain] if settings.explain else [])):
@@ -121,14 +152,20 @@ def create_app(
     return app
 
 
-def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceState) -> None:
+def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceState, shared: SharedParts | None) -> None:
     """Put the middleware around an application, the innermost first; what is not requested is not there at all."""
     app.add_middleware(
         LoadSheddingMiddleware, admission=state.admission, paths=("/predict", "/predict/batch", "/explain")
     )
     if settings.rate_limit is not None or settings.max_client_requests is not None:
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
-        app.add_middleware(RateLimitMiddleware, limiter=RateLimiter(rate=rate, at_once=settings.max_client_requests))
+        limiter = RateLimiter(
+            rate=rate,
+            at_once=settings.max_client_requests,
+            window=None if shared is None else shared.window,
+            places=None if shared is None else shared.requests,
+        )
+        app.add_middleware(RateLimitMiddleware, limiter=limiter)
     keys = read_keys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     if keys:
         app.add_middleware(ApiKeyMiddleware, keys=keys)
@@ -162,24 +199,18 @@ def _state(
     settings: Settings,
     recognizer: Recognizer,
     clock: Clock,
+    *,
     reload: Callable[[], Backend] | None,
+    shared: SharedParts | None,
     tracing: "Tracing | None",
 ) -> ServiceState:
-    observer = Metrics()
+    observer = Metrics() if shared is None else shared.metrics
     recognizer = _observed(recognizer, clock, observer)
-    new_scheduler = Scheduler if tracing is None else tracing.scheduler
+    side = recognizer.weights.preprocessing.input_size
+    scheduler = _scheduler(settings, recognizer, clock, observer, reload) if shared is None else shared.scheduler
+    if tracing is not None:
+        scheduler = tracing.scheduler(scheduler)
     new_predictor = Predictor if tracing is None else tracing.predictor
-    classes, side = len(recognizer.weights.classes), recognizer.weights.preprocessing.input_size
-    scheduler = new_scheduler(
-        NetworkEngine(recognizer.backend, classes),
-        side=side,
-        policy=BatchPolicy(settings.max_batch_size, settings.batch_timeout),
-        capacity=settings.max_queued_faces,
-        clock=clock,
-        observer=observer,
-        health=EngineHealth(timeout=settings.engine_timeout),
-        rebuild=_rebuild(settings, reload, classes),
-    )
     admission = Admission(
         AdmissionLimits(
             uploads=settings.max_uploads,
@@ -190,6 +221,7 @@ def _state(
         engine=scheduler,
         clock=clock,
         observer=observer,
+        usage=None if shared is None else shared.usage,
     )
     guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
     readable = ImageLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
@@ -198,16 +230,25 @@ def _state(
         scheduler,
         guard=guard,
         limits=readable,
-        pixels=settings.max_decoded_pixels or 2 * settings.max_pixels,
+        pixels=settings.decoded_pixels_each,
         workers=settings.workers or image_threads(),
         clock=clock,
         observer=observer,
     )
     explanations = ExplanationWorker(
-        recognizer, limits=readable, most=settings.max_explanations, clock=clock, store=settings.weights_dir
+        recognizer,
+        limits=readable,
+        most=settings.max_explanations,
+        clock=clock,
+        load=partial(load_explainer, recognizer, settings.weights_dir) if shared is None else lambda: shared.explainer,
+        usage=None if shared is None else shared.usage,
     )
-    streams = StreamRegistry(most=settings.max_streams, most_each=settings.max_client_requests)
-    _watch(observer, admission, scheduler, guard, streams)
+    streams = StreamRegistry(
+        most=settings.max_streams,
+        most_each=settings.max_client_requests,
+        places=None if shared is None else shared.streams,
+    )
+    _watch(observer, admission, scheduler, guard if shared is None else shared.detection(guard), streams)
     return ServiceState(
         settings=settings,
         clock=clock,
@@ -222,7 +263,11 @@ def _state(
 
 
 def _watch(
-    observer: Metrics, admission: Admission, scheduler: Scheduler, guard: DetectorGuard, streams: StreamRegistry
+    observer: Metrics,
+    admission: Admission,
+    scheduler: BatchScheduler,
+    detector: DetectorHealth,
+    streams: StreamRegistry,
 ) -> None:
     """Have the metrics look at what changes by itself."""
     watch = observer.watch
@@ -234,20 +279,25 @@ def _watch(
     watch("manet_images_in_flight", "Images admitted and not answered.", lambda: float(admission.images))
     watch("manet_engine_rebuilds", "Networks rebuilt.", lambda: float(scheduler.rebuilt))
     watch("manet_engines_hanging", "Networks that hang, abandoned.", lambda: float(scheduler.abandoned))
-    watch("manet_detector_ready", "1 while face detection is available.", lambda: float(guard.alive))
-    watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(guard.failures))
+    watch("manet_detector_ready", "1 while face detection is available.", lambda: float(detector.alive))
+    watch("manet_detections_failed", "Searches for faces that failed.", lambda: float(detector.failures))
 
 
-def _rebuild(
-    settings: Settings, reload: Callable[[], Backend] | None, classes: int
-) -> Callable[[], NetworkEngine] | None:
-    if reload is None or settings.on_engine_failure == "exit":
-        return None
-
-    def rebuild() -> NetworkEngine:
-        return NetworkEngine(reload(), classes)
-
-    return rebuild
+def _scheduler(
+    settings: Settings,
+    recognizer: Recognizer,
+    clock: Clock,
+    observer: Metrics,
+    reload: Callable[[], Backend] | None,
+) -> BatchScheduler:
+    return make_scheduler(
+        settings,
+        recognizer.weights,
+        recognizer.backend,
+        clock=clock,
+        observer=observer,
+        reload=None if settings.on_engine_failure == "exit" else reload,
+    )
 
 
 def _observed(recognizer: Recognizer, clock: Clock, observer: Metrics) -> Recognizer:

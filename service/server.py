@@ -1,40 +1,23 @@
 """Server: an application behind a socket, with uvicorn; how its process is tuned, and how it ends."""
 
 import asyncio
-import ctypes
-import gc
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import LOGGING_CONFIG
 
 from service.http.protocol import ConnectionBounds, bounded
-from service.observability.log_filters import AccessLogRedactor, WebSocketLogFilter
+from service.observability.log_filters import logging_config
 from service.settings import Settings
 
 LISTENERS = 8
 """Connections that are taken in a round of the loop: libuv takes one from each listener (its pull request 3696), and
 under full load, when rounds are long, new clients would stand in the kernel's line and not even hear of a refusal."""
-
-SWITCH = 0.0005
-"""Seconds after which the interpreter goes from one thread to another that requests it. A batch that is done asks, and
-the processors idle until the next one begins: with Python's 5 ms, for 7 % of the time under full load."""
-
-
-LARGE = 8 * 1024 * 1024
-"""Bytes from which on the C library takes a block from the system by itself, and gives it back when it is free. Left to
-itself, it raises this to 32 MiB when the first large image is freed, and keeps what it got for those after it."""
-
-_M_MMAP_THRESHOLD = -3
-"""Its number in glibc's ``malloc.h``."""
 
 
 class Server(uvicorn.Server):
@@ -80,14 +63,14 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def server(app: FastAPI, settings: Settings) -> Server:
-    """Return the HTTP server of an application."""
+def server(app: FastAPI, settings: Settings, kind: Callable[[uvicorn.Config], Server] = Server) -> Server:
+    """Return the HTTP server of an application, made by ``kind``."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
-        log_config=_logging(settings.log_level, settings.access_log),
+        log_config=logging_config(settings.log_level, settings.access_log),
         access_log=settings.access_log,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         server_header=False,
@@ -97,7 +80,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
         ws_per_message_deflate=False,  # frames are compressed images, and answers are small
     )
-    return Server(config)
+    return kind(config)
 
 
 def _bounds(settings: Settings) -> ConnectionBounds:
@@ -108,30 +91,6 @@ def _bounds(settings: Settings) -> ConnectionBounds:
         head_timeout=settings.head_timeout,
         max_pipelined_requests=settings.max_pipelined_requests,
     )
-
-
-def _logging(level: str, access: bool) -> dict[str, Any]:
-    """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
-    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    requests = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
-    server = {**LOGGING_CONFIG["loggers"]["uvicorn.error"], "filters": ["frames"]}
-    return {
-        **LOGGING_CONFIG,
-        "filters": {"paths": {"()": AccessLogRedactor}, "frames": {"()": WebSocketLogFilter, "access": access}},
-        "handlers": {**LOGGING_CONFIG["handlers"], "access": requests},
-        "loggers": {**LOGGING_CONFIG["loggers"], "uvicorn.error": server, "manet": ours},
-    }
-
-
-def tune_runtime() -> None:
-    """Make the process ready to serve, when all that lasts as long as it does was made."""
-    sys.setswitchinterval(SWITCH)
-    gc.collect()
-    gc.freeze()  # the collector need not look through all that again and again
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # which musl has not
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, LARGE)
 
 
 def run(serving: Server) -> None:

@@ -5,6 +5,7 @@ variable, the variable over the default.
 """
 
 import ipaddress
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from manet.backends.base import BackendName, Device, PrecisionName
+from manet.cpus import available_cpus
 from manet.recognizer import MAX_FACES
 from service.middleware.request_line import PREFIX
 
@@ -51,6 +53,9 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 listens on all."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
+    front_ends: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
+    """Processes that answer HTTP, decode and detect, in front of one more with the network; auto is one for each CPU
+    but one. With 1, one process does everything. More than 1 need Linux."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe messages that are logged."""
 
@@ -74,7 +79,8 @@ class Settings(BaseSettings):
     threads: PositiveInt | None = None
     """CPU threads of the network; by default as many as the process may use (affinity and cgroup quota)."""
     workers: PositiveInt | None = None
-    """Threads that decode images and find faces; by default as many CPUs as the process may use, at most 8."""
+    """Threads of a front end that decode images and find faces; by default all front ends together have as many as CPUs
+    may be used, each at least 1 and at most 8."""
 
     max_batch_size: PositiveInt = 32
     """The most faces in one batch."""
@@ -135,7 +141,8 @@ class Settings(BaseSettings):
     max_pixels: PositiveInt = 40_000_000
     """The largest image, width times height; more is answered with 413 before it is decoded."""
     max_decoded_pixels: PositiveInt | None = None
-    """The most pixels of decoded images in memory at once, 8 bytes each; others wait. By default twice `max_pixels`."""
+    """The most pixels of decoded images in memory at once, 8 bytes each; others wait. By default twice `max_pixels`.
+    Front ends share them, but each has room for the largest image."""
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one image, whatever the request says."""
 
@@ -151,6 +158,17 @@ class Settings(BaseSettings):
     """Whether there is a /explain; it takes some 600 MB from its first use on, and needs PyTorch and captum."""
     max_explanations: PositiveInt = 4
     """The most images that are explained or wait for it; more are answered with 429."""
+
+    @property
+    def front_end_count(self) -> int:
+        """How many front ends there are, at least 1."""
+        return max(1, available_cpus() - 1) if self.front_ends == "auto" else self.front_ends
+
+    @property
+    def decoded_pixels_each(self) -> int:
+        """The most pixels of decoded images in memory of one front end."""
+        total = self.max_decoded_pixels or 2 * self.max_pixels
+        return max(self.max_pixels, total // self.front_end_count)
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -170,6 +188,12 @@ class Settings(BaseSettings):
     def _the_largest_image_has_room(self) -> Self:
         if self.max_decoded_pixels is not None and self.max_decoded_pixels < self.max_pixels:
             raise ValueError(f"max_decoded_pixels must be at least max_pixels, {self.max_pixels}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_have_front_ends(self) -> Self:
+        if self.front_end_count > 1 and sys.platform != "linux":
+            raise ValueError("more than one front end needs Linux; elsewhere front_ends must be 1")
         return self
 
     @model_validator(mode="after")

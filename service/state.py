@@ -7,7 +7,7 @@ from fastapi.requests import HTTPConnection
 
 from manet.recognizer import Recognizer
 from service.admission import Admission
-from service.batching.scheduler import Scheduler
+from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
 from service.inference.explainer import ExplanationWorker
 from service.inference.predictor import Predictor
@@ -23,7 +23,7 @@ class ServiceState:
     settings: Settings
     clock: Clock
     recognizer: Recognizer
-    scheduler: Scheduler
+    scheduler: BatchScheduler
     admission: Admission
     predictor: Predictor
     explanations: ExplanationWorker

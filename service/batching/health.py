@@ -32,6 +32,11 @@ class EngineHealth:
         return self._fault is not None
 
     @property
+    def alive_until(self) -> float:
+        """Until when an engine that is not known to be broken is taken to be alive, unless it answers before."""
+        return float("-inf") if self._last_beat is None else self._last_beat + self.timeout
+
+    @property
     def reason(self) -> str:
         """What is wrong with an engine that is not alive, as one sentence without a full stop."""
         return self._fault or "the network does not answer"
@@ -62,4 +67,4 @@ class EngineHealth:
 
     def alive(self, now: float) -> bool:
         """Return whether the engine has answered lately and is not known to be broken."""
-        return self._fault is None and self._last_beat is not None and now - self._last_beat <= self.timeout
+        return self._fault is None and now <= self.alive_until

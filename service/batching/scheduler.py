@@ -19,7 +19,7 @@ from service.batching.errors import (
     ItemFailedError,
 )
 from service.batching.health import EngineHealth
-from service.batching.policy import BatchPolicy
+from service.batching.policy import BatchPolicy, BatchTimes, RunningBatch
 from service.batching.queue import BoundedQueue, Item
 from service.batching.supervisor import Engine, EngineSupervisor, Recovery
 from service.clock import Clock
@@ -55,6 +55,46 @@ class InferenceResult:
     queued: float
     inferred: float
     batch: int
+
+
+class BatchScheduler(Protocol):
+    """What the service asks of a scheduler, wherever the engine runs; ``Scheduler`` documents each member."""
+
+    @property
+    def depth(self) -> int:
+        """Items that wait, the batch in the engine left out."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether items are taken and the engine has answered lately."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not alive, as one sentence for people."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether it ended without being stopped, and nothing but a new process can help."""
+
+    @property
+    def rebuilt(self) -> int:
+        """How often the engine was rebuilt."""
+
+    @property
+    def abandoned(self) -> int:
+        """Engines that hang still and were abandoned."""
+
+    def expected_wait(self, ahead: int = 0) -> float:
+        """Return the seconds in which an item handed in now should be answered."""
+
+    async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> InferenceResult:
+        """Return the logits of one image's faces."""
+
+    async def start(self) -> None:
+        """Begin to take items."""
+
+    async def stop(self) -> None:
+        """Refuse what still waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +161,16 @@ class Scheduler:
     def depth(self) -> int:
         """Items that wait, the batch in the engine left out."""
         return len(self._queue) + len(self._next)
+
+    @property
+    def running(self) -> RunningBatch | None:
+        """The batch in the engine."""
+        return self._supervisor.running
+
+    @property
+    def times(self) -> BatchTimes:
+        """What batches have taken."""
+        return self._supervisor.times
 
     @property
     def idle(self) -> bool:

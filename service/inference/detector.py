@@ -14,6 +14,18 @@ from service.errors import DetectionFailedError, DetectorUnavailableError
 _log = logging.getLogger("manet.detection")
 
 
+class DetectorHealth(Protocol):
+    """What the metrics ask about face detection; ``DetectorGuard`` answers it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the detector is not known to fail."""
+
+    @property
+    def failures(self) -> int:
+        """Searches that failed, so far."""
+
+
 class DetectorGuard:
     """Stands around every search for faces; safe in several threads.
 

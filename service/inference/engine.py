@@ -1,6 +1,6 @@
 """Engine: the recognizer that the settings name, and its network as the scheduler's engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +10,12 @@ from manet.backends.factory import load_backend
 from manet.recognizer import Recognizer
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import RetinaFaceDetector
+from manet.weights.entry import Weights
 from manet.weights.registry import resolve
+from service.batching.health import EngineHealth
+from service.batching.policy import BatchPolicy
+from service.batching.scheduler import BatchObserver, Scheduler
+from service.clock import Clock
 from service.settings import Settings
 
 
@@ -60,12 +65,33 @@ def load_recognizer(settings: Settings) -> Recognizer:
         ValueError: if the engine, precision or device requested is not to be had.
         OSError: if a file cannot be read.
     """
-    detector = RetinaFaceDetector(threads=settings.workers)
     with ThreadPoolExecutor(1) as pool:
-        warm = pool.submit(detector.warmup)
-        weights, network = resolve(settings.weights, settings.weights_dir), load_network(settings)
-        warm.result()
-    return Recognizer(weights, network, detector)
+        detector = pool.submit(load_detector, settings)
+        weights, network = load_weights(settings), load_network(settings)
+        return Recognizer(weights, network, detector.result())
+
+
+def load_detector(settings: Settings) -> RetinaFaceDetector:
+    """Return the detector, warm.
+
+    Args:
+        settings: say for how many threads.
+    """
+    detector = RetinaFaceDetector(threads=settings.workers)
+    detector.warmup()
+    return detector
+
+
+def load_weights(settings: Settings) -> Weights:
+    """Return the entry of the weights.
+
+    Args:
+        settings: name the weights.
+
+    Raises:
+        ManetError: if the weights are unknown or not installed.
+    """
+    return resolve(settings.weights, settings.weights_dir)
 
 
 def load_network(settings: Settings) -> Backend:
@@ -80,10 +106,42 @@ def load_network(settings: Settings) -> Backend:
         OSError: if a file cannot be read.
     """
     return load_backend(
-        resolve(settings.weights, settings.weights_dir),
+        load_weights(settings),
         backend=settings.backend,
         precision=settings.precision,
         device=settings.device,
         store=settings.weights_dir,
         threads=settings.threads,
+    )
+
+
+def make_scheduler(
+    settings: Settings,
+    weights: Weights,
+    backend: Backend,
+    *,
+    clock: Clock,
+    observer: BatchObserver,
+    reload: Callable[[], Backend] | None,
+) -> Scheduler:
+    """Return the scheduler of a network, to be started.
+
+    Args:
+        settings: the bounds of batches and of the queue.
+        weights: of the network.
+        backend: runs it.
+        clock: the time.
+        observer: is notified of every batch.
+        reload: loads the network once more, in place of one that was lost; None where that is the scheduler's end.
+    """
+    classes = len(weights.classes)
+    return Scheduler(
+        NetworkEngine(backend, classes),
+        side=weights.preprocessing.input_size,
+        policy=BatchPolicy(settings.max_batch_size, settings.batch_timeout),
+        capacity=settings.max_queued_faces,
+        clock=clock,
+        observer=observer,
+        health=EngineHealth(timeout=settings.engine_timeout),
+        rebuild=None if reload is None else lambda: NetworkEngine(reload(), classes),
     )

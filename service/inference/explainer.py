@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from manet.explain.result import Explanation
 from manet.labels import Expression
-from manet.recognizer import FaceMode, ImageFaces, Recognizer
+from manet.recognizer import FaceInput, FaceMode, ImageFaces, Recognizer
 from manet.vision.images import ImageLimits, read_image
-from service.admission import Ticket
+from service.admission import OwnUsage, Ticket, Usage
 from service.clock import Clock
 from service.errors import (
     RETRY_SECONDS,
@@ -25,15 +25,31 @@ from service.errors import (
     OverloadedError,
 )
 
-if TYPE_CHECKING:
-    from manet.explain.attribution import Explainer
-
 NEEDED = ("torch", "captum")
 """The packages without which nothing is explained."""
 
 
 Explained = ImageFaces[Explanation]
 """An image whose faces are explained."""
+
+
+class FaceExplainer(Protocol):
+    """Explains faces; ``manet.explain.attribution.Explainer`` is one."""
+
+    def explain(self, face: FaceInput, expression: Expression | None = None) -> Explanation:
+        """Return what the network went by in a face, for an expression or the one that it answers."""
+
+
+def load_explainer(recognizer: Recognizer, store: Path | None) -> FaceExplainer:
+    """Return what explains a recognizer's weights, loaded.
+
+    Args:
+        recognizer: whose answers are explained.
+        store: folder of weights that the user imported; None means the default one.
+    """
+    from manet.explain.attribution import Explainer  # noqa: PLC0415 - PyTorch, not before it is needed
+
+    return Explainer.load(recognizer, store)
 
 
 class ExplanationSlot:
@@ -51,20 +67,29 @@ class ExplanationWorker:
         limits: the largest image to decode.
         most: images that are explained or wait for it, at once.
         clock: the time.
-        store: folder of weights that the user imported; None means the default one.
+        load: returns what explains, when the first image comes.
+        usage: counts these images; by default this process is the whole service.
     """
 
     def __init__(
-        self, recognizer: Recognizer, *, limits: ImageLimits, most: int, clock: Clock, store: Path | None
+        self,
+        recognizer: Recognizer,
+        *,
+        limits: ImageLimits,
+        most: int,
+        clock: Clock,
+        load: Callable[[], FaceExplainer],
+        usage: Usage | None = None,
     ) -> None:
         self._recognizer = recognizer
         self._limits = limits
         self._most = most
         self._clock = clock
-        self._store = store
+        self._load = load
+        self._usage = OwnUsage() if usage is None else usage
         self._places: set[ExplanationSlot] = set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self._explainer: Explainer | None = None  # only the worker touches it
+        self._explainer: FaceExplainer | None = None  # only the worker touches it
 
     @contextmanager
     def place(self, expression: Expression | None) -> Iterator[ExplanationSlot]:
@@ -87,7 +112,7 @@ class ExplanationWorker:
         classes = self._recognizer.weights.classes
         if expression is not None and expression not in classes:
             raise InvalidParameterError(f"expression: the weights know {', '.join(classes)}")
-        if len(self._places) >= self._most:
+        if not self._usage.reserve("explanations", 1, self._most):
             raise OverloadedError("too many images wait to be explained", retry_after=RETRY_SECONDS)
         place = ExplanationSlot()
         self._places.add(place)
@@ -96,6 +121,7 @@ class ExplanationWorker:
         finally:
             place.left = True
             self._places.discard(place)
+            self._usage.add("explanations", -1)
 
     async def explain(
         self,
@@ -152,9 +178,7 @@ class ExplanationWorker:
 
         return explain
 
-    def _loaded(self) -> "Explainer":
+    def _loaded(self) -> FaceExplainer:
         if self._explainer is None:
-            from manet.explain.attribution import Explainer  # noqa: PLC0415 - PyTorch, not before it is needed
-
-            self._explainer = Explainer.load(self._recognizer, self._store)
+            self._explainer = self._load()
         return self._explainer

@@ -11,7 +11,7 @@ from manet.errors import ImageTooLargeError
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
 from manet.vision.images import ImageLimits, read_crop, read_image
 from service.admission import Ticket
-from service.batching.scheduler import Scheduler
+from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
 from service.concurrency import Budget, LoopRounds, Workers
 from service.errors import DeadlineExceededError
@@ -80,7 +80,7 @@ class Predictor:
     def __init__(
         self,
         recognizer: Recognizer,
-        scheduler: Scheduler,
+        scheduler: BatchScheduler,
         *,
         guard: DetectorGuard,
         limits: ImageLimits,

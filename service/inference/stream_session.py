@@ -6,7 +6,6 @@ begun when the last answer is handed over, so a client that reads slowly sees fe
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from service.batching.errors import BatchingError, EngineUnavailableError
 from service.clock import Clock
 from service.errors import DrainingError, NotReadyError, OverloadedError, ServiceError
 from service.inference.predictor import PredictionResult, Predictor
+from service.places import OwnPlaces, Places
 from service.schemas.predict import FrameAnswer, FrameProblem, Image, TrackedFace
 
 _log = logging.getLogger("manet.streams")
@@ -65,17 +65,18 @@ class StreamRegistry:
     Args:
         most: at once.
         most_each: of one client at once; None is no limit.
+        places: counts them; by default this process is the whole service.
     """
 
-    def __init__(self, *, most: int, most_each: int | None) -> None:
+    def __init__(self, *, most: int, most_each: int | None, places: Places | None = None) -> None:
         self._most = most
         self._most_each = most_each
-        self._clients: Counter[str] = Counter()
+        self._places = OwnPlaces() if places is None else places
 
     @property
     def open(self) -> int:
         """Sessions that are open."""
-        return self._clients.total()
+        return self._places.taken
 
     @contextmanager
     def entering(self, client: str) -> Iterator[None]:
@@ -84,16 +85,12 @@ class StreamRegistry:
         Raises:
             OverloadedError: if there is none.
         """
-        each = self._most_each
-        if self.open >= self._most or (each is not None and self._clients[client] >= each):
+        if not self._places.enter(client, most=self._most, most_each=self._most_each):
             raise OverloadedError(FULL.reason)
-        self._clients[client] += 1
         try:
             yield
         finally:
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
+            self._places.leave(client)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 import ipaddress
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Protocol
 
 from limits import RateLimitItem
 from limits.storage import MemoryStorage
@@ -17,6 +17,7 @@ from service import problems
 from service.errors import RETRY_SECONDS, RateLimitedError
 from service.keys import OWNER
 from service.middleware.api_keys import CLIENT, is_open
+from service.places import OwnPlaces, Places
 
 FRAME_LIMITER = "manet.frame_limiter"
 """Where the scope of a websocket holds what each of its frames goes through."""
@@ -25,19 +26,54 @@ BUCKETS = 4096
 """Counters of addresses, at most: these are distinguished by a hash into so many, and two that meet in one share it."""
 
 
+class RateWindow(Protocol):
+    """Counts the requests of clients in a time: a sliding window approximated by two counters."""
+
+    def hit(self, client: str) -> float | None:
+        """Count a request and return None, or, if it is one too many, the seconds until another may come."""
+
+
+class OwnWindow:
+    """The window of a service that is one process.
+
+    Args:
+        rate: requests in a time.
+    """
+
+    def __init__(self, rate: RateLimitItem) -> None:
+        self._rate = rate
+        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def hit(self, client: str) -> float | None:
+        """Count a request and return None, or, if it is one too many, the seconds until another may come."""
+        bucket = client if client.startswith(OWNER) else str(hash(client) % BUCKETS)
+        if self._window.hit(self._rate, bucket):
+            return None
+        return self._window.get_window_stats(self._rate, bucket).reset_time - time.time()
+
+
 class RateLimiter:
     """Counts each client's requests: how many in a time, and how many at once.
 
     Args:
-        rate: requests in a time; a sliding window approximated by two counters. None is no limit.
+        rate: requests in a time. None is no limit.
         at_once: requests in flight; None is no limit.
+        window: counts them in time, and
+        places: in flight; by default this process is the whole service.
     """
 
-    def __init__(self, *, rate: RateLimitItem | None, at_once: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        rate: RateLimitItem | None,
+        at_once: int | None,
+        window: RateWindow | None = None,
+        places: Places | None = None,
+    ) -> None:
         self._rate = rate
         self._at_once = at_once
-        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._inside: Counter[str] = Counter()
+        self._window = OwnWindow(rate) if window is None and rate is not None else window
+        self._places = OwnPlaces() if places is None else places
 
     @contextmanager
     def entering(self, client: str) -> Iterator[None]:
@@ -46,19 +82,15 @@ class RateLimiter:
         Raises:
             RateLimitedError: if the client may not send this request now.
         """
-        if self._at_once is not None and self._inside[client] >= self._at_once:
+        if not self._places.enter(client, most=None, most_each=self._at_once):
             raise RateLimitedError(f"{self._at_once} requests of this client are in flight", retry_after=RETRY_SECONDS)
-        bucket = client if client.startswith(OWNER) else str(hash(client) % BUCKETS)
-        if self._rate is not None and not self._window.hit(self._rate, bucket):
-            left = self._window.get_window_stats(self._rate, bucket).reset_time - time.time()
-            raise RateLimitedError(f"a client may send {self._rate}", retry_after=max(RETRY_SECONDS, math.ceil(left)))
-        self._inside[client] += 1
         try:
+            if self._window is not None and (left := self._window.hit(client)) is not None:
+                retry = max(RETRY_SECONDS, math.ceil(left))
+                raise RateLimitedError(f"a client may send {self._rate}", retry_after=retry)
             yield
         finally:
-            self._inside[client] -= 1
-            if not self._inside[client]:
-                del self._inside[client]
+            self._places.leave(client)
 
 
 class RateLimitMiddleware:

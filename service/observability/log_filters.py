@@ -1,11 +1,27 @@
-"""Log filters: what clients send, and what images hold, stays out of the log."""
+"""Logging: the form of the log, and filters that keep what clients send, and what images hold, out of it."""
 
 import logging
 import warnings
 from http import HTTPStatus
+from typing import Any
+
+from uvicorn.config import LOGGING_CONFIG
 
 _UNKNOWN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 """Statuses whose path may be anything that a client thought of."""
+
+
+def logging_config(level: str, access: bool) -> dict[str, Any]:
+    """Return uvicorn's logging with the service's own loggers beside it, to the same place in the same form."""
+    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
+    requests = {**LOGGING_CONFIG["handlers"]["access"], "filters": ["paths"]}
+    server = {**LOGGING_CONFIG["loggers"]["uvicorn.error"], "filters": ["frames"]}
+    return {
+        **LOGGING_CONFIG,
+        "filters": {"paths": {"()": AccessLogRedactor}, "frames": {"()": WebSocketLogFilter, "access": access}},
+        "handlers": {**LOGGING_CONFIG["handlers"], "access": requests},
+        "loggers": {**LOGGING_CONFIG["loggers"], "uvicorn.error": server, "manet": ours},
+    }
 
 
 class AccessLogRedactor(logging.Filter):

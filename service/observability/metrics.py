@@ -1,6 +1,7 @@
 """Metrics: what the service counts and times, for Prometheus. Labels are few and known in advance."""
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -12,38 +13,43 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The service's own registry; it observes admission, the scheduler and every request."""
+    """The service's own registry; it observes admission, the scheduler and every request.
 
-    def __init__(self) -> None:
+    Args:
+        counter: makes each counter, and
+        histogram: each histogram, with the arguments of Prometheus's own.
+    """
+
+    def __init__(self, counter: Callable[..., Any] = Counter, histogram: Callable[..., Any] = Histogram) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter("manet_requests", "Requests answered.", ["route", "status"], registry=self.registry)
-        self._request_seconds = Histogram(
+        self._requests = counter("manet_requests", "Requests answered.", ["route", "status"], registry=self.registry)
+        self._request_seconds = histogram(
             "manet_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, registry=self.registry
         )
-        self._shed = Counter("manet_shed", "Images rejected at admission.", ["reason"], registry=self.registry)
+        self._shed = counter("manet_shed", "Images rejected at admission.", ["reason"], registry=self.registry)
         for reason in REASONS:
             self._shed.labels(reason)
-        self._find_seconds = Histogram(
+        self._find_seconds = histogram(
             "manet_find_seconds", "Decoding an image and finding its faces.", buckets=_SECONDS, registry=self.registry
         )
-        self._detect_seconds = Histogram(
+        self._detect_seconds = histogram(
             "manet_detect_seconds", "Searching an image for faces.", buckets=_SECONDS, registry=self.registry
         )
-        self._faces = Counter("manet_faces", "Faces answered.", registry=self.registry)
-        self._queue_seconds = Histogram(
+        self._faces = counter("manet_faces", "Faces answered.", registry=self.registry)
+        self._queue_seconds = histogram(
             "manet_queue_seconds", "A face's wait for the network.", buckets=_SECONDS, registry=self.registry
         )
-        self._batch_size = Histogram("manet_batch_size", "Faces in a batch.", buckets=_SIZES, registry=self.registry)
-        self._batch_seconds = Histogram(
+        self._batch_size = histogram("manet_batch_size", "Faces in a batch.", buckets=_SIZES, registry=self.registry)
+        self._batch_seconds = histogram(
             "manet_batch_seconds", "A batch in the network.", buckets=_SECONDS, registry=self.registry
         )
-        self._frames = Counter("manet_stream_frames", "Frames of streams.", ["outcome"], registry=self.registry)
+        self._frames = counter("manet_stream_frames", "Frames of streams.", ["outcome"], registry=self.registry)
         for outcome in OUTCOMES:
             self._frames.labels(outcome)
-        self._frame_seconds = Histogram(
+        self._frame_seconds = histogram(
             "manet_stream_age_seconds", "From a frame to its answer.", buckets=_SECONDS, registry=self.registry
         )
-        self._failed = Counter("manet_batches_failed", "Batches that failed in the network.", registry=self.registry)
+        self._failed = counter("manet_batches_failed", "Batches that failed in the network.", registry=self.registry)
 
     def watch(self, name: str, help: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is requested whenever the metrics are read."""

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import manet
 from manet.vision.preprocess import Pixels
-from service.batching.scheduler import InferenceResult, Scheduler
+from service.batching.scheduler import BatchScheduler, InferenceResult
 from service.inference.predictor import PredictionResult, Predictor
 
 _log = logging.getLogger("manet.tracing")
@@ -63,9 +63,9 @@ class Tracing:
         """Return an application whose requests are spans."""
         return RequestSpans(app, tracing=self)
 
-    def scheduler(self, *args: Any, **options: Any) -> "TracedScheduler":
-        """Return what ``Scheduler`` returns, traced."""
-        return TracedScheduler(*args, tracing=self, **options)
+    def scheduler(self, traced: BatchScheduler) -> BatchScheduler:
+        """Return a scheduler, traced."""
+        return cast(BatchScheduler, TracedScheduler(traced, tracing=self))
 
     def predictor(self, *args: Any, **options: Any) -> "TracedPredictor":
         """Return what ``Predictor`` returns, traced."""
@@ -153,16 +153,24 @@ class TracedPredictor(Predictor):
             return found
 
 
-class TracedScheduler(Scheduler):
-    """A scheduler that makes spans of the wait and of the work on every group of faces."""
+class TracedScheduler:
+    """A scheduler around which spans are made of the wait and of the work on every group of faces.
 
-    def __init__(self, *args: Any, tracing: Tracing, **options: Any) -> None:
-        super().__init__(*args, **options)
+    Args:
+        traced: the scheduler; what is not defined here is its own.
+        tracing: takes the spans.
+    """
+
+    def __init__(self, traced: BatchScheduler, *, tracing: Tracing) -> None:
+        self._traced = traced
         self._tracing = tracing
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._traced, name)
+
     async def submit(self, faces: Sequence[Pixels], *, deadline: float, lane: object = None) -> InferenceResult:
-        """Return the logits of one image's faces, as ``Scheduler.submit`` does."""
-        answered = await super().submit(faces, deadline=deadline, lane=lane)
+        """Return the logits of one image's faces, as the scheduler does."""
+        answered = await self._traced.submit(faces, deadline=deadline, lane=lane)
         now = self._tracing.wall()
         queued, inferred = round(answered.queued * _SECOND), round(answered.inferred * _SECOND)
         _past(self._tracing.tracer, "queue", now - inferred - queued, answered.queued)

@@ -44,3 +44,24 @@ def test_every_setting_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> No
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
         assert field.description
+
+
+def test_front_ends_are_one_for_each_cpu_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpus, count in ((1, 1), (2, 1), (16, 15)):
+        monkeypatch.setattr("service.settings.available_cpus", lambda: cpus)  # noqa: B023
+        assert Settings(front_ends="auto").front_end_count == count
+    assert CliApp.run(Settings, cli_args=["--front-ends", "3"]).front_end_count == 3
+    assert Settings().front_end_count == 1
+
+
+@pytest.mark.parametrize("wrong", [0, "many"])
+def test_a_number_of_front_ends_that_is_none_is_an_error(wrong: Any) -> None:
+    with pytest.raises(ValidationError, match="front_ends"):
+        Settings(front_ends=wrong)
+
+
+def test_several_front_ends_need_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(ValidationError, match="more than one front end needs Linux"):
+        Settings(front_ends=2)
+    assert Settings().front_end_count == 1

@@ -1,0 +1,159 @@
+"""Memory: what the processes of one service share: slots for faces, and numbers that one process each writes.
+
+It has no name (memfd), so whoever has the descriptor sees it, and it is gone with the last process. Each number is
+eight aligned bytes with a single writer, so there are no locks that a killed process could hold.
+"""
+
+import mmap
+import os
+from dataclasses import dataclass
+from math import prod
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manet.backends.base import Logits
+from manet.vision.preprocess import Pixels
+
+COUNTS = (
+    *("uploads", "images", "bytes", "ahead", "explanations"),  # see service.admission.Kind
+    "faces",  # handed to the engine's process and not returned
+    *("requests", "streams"),  # of clients, see service.places
+    "gone",  # connections from the supervisor that have ended
+    *("detector_failing", "detections_failed"),
+    "beats",  # grows as long as the event loop runs
+)
+"""What a front end counts."""
+
+ENGINE = ("alive_until", "running", "started", "depth", "completed", "beats")
+"""What the engine's process reports: until when it is trusted, the size and the start of the running batch (seconds of
+the clock), faces that wait, batches that were completed, and a number that grows as long as its event loop runs."""
+
+_ENGINE = {name: place for place, name in enumerate(ENGINE)}
+
+CLIENTS = 65_536
+"""Counters of clients: they are distinguished by a hash into so many, and two that meet in one share it."""
+
+BUCKETS = 16
+"""Batch times, by the binary logarithm of the bucket's size."""
+
+SERIES = 1024
+"""Series of metrics that a process can have: with 18 routes it has some 400."""
+
+KEY = 200
+"""Bytes of a series' name and labels."""
+
+VALUES = 16 * SERIES
+"""Numbers of all series of a process: a histogram has one for each bucket, and a sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How much of everything there is.
+
+    Attributes:
+        front_ends: how many.
+        slots: faces that one of them can have handed in at once.
+        side: of the network's input, in pixels.
+        classes: logits of a face.
+    """
+
+    front_ends: int
+    slots: int
+    side: int
+    classes: int
+
+    def parts(self) -> dict[str, tuple[type[Any] | str, tuple[int, ...]]]:
+        """Return the type and the shape of each part, in their order."""
+        n, faces = self.front_ends, (self.front_ends, self.slots)
+        return {
+            "counts": (np.int64, (len(COUNTS), n)),
+            "engine": (np.float64, (len(ENGINE),)),
+            "restarts": (np.int64, (1,)),  # of the engine's process; the supervisor's
+            "times": (np.float64, (BUCKETS,)),  # seconds; 0 where none was measured
+            "requests": (np.int64, (n, CLIENTS)),  # of each client, in flight
+            "streams": (np.int64, (n, CLIENTS)),  # of each client, open
+            "windows": (np.int64, (n, CLIENTS, 3)),  # of each client: number of the window, hits in it, hits before it
+            "used": (np.int64, (n + 1,)),  # series; the last row of these is the engine's
+            "keys": (f"S{KEY}", (n + 1, SERIES)),
+            "starts": (np.int64, (n + 1, SERIES)),  # of each series, in its row of values
+            "values": (np.float64, (n + 1, VALUES)),
+            "logits": (np.float32, (*faces, self.classes)),
+            "pixels": (np.uint8, (*faces, self.side, self.side, 3)),
+        }
+
+
+class SharedMemory:
+    """One process's view of it; it can be an argument of a process that is being started.
+
+    Args:
+        fd: descriptor of the memory.
+        layout: how much of everything there is.
+    """
+
+    def __init__(self, fd: int, layout: Layout) -> None:
+        self.layout = layout
+        self._fd = fd
+        offsets, size = _offsets(layout)
+        memory = mmap.mmap(fd, size)
+
+        def part(name: str) -> npt.NDArray[Any]:
+            dtype, shape = layout.parts()[name]
+            return np.ndarray(shape, dtype, buffer=memory, offset=offsets[name])
+
+        # Numbers that every request reads and writes are plain ones: a memoryview takes a tenth of NumPy's time.
+        self.counts = {name: row.data for name, row in zip(COUNTS, part("counts"), strict=True)}
+        self._engine: memoryview[float] = part("engine").data  # type: ignore[assignment]
+        self.restarts = part("restarts").data
+        self.times: memoryview[float] = part("times").data  # type: ignore[assignment]
+        self.requests = [row.data for row in part("requests")]
+        self.streams = [row.data for row in part("streams")]
+        self.windows = [row.data for row in part("windows")]
+        self.used = part("used").data
+        self.keys = part("keys")
+        self.starts = part("starts")
+        self.values = [row.data for row in part("values")]
+        self.logits: Logits = part("logits")
+        self.pixels: Pixels = part("pixels")
+
+    @classmethod
+    def create(cls, layout: Layout) -> "SharedMemory":
+        """Return new memory, all zero; pages that are never touched take no space."""
+        fd = os.memfd_create("manet")
+        os.ftruncate(fd, _offsets(layout)[1])
+        return cls(fd, layout)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _attach, (DupFd(self._fd), self.layout)
+
+    def engine(self, name: str) -> float:
+        """Return what the engine's process reports."""
+        return self._engine[_ENGINE[name]]
+
+    def report(self, **numbers: float) -> None:
+        """Write what the engine's process reports; only that does, and the supervisor once it has ended."""
+        for name, number in numbers.items():
+            self._engine[_ENGINE[name]] = number
+
+    def forget(self, front_end: int) -> None:
+        """Give back what a front end held that has ended; requests that its clients sent still count in their rate."""
+        for row in self.counts.values():
+            row[front_end] = 0
+        for rows in (self.requests, self.streams):
+            held = np.asarray(rows[front_end])
+            held[held != 0] = 0
+
+
+def _attach(fd: Any, layout: Layout) -> SharedMemory:
+    return SharedMemory(fd.detach(), layout)
+
+
+def _offsets(layout: Layout) -> tuple[dict[str, int], int]:
+    """Return where each part begins, in bytes, and where the last ends."""
+    offsets, end = {}, 0
+    for name, (dtype, shape) in layout.parts().items():
+        offsets[name] = end
+        end += -(-np.dtype(dtype).itemsize * prod(shape) // 64) * 64
+    return offsets, end

@@ -1,0 +1,88 @@
+"""Spec: what every process of one service is given at its start, and what is said over its control socket."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from manet.backends.base import Backend
+from manet.recognizer import Recognizer
+from manet.vision.faces import FaceDetector
+from manet.vision.preprocess import Pixels
+from manet.weights.entry import Weights
+from service.inference.explainer import FaceExplainer, load_explainer
+from service.processes.memory import SharedMemory
+from service.settings import Settings
+
+READY, ENGINE, EXPLAINER, CONNECTION = b"ready", b"engine", b"explainer", b"connection"
+"""The kinds of messages, one packet each, whose first word they are. To the supervisor: this process is up; that of the
+engine then describes its backend. From the supervisor, each with a socket: to the engine's process, and its backend, or
+to the front end of that number; to the explainer's process, or to a front end; a client's connection. The end of the
+socket means: finish and end."""
+
+MESSAGE = 4096
+"""Bytes of such a message, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """What loads the parts, each in the process that needs it; functions of a module, so that they can be pickled.
+
+    Attributes:
+        weights: finds the entry of the weights.
+        backend: loads the network.
+        detector: loads the detector, warm.
+        explainer: loads what explains a recognizer's weights, from this store.
+    """
+
+    weights: Callable[[Settings], Weights]
+    backend: Callable[[Settings], Backend]
+    detector: Callable[[Settings], FaceDetector]
+    explainer: Callable[[Recognizer, Path | None], FaceExplainer] = load_explainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What all processes have in common.
+
+    Attributes:
+        settings: all choices.
+        weights: the entry of what is served.
+        load: loads the parts.
+        memory: shared by all.
+        secret: of the service; see ``service.processes.usage.ClientHash``.
+    """
+
+    settings: Settings
+    weights: Weights
+    load: Loaders
+    memory: SharedMemory
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBackend:
+    """What a front end has in place of the backend: how the engine's process describes it.
+
+    Attributes:
+        name: see ``manet.backends.base.Backend``.
+        precision: likewise.
+        device: likewise.
+        reason: likewise.
+    """
+
+    name: str
+    precision: str
+    device: str
+    reason: str
+
+    def warmup(self, batch_sizes: Sequence[int]) -> NoReturn:
+        """Refuse: there is no network in this process."""
+        raise RuntimeError("the network is in the engine's process")
+
+    def infer(self, images: Pixels) -> NoReturn:
+        """Refuse: there is no network in this process."""
+        raise RuntimeError("the network is in the engine's process")
+
+    def close(self) -> None:
+        """Do nothing."""
