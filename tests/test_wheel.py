@@ -28,6 +28,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("manet", "service", "training")
 LARGEST = 60e6
@@ -37,7 +39,6 @@ NOT_SHIPPED = {"training/reports", "training/published_runs/README.md"}
 OFFLINE = """
 import socket
 
-pytestmark = pytest.mark.slow
 
 connect = socket.socket.connect
 

@@ -18,6 +18,8 @@ from testing.front_ends import HOLD, SLOW, FrontEnds, serving_with_front_ends, s
 from testing.live import until
 from testing.processes import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def post(service: FrontEnds) -> int:
     """Upload one image on a connection of its own; return the status, or 0 where the connection was lost."""

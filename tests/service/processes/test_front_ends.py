@@ -24,6 +24,8 @@ from testing.live import until
 from testing.processes import ROOT
 from tests.service.observability.test_tracing import Collector
 
+pytestmark = pytest.mark.slow
+
 TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0)))
 POISONED = encode(paint((200, 0, 0)))
 
