@@ -39,7 +39,6 @@ NOT_SHIPPED = {"training/reports", "training/published_runs/README.md"}
 OFFLINE = """
 import socket
 
-
 connect = socket.socket.connect
 
 
