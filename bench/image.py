@@ -57,7 +57,7 @@ def started() -> dict[str, Any]:
         answer = httpx.post(f"{made.address}/predict", files={"image": portrait()}, timeout=60).raise_for_status()
         return {
             "seconds_to_ready": round(seconds, 2),
-            "resident_mb": round(int(made.inside(_RESIDENT)) / 1024, 1),
+            "resident_mb": round(max(map(int, made.inside(_RESIDENT).split())) / 1024, 1),
             "health_check_cpu_seconds": round(float(made.inside(HEALTH_CHECK)), 3),
             "folder_bytes": int(made.inside(_FOLDER)),
             "backend": httpx.get(f"{made.address}/model", timeout=5).json()["backend"],
