@@ -10,8 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import skimage.data
@@ -40,7 +41,9 @@ def address() -> Iterator[str]:
         yield served.address
 
 
-def run(*command: str | Path, folder: Path, status: int = 0, **variables: str) -> str:
+def run(
+    *command: str | Path, folder: Path, status: int = 0, variables: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Run a command in a folder, hold it to its status, and return what it wrote."""
     environment = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", **variables}
     done = subprocess.run(
@@ -208,8 +211,8 @@ def go(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     _program("program.go", address, folder)
     # Go's standard library alone, nothing from the network, and nothing left in HOME.
     alone = {"HOME": str(folder), "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    run("go", "mod", "init", "faces", folder=folder, **alone)
-    run("go", "build", "-o", "program", ".", folder=folder, **alone)
+    run("go", "mod", "init", "faces", folder=folder, variables=alone)
+    run("go", "build", "-o", "program", ".", folder=folder, variables=alone)
     return folder
 
 
