@@ -42,6 +42,8 @@ from service.openapi import document
 from service.places import Places
 from service.problems import documented
 from service.routes import explain, health, metrics, model, page, predict, stream, v2
+from service.schemas.predict import EncodedImage
+from service.schemas.v2 import InferenceRequest
 from service.schemas.v2_codec import JSON_LENGTH
 from service.settings import Settings
 from service.state import ServiceState
@@ -183,7 +185,12 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceStat
     app.add_middleware(HeadMiddleware)
     if settings.root_path or settings.trusted_proxies:
         app.add_middleware(PrefixMiddleware, prefix=settings.root_path, trusted=list(settings.trusted_proxies))
-    document.install(app, needs_key=lambda path: bool(keys) and not is_open(path), max_faces=settings.max_faces)
+    document.install(
+        app,
+        bodies=[EncodedImage, InferenceRequest],
+        needs_key=lambda path: bool(keys) and not is_open(path),
+        max_faces=settings.max_faces,
+    )
 
 
 def _tracing(settings: Settings) -> "Tracing | None":

@@ -1,12 +1,13 @@
 """The OpenAPI document: what the routes share in it, and what FastAPI cannot say."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from service.openapi.examples import answers
 
@@ -64,10 +65,20 @@ TAGS = [
 ]
 
 
+_PLACE = "#/components/schemas/{model}"
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the service has any."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, otherwise sent."},
 }
+
+
+def reference(body: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a body that a handler reads itself: by name, for generators of clients invent one else.
+
+    Args:
+        body: one of those that ``install`` was given.
+    """
+    return {"$ref": _PLACE.format(model=body.__name__)}
 
 
 def succeeded(description: str, headers: Mapping[str, Any] = MappingProxyType({})) -> Responses:
@@ -109,11 +120,13 @@ def image_body(field: str, schema: dict[str, Any], encoded: type[BaseModel], *, 
     bare = {**schema, "description": f"{schema['description']} Any type `image/*` is read likewise."}
     content = shown["requestBody"]["content"]
     content["application/octet-stream"] = {"schema": bare}
-    content["application/json"] = {"schema": encoded.model_json_schema()}
+    content["application/json"] = {"schema": reference(encoded)}
     return shown
 
 
-def install(app: FastAPI, *, needs_key: Callable[[str], bool], max_faces: int) -> None:
+def install(
+    app: FastAPI, *, bodies: Sequence[type[BaseModel]], needs_key: Callable[[str], bool], max_faces: int
+) -> None:
     """Finish an application's document where FastAPI cannot.
 
     FastAPI drops every null that it finds in an example, and with it what the answer's schema requires; and it gives
@@ -121,6 +134,7 @@ def install(app: FastAPI, *, needs_key: Callable[[str], bool], max_faces: int) -
 
     Args:
         app: whose document it is.
+        bodies: what handlers read themselves, so that FastAPI does not know it.
         needs_key: whether requests to a path need an API key.
         max_faces: the most faces that may be requested in an image.
     """
@@ -131,6 +145,7 @@ def install(app: FastAPI, *, needs_key: Callable[[str], bool], max_faces: int) -
         document = plain()
         if not made:
             _finish(document)
+            _define(document, bodies)
             _describe_keys(document, needs_key)
             _describe_bound(document, max_faces)
         return document
@@ -157,6 +172,29 @@ def _describe_bound(document: dict[str, Any], max_faces: int) -> None:
         for parameter in operation.get("parameters", ()):
             if parameter["name"] == "max_faces":
                 parameter["schema"]["maximum"] = max_faces
+
+
+def _define(document: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> None:
+    """Add what bodies refer to, and say of all numbers what they are.
+
+    Generators of clients make a number without a format what they like: 32 bits in Go, ``BigDecimal`` in Java.
+    """
+    schemas = document["components"]["schemas"]
+    _, shown = models_json_schema([(body, "validation") for body in bodies], ref_template=_PLACE)
+    schemas |= shown["$defs"]
+    for number in _numbers(schemas):
+        number["format"] = "double"
+
+
+def _numbers(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every schema of a number that need not be whole."""
+    if isinstance(value, dict):
+        if value.get("type") == "number":
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for child in value:
+            yield from _numbers(child)
 
 
 def _finish(document: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from service import errors
 from service.http.body import read_body, size_in_memory
 from service.http.compression import PLAIN, pack, preferred
 from service.http.disconnect import cancel_on_disconnect
-from service.openapi.document import STAGES, succeeded
+from service.openapi.document import STAGES, reference, succeeded
 from service.problems import INFERENCE, documented
 from service.routes.health import check_ready
 from service.schemas.v2 import (
@@ -74,12 +74,9 @@ def _documented(*possible: type[errors.ServiceError]) -> dict[int | str, dict[st
 
 def _question() -> dict[str, Any]:
     """Return the body of an inference as the contract shows it; the handler reads it itself, after it was admitted."""
-    schema = InferenceRequest.model_json_schema()
-    definitions = schema.pop("$defs")
-    for field, items in (("inputs", "RequestInput"), ("outputs", "RequestOutput")):
-        schema["properties"][field]["items"] = definitions[items]
     octets = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}, _OCTETS: octets}}}
+    json = {"schema": reference(InferenceRequest)}
+    return {"requestBody": {"required": True, "content": {"application/json": json, _OCTETS: octets}}}
 
 
 def version_of(weights: Weights) -> str:
@@ -117,7 +114,7 @@ async def server() -> ServerMetadata:
 )
 async def live() -> ServerLive:
     """Answer as long as the process runs, as `/health/live` does."""
-    return ServerLive()
+    return ServerLive(live=True)
 
 
 @probes.get(
@@ -129,7 +126,7 @@ async def live() -> ServerLive:
 async def ready(state: WithState) -> ServerReady:
     """Answer 200 as long as the network has completed a batch lately, as `/health/ready` does."""
     check_ready(state)
-    return ServerReady()
+    return ServerReady(ready=True)
 
 
 async def metadata(state: WithState) -> ModelMetadata:
@@ -153,7 +150,7 @@ async def metadata(state: WithState) -> ModelMetadata:
 async def model_ready(state: WithState) -> ModelReady:
     """Answer 200 as long as the model is loaded and has completed a batch lately."""
     check_ready(state)
-    return ModelReady(name=state.recognizer.weights.id)
+    return ModelReady(name=state.recognizer.weights.id, ready=True)
 
 
 async def infer(

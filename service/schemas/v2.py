@@ -4,7 +4,7 @@ Source: kserve/open-inference-protocol, ``specification/protocol/inference_rest.
 read generously: fields and parameters of a request that are not named here are passed over.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
@@ -23,20 +23,20 @@ class _ResponseModel(BaseModel):
 class ServerLive(_ResponseModel):
     """Whether the process runs."""
 
-    live: Literal[True] = True
+    live: bool
 
 
 class ServerReady(_ResponseModel):
     """Whether it answers; where it does not, a problem says so."""
 
-    ready: Literal[True] = True
+    ready: bool
 
 
 class ModelReady(_ResponseModel):
     """Whether a model answers; where it does not, a problem says so."""
 
     name: str
-    ready: Literal[True] = True
+    ready: bool
 
 
 class ServerMetadata(_ResponseModel):

@@ -129,6 +129,24 @@ def test_parameters_show_their_bounds(operation: str) -> None:
     assert (most["schema"]["type"], most["schema"]["minimum"], most["required"]) == ("integer", 1, False)
 
 
+def test_what_a_body_in_json_is_has_a_name() -> None:
+    bodies = [
+        content["application/json"]["schema"]
+        for operation in OPERATIONS.values()
+        if "application/json" in (content := operation.get("requestBody", {}).get("content", {}))
+    ]
+
+    assert {"$ref": "#/components/schemas/EncodedImage"} in bodies
+    assert [body for body in bodies if list(body) != ["$ref"]] == []
+
+
+def test_numbers_have_64_bits() -> None:
+    numbers = [node for node in walk(DOCUMENT) if node.get("type") == "number"]
+
+    assert len(numbers) > 20
+    assert [number for number in numbers if number.get("format") != "double"] == []
+
+
 def test_every_kind_of_problem_stands_in_the_description() -> None:
     told = {
         example["value"]["type"]
