@@ -23,8 +23,9 @@ from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.entry import Weights
 from manet.weights.registry import resolve
 
-FaceMode = Literal["detect", "whole"]
-"""``detect`` looks for faces in the image; ``whole`` takes the image as the crop of one face."""
+FaceMode = Literal["detect", "small", "whole"]
+"""``detect`` looks for faces in the image; ``small`` does so in its parts, too, in five times the time, and finds those
+down to 1/70 of its longest side; ``whole`` takes the image as the crop of one."""
 
 MAX_FACES = 32
 """Faces answered in one image where the caller names no other number: the largest ones."""
@@ -167,14 +168,14 @@ class Recognizer:
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to detect faces, or to take the image as one.
+            faces: how to look for faces, or to take the image as one; see ``FaceMode``.
             max_faces: the most faces to return, at least 1.
         """
         spec = self.weights.preprocessing
         height, width = image.shape[:2]
         if faces == "whole":
             return ImageFaces(width, height, [FaceInput(None, network_input(image, spec))], 1)
-        found = self._detector.detect(image)
+        found = self._detector.detect(image, small_faces=faces == "small")
         largest = [FaceInput(face, network_input(self._crop(image, face), spec)) for face in found[:max_faces]]
         return ImageFaces(width, height, largest, len(found))
 
@@ -199,7 +200,7 @@ class Recognizer:
 
         Args:
             image: RGB, uint8 (height, width, 3), upright.
-            faces: whether to detect faces, or to take the image as one.
+            faces: how to look for faces, or to take the image as one; see ``FaceMode``.
             max_faces: the most faces to return, at least 1.
         """
         return self.read_all(self.find(image, faces=faces, max_faces=max_faces).faces)

@@ -70,7 +70,7 @@ class FakeBackend:
 class FakeDetector:
     """Sees one face in each bright half of an image, left and right; the image's own width first."""
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         height, width = image.shape[:2]
         half = max(1, width // 2)
         return [_face(Box(x, 0, half, height)) for x in (0, half) if x < width and image[:, x : x + half].mean() > 20]
@@ -79,7 +79,7 @@ class FakeDetector:
 class BrokenDetector:
     """Fails on every image, as no image should make a detector do."""
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         raise RuntimeError("/secret/path: the detector is out of order")
 
 

@@ -30,7 +30,7 @@ def explain(
         Expression | None, typer.Option(help="Explain this one instead of the one that is answered.")
     ] = None,
     weights: Annotated[str, typer.Option(help="One of those that `manet weights list` shows.")] = "ferplus",
-    faces: Annotated[FaceMode, typer.Option(help="Detect faces, or take the image as one.")] = "detect",
+    faces: Annotated[FaceMode, typer.Option(help="Detect faces, small ones too, or take the image as one.")] = "detect",
     max_faces: Annotated[int, typer.Option(min=1, help="The most faces to explain.")] = MAX_FACES,
     store: Store = None,
 ) -> None:

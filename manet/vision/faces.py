@@ -63,8 +63,13 @@ class DetectedFace:
 class FaceDetector(Protocol):
     """Anything that finds faces. It may be called from several threads at once."""
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
-        """Return the faces of an image, the largest box first; an empty list when there is none."""
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
+        """Return the faces of an image, the largest box first; an empty list when there is none.
+
+        Args:
+            image: RGB, uint8 (height, width, 3), upright.
+            small_faces: whether to search for small faces, too, which takes longer.
+        """
 
 
 @dataclass(frozen=True, slots=True)

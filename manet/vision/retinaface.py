@@ -8,9 +8,10 @@ the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from sta
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,9 @@ _SHAPES = ((2, 3), (3, 4), (9, 16), (1, 1), (3, 2), (4, 3), (16, 9))
 _MARGIN = 1 / 8
 """Ground on each side of the image, as a fraction of its longest side, so that a face that fills it is seen whole."""
 
+_PART_GAIN, _PART_MARGIN = 9 / 8, 1 / 18
+"""A part of an image is scaled to more than a whole one, on less ground, so that its canvas is of the same size."""
+
 _MIN_SIDE = 192
 """An image whose longest side is shorter is enlarged to this; of 48-pixel faces the network sees few (see bench)."""
 
@@ -61,6 +65,9 @@ over union above 0.4, leaves the little face that it likes to see around the mou
 _CONFIDENT = 0.99
 """Score above which a face is surely upright. The surest of most photographs has 0.995 and more; faces that are
 upside down and were taken for upright ones had 0.89 to 0.98."""
+
+SmallFaces = Literal["off", "auto", "on"]
+"""When small faces are looked for, down to 1/70 of an image's longest side."""
 
 _MAX_CANDIDATES = 1000
 """Best-scored candidates that suppression looks at: it compares each with each."""
@@ -86,6 +93,8 @@ class RetinaFaceDetector:
         min_score: least score of a face, 0..1.
         threads: images that are searched at once, each on a CPU thread of its own; a search more waits for one of them.
             None means as many as ``manet.cpus.image_threads``.
+        small_faces: when an image is also searched in parts for small faces: never (``off``), where no face was found
+            otherwise (``auto``), or always (``on``).
         network: the ONNX file.
 
     Raises:
@@ -100,6 +109,7 @@ class RetinaFaceDetector:
         sides: Sequence[int] = (640, 320),
         min_score: float = 0.8,
         threads: int | None = None,
+        small_faces: SmallFaces = "auto",
         network: Path = NETWORK_FILE,
     ) -> None:
         if not sides or min(sides) < _STRIDE:
@@ -111,6 +121,7 @@ class RetinaFaceDetector:
         self._network = OnnxNetwork(network, threads=self._threads)
         self._sides = tuple(sides)
         self._min_score = min_score
+        self._small_faces = small_faces
 
     def warmup(self) -> None:
         """Search blank images of the usual shapes on every thread, so that the first real ones pay for no set-up."""
@@ -121,13 +132,15 @@ class RetinaFaceDetector:
                 # As many at once as there are threads; each has buffers of its own.
                 list(pool.map(self._outputs, [canvas] * self._threads))
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         """Return the faces of an image, the largest box first; an empty list when there is none.
 
-        Where no face is surely upright, the image is also looked at upside down, which takes as long again.
+        Where no face is surely upright, the image is also looked at upside down, which takes as long again; where none
+        is found then, it is searched in four parts, which takes four times as long.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright, at least 1 x 1.
+            small_faces: whether to search the parts also where faces were found.
 
         Raises:
             ValueError: if the image has another type or shape.
@@ -135,12 +148,33 @@ class RetinaFaceDetector:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:  # noqa: PLR2004
             raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
         faces = self._detect_on_canvases(image, turned=False)
+        if small_faces or self._small_faces == "on":
+            faces = _merged([*faces, *self._detect_small(image)])
         surest = max((face.confidence for face in faces if _is_upright(face)), default=0)
         if surest >= _CONFIDENT:
             return faces
         # The network sees few faces that are upside down, and their points are far off.
         turned = self._detect_on_canvases(image, turned=True)
-        return turned if any(face.confidence > surest for face in turned if not _is_upright(face)) else faces
+        if any(face.confidence > surest for face in turned if not _is_upright(face)):
+            return turned
+        return self._detect_small(image) if self._small_faces == "auto" and not faces else faces
+
+    def _detect_small(self, image: Pixels) -> list[DetectedFace]:
+        """Return the faces in four parts of the image, which show each twice as large, on canvases of the usual size.
+
+        None where the whole image was looked at as it is.
+        """
+        side = self._sides[0]
+        if max(image.shape) <= side:
+            return []
+        found = []
+        for rows in _halves(image.shape[0]):
+            for columns in _halves(image.shape[1]):
+                part = image[rows, columns]
+                most = min(round(side * _PART_GAIN), max(*part.shape, _MIN_SIDE))
+                faces = self._detect_on_canvas(part, most, margin=_PART_MARGIN)
+                found += [_moved(face, columns.start, rows.start) for face in faces]
+        return _merged(found)
 
     def _detect_on_canvases(self, image: Pixels, *, turned: bool) -> list[DetectedFace]:
         longest = max(image.shape)
@@ -149,8 +183,10 @@ class RetinaFaceDetector:
                 return faces
         return []
 
-    def _detect_on_canvas(self, image: Pixels, side: int, *, turned: bool) -> list[DetectedFace]:
-        canvas = _canvas(image, side, turned=turned)
+    def _detect_on_canvas(
+        self, image: Pixels, side: int, *, turned: bool = False, margin: float = _MARGIN
+    ) -> list[DetectedFace]:
+        canvas = _canvas(image, side, turned=turned, margin=margin)
         offsets, scores, points = self._outputs(canvas)
         scores = scores[0, :, 1]  # column 0 is the background's
         likely = np.flatnonzero(scores >= self._min_score)
@@ -174,23 +210,48 @@ class RetinaFaceDetector:
         return offsets, scores, points
 
 
+def _halves(size: int) -> tuple[slice, slice]:
+    """Return both halves of a side, each longer by a sixteenth of it, so that a face on the seam is whole in one."""
+    half = size // 2 + size // 16 + 1
+    return slice(0, min(half, size)), slice(max(0, size - half), size)
+
+
+def _moved(face: DetectedFace, x: int, y: int) -> DetectedFace:
+    """Return a face of a part of an image, which begins at that place of it, as one of the image."""
+    box, points = face.box, face.landmarks
+    landmarks = {
+        name.name: Point(point.x + x, point.y + y)
+        for name in fields(Landmarks)
+        for point in (getattr(points, name.name),)
+    }
+    return DetectedFace(Box(box.x + x, box.y + y, box.width, box.height), face.confidence, Landmarks(**landmarks))
+
+
+def _merged(faces: Sequence[DetectedFace]) -> list[DetectedFace]:
+    """Return the faces of several looks, each once, the largest box first."""
+    surest = sorted(faces, key=lambda face: -face.confidence)
+    boxes = [((box.x, box.y), (box.x + box.width, box.y + box.height)) for box in (face.box for face in surest)]
+    distinct = _distinct(np.array(boxes, np.float32).reshape(-1, 2, 2))
+    return sorted((surest[face] for face in distinct), key=lambda face: -face.box.width * face.box.height)
+
+
 def _is_upright(face: DetectedFace) -> bool:
     """Return whether a face's mouth is below its eyes."""
     points = face.landmarks
     return points.left_mouth.y + points.right_mouth.y > points.left_eye.y + points.right_eye.y
 
 
-def _canvas(image: Pixels, side: int, *, turned: bool = False) -> _Canvas:
+def _canvas(image: Pixels, side: int, *, turned: bool = False, margin: float = _MARGIN) -> _Canvas:
     height, width = image.shape[:2]
     scale = side / max(height, width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    margin = round(_MARGIN * side)
-    tensor = np.zeros((1, 3, _whole_cells(down + 2 * margin), _whole_cells(across + 2 * margin)), np.float32)
+    ground = round(margin * side)
+    tensor = np.zeros((1, 3, _whole_cells(down + 2 * ground), _whole_cells(across + 2 * ground)), np.float32)
     rgb = np.asarray(resized)[::-1, ::-1] if turned else np.asarray(resized)
     for plane, mean in enumerate(_MEAN_BGR):  # one at a time: numpy is slow where the innermost axis is three long
-        np.subtract(rgb[:, :, 2 - plane], mean, out=tensor[0, plane, margin : margin + down, margin : margin + across])
-    return _Canvas(tensor, np.array([across / width, down / height], np.float32), margin)
+        np.subtract(rgb[:, :, 2 - plane], mean, out=tensor[0, plane, ground : ground + down, ground : ground + across])
+    return _Canvas(tensor, np.array([across / width, down / height], np.float32), ground)
 
 
 def _whole_cells(pixels: int) -> int:

@@ -124,9 +124,9 @@ class TimedDetector:
         self._clock = clock
         self._observer = observer
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         """Return the faces of an image, as the detector does."""
         began = self._clock.now()
-        found = self._detector.detect(image)
+        found = self._detector.detect(image, small_faces=small_faces)
         self._observer.detected(self._clock.now() - began)
         return found

@@ -77,7 +77,7 @@ def load_detector(settings: Settings) -> RetinaFaceDetector:
     Args:
         settings: say for how many threads.
     """
-    detector = RetinaFaceDetector(threads=settings.workers)
+    detector = RetinaFaceDetector(threads=settings.workers, small_faces=settings.small_faces)
     detector.warmup()
     return detector
 

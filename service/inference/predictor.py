@@ -173,7 +173,7 @@ class Predictor:
             except TimeoutError:
                 raise DeadlineExceededError("the deadline passed before there was memory for the image") from None
             with self._guard.searching():
-                found = self._recognizer.find(image, max_faces=max_faces)
+                found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         return found
 

@@ -32,7 +32,7 @@ _ABSENT = RemoteBackend("none", "none", "none", "explanations have a network of 
 class _NoDetector:
     """Refuses: front ends find the faces."""
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         raise RuntimeError("the detectors are in the front ends")
 
 

@@ -41,7 +41,11 @@ _REFUSALS = (
 )
 """Errors that keep a request out."""
 
-Mode = Annotated[FaceMode, Query(description="Detect faces, or take the image as the crop of one.")]
+_MODES = (
+    "`detect` looks for faces, `small` also for small ones, down to 1/70 of the longest side, in five times the time; "
+    "`whole` takes the image as the crop of one face."
+)
+Mode = Annotated[FaceMode, Query(description=_MODES)]
 Most = Annotated[
     int | None,
     # FastAPI would show the null, which a query cannot send, and lose the bound.

@@ -19,6 +19,7 @@ import skimage.data
 from PIL import Image
 
 from testing.compose import HEALTH_CHECK, PUBLIC, Project, free_port, inspect, missing, project
+from testing.large_images import attacked, largest_image
 from tests.docker.configuration import RULES, expressions
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,14 @@ def test_a_killed_service_comes_back(running: Project, photo: bytes) -> None:
     _until(lambda: running.state()["RestartCount"] > before and _ready(running.address))
 
     assert _expressions(_post(running.address, photo)) == ["happiness"]
+
+
+def test_large_images_at_once_do_not_end_it(running: Project) -> None:
+    found = attacked(running, largest_image())
+
+    assert not found["killed"]
+    assert set(found["answers"]) <= {"200", "429", "504"}
+    assert found["after_mb"]["resident"] < 1.15 * found["before_mb"]["resident"]
 
 
 def test_a_stop_under_load_answers_all_that_was_admitted(running: Project, photo: bytes) -> None:

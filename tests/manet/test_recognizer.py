@@ -49,7 +49,7 @@ class Squares:
     def __init__(self, *corners: tuple[float, float, float]) -> None:
         self._faces = [_face(*corner) for corner in corners]
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         return list(self._faces)
 
 

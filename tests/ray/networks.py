@@ -49,9 +49,9 @@ class MortalDetector:
         self._detector = detector
         self._death = death
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         self._death.comes()
-        return self._detector.detect(image)
+        return self._detector.detect(image, small_faces=small_faces)
 
 
 class MortalBackend:

@@ -117,10 +117,10 @@ class FailingDetector(FakeDetector):
         self.broken = False
         self.poison: int | None = None
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         if self.broken or (self.poison is not None and image[0, 0, 0] == self.poison):
             raise RuntimeError("/secret/path: out of order")
-        return super().detect(image)
+        return super().detect(image, small_faces=small_faces)
 
 
 @pytest.mark.anyio

@@ -111,7 +111,7 @@ class _Slow(FakeDetector):
         self.held = self.most = 0
         self._lock = threading.Lock()
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         pixels = image.shape[0] * image.shape[1]
         with self._lock:
             self.held += pixels
@@ -119,7 +119,7 @@ class _Slow(FakeDetector):
         self.gate.wait(20)
         with self._lock:
             self.held -= pixels
-        return super().detect(image)
+        return super().detect(image, small_faces=small_faces)
 
 
 def test_decoded_pixels_are_bounded_and_images_wait_for_their_turn() -> None:

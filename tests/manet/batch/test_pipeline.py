@@ -104,9 +104,9 @@ def test_images_are_looked_at_side_by_side(hundred: list[Path]) -> None:
     both = threading.Barrier(2, timeout=20)
 
     class Waiting(FakeDetector):
-        def detect(self, image: Pixels) -> list[DetectedFace]:
+        def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
             both.wait()
-            return super().detect(image)
+            return super().detect(image, small_faces=small_faces)
 
     outcomes = answers(map(Found, hundred[:4]), Recognizer(WEIGHTS, FakeBackend(), Waiting()), OPTIONS, workers=2)
 

@@ -221,6 +221,48 @@ def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
     assert _canvas(np.ascontiguousarray(portrait[:288]), 640).tensor.shape == (1, 3, 544, 800)
 
 
+def _crowd(portrait: Pixels, *, columns: int, rows: int, cell: int, side: int) -> Pixels:
+    """Return an image of so many small portraits."""
+    face = Image.fromarray(portrait).crop((120, 20, 330, 230)).resize((side, side), Image.Resampling.LANCZOS)
+    image = Image.new("RGB", (columns * cell, rows * cell), (120, 130, 120))
+    margin = (cell - side) // 2
+    for row in range(rows):
+        for column in range(columns):
+            image.paste(face, (column * cell + margin, row * cell + margin))
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "cell", "side", "least"), [(8, 6, 200, 80, 48), (18, 10, 100, 72, 160), (4, 3, 300, 280, 12)]
+)
+def test_a_crowd_is_found_in_its_parts(
+    detector: RetinaFaceDetector, portrait: Pixels, *, columns: int, rows: int, cell: int, side: int, least: int
+) -> None:
+    crowd = _crowd(portrait, columns=columns, rows=rows, cell=cell, side=side)
+
+    found = detector.detect(crowd, small_faces=True)
+
+    cells = {
+        (int((face.box.x + face.box.width / 2) // cell), int((face.box.y + face.box.height / 2) // cell))
+        for face in found
+    }
+    assert least <= len(found) == len(cells) <= columns * rows, "each face once"
+    for face in found:
+        assert 0.3 * side < face.box.width < 0.8 * side
+        assert abs(face.landmarks.nose.x - (face.box.x + face.box.width / 2)) < 0.2 * side
+
+
+def test_small_faces_are_looked_for_when_that_is_said(portrait: Pixels) -> None:
+    small = _crowd(portrait, columns=8, rows=6, cell=200, side=80)
+    mixed = small.copy()
+    mixed[:512, :512] = portrait
+    off, auto, on = (RetinaFaceDetector(threads=1, small_faces=when) for when in ("off", "auto", "on"))
+
+    assert [len(detector.detect(small)) for detector in (off, auto, on)] == [0, 48, 48]
+    assert [len(detector.detect(mixed)) for detector in (off, auto)] == [1, 1]
+    assert len(on.detect(mixed)) == len(off.detect(mixed, small_faces=True)) > 30
+
+
 def test_a_warm_up_meets_the_usual_photographs_on_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = RetinaFaceDetector(threads=2)
     met: list[tuple[int, ...]] = []

@@ -33,10 +33,10 @@ class GatedDetector(FakeDetector):
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
 
-    def detect(self, image: Pixels) -> list[DetectedFace]:
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         self.entered.set()
         assert self.gate.wait(20), "an image was held and never let go"
-        return super().detect(image)
+        return super().detect(image, small_faces=small_faces)
 
 
 class Rig:

@@ -125,7 +125,7 @@ def test_uploads_are_binary_and_shown_as_a_command(operation: str, field: str) -
 def test_parameters_show_their_bounds(operation: str) -> None:
     faces, most = OPERATIONS[operation]["parameters"]
 
-    assert (faces["schema"]["enum"], faces["schema"]["default"]) == (["detect", "whole"], "detect")
+    assert (faces["schema"]["enum"], faces["schema"]["default"]) == (["detect", "small", "whole"], "detect")
     assert (most["schema"]["type"], most["schema"]["minimum"], most["required"]) == ("integer", 1, False)
 
 

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from PIL import Image
 
+from manet.vision.faces import DetectedFace
+from manet.vision.preprocess import Pixels
 from testing.fakes import (
     BLUE,
     GREEN,
@@ -13,6 +15,7 @@ from testing.fakes import (
     RED_FACE,
     WEIGHTS,
     FakeBackend,
+    FakeDetector,
     encode,
     make_app,
     paint,
@@ -50,6 +53,27 @@ async def test_every_face_is_answered_or_as_many_as_requested() -> None:
 
     assert [face["expression"] for face in both.json()["faces"]] == [RED, BLUE]
     assert [face["expression"] for face in one.json()["faces"]] == [RED]
+
+
+class _Noting(FakeDetector):
+    """A detector that notes whether small faces were requested."""
+
+    def __init__(self) -> None:
+        self.small: list[bool] = []
+
+    def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
+        self.small.append(small_faces)
+        return super().detect(image, small_faces=small_faces)
+
+
+async def test_small_faces_are_requested_by_a_mode() -> None:
+    detector = _Noting()
+    async with running(make_app(detector=detector)) as client:
+        answers = [await post(client, RED_FACE, faces=mode) for mode in ("detect", "small", "whole")]
+        rows = await client.post("/predict/batch?faces=small", files=[("images", ("a.png", RED_FACE))])
+
+    assert [answer.status_code for answer in (*answers, rows)] == [200] * 4
+    assert detector.small == [False, True, True]
 
 
 async def test_faces_beyond_the_bound_are_counted_and_not_cut_in_silence() -> None:
