@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,15 @@ from tests.service.test_problems import check
 POISON = encode(paint((200, 0, 0)))
 
 
-def rebuilding(first: FakeBackend, detector: FakeDetector | None = None, **settings: Any) -> FastAPI:
+def rebuilding(
+    first: FakeBackend,
+    detector: FakeDetector | None = None,
+    reload: Callable[[], FakeBackend] = FakeBackend,
+    **settings: Any,
+) -> FastAPI:
     """Return an application whose network is replaced by a sound one when it is lost."""
     recognizer = Recognizer(WEIGHTS, first, detector or FakeDetector())
-    return create_app(Settings(**settings), recognizer, SystemClock(), reload=FakeBackend)
+    return create_app(Settings(**settings), recognizer, SystemClock(), reload=reload)
 
 
 async def ready_again(client: httpx.AsyncClient) -> None:
@@ -78,10 +84,16 @@ async def test_a_poisoned_image_in_a_full_batch_fails_alone() -> None:
 async def test_a_lost_network_refuses_with_a_reason_and_is_built_again(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = FakeBackend()
+    backend, refused = FakeBackend(), threading.Event()
     monkeypatch.setattr("service.batching.supervisor.EngineSupervisor.CLOSING", 0.3)
+
+    def reload() -> FakeBackend:
+        refused.wait(20)  # or the new network might be there before anything is refused
+        return FakeBackend()
+
     # Short only where it is waited for: a network that was not asked for so long is not trusted either.
-    async with running(rebuilding(backend, engine_timeout=1 if fault == "hangs" else 30)) as client:
+    timeout = 1 if fault == "hangs" else 30
+    async with running(rebuilding(backend, reload=reload, engine_timeout=timeout)) as client:
         if fault == "hangs":
             backend.gate.clear()
         elif fault == "ran out of memory":
@@ -91,6 +103,8 @@ async def test_a_lost_network_refuses_with_a_reason_and_is_built_again(
         lost = await asyncio.gather(*(post(client, RED_FACE) for _ in range(4)))
         while lost[-1].status_code != 503:  # one that fails is suspected at its second failure
             lost.append(await post(client, RED_FACE))
+
+        refused.set()
 
         check(lost[-1], 503, "not-ready", f"the network {fault}")
         assert int(lost[-1].headers["retry-after"]) >= 1
@@ -209,7 +223,15 @@ from testing.fakes import FakeBackend, recognizer
 
 settings = Settings(port=0, shutdown_timeout=10, max_batch_size=1, engine_timeout=1, on_engine_failure=sys.argv[2])
 backend = FakeBackend()
-app = create_app(settings, recognizer(backend), SystemClock(), reload=FakeBackend)
+refused = threading.Event()
+
+
+def reload():
+    refused.wait(20)
+    return FakeBackend()
+
+
+app = create_app(settings, recognizer(backend), SystemClock(), reload=reload)
 
 
 def lose():
@@ -221,7 +243,8 @@ def lose():
         backend.broken = True
 
 
-threading.Thread(target=lambda: (sys.stdin.readline(), lose()), daemon=True).start()
+told = lambda: (sys.stdin.readline(), lose(), sys.stdin.readline(), refused.set())
+threading.Thread(target=told, daemon=True).start()
 run(server(app, settings))
 """
 
@@ -254,6 +277,8 @@ def test_a_lost_network_ends_the_process_if_that_is_set_and_a_dead_scheduler_alw
             if not status:
                 while 503 not in statuses:
                     statuses += _tried(address)
+                process.stdin.write("refused\n")
+                process.stdin.flush()
                 while 200 not in statuses[statuses.index(503) :]:
                     statuses += _tried(address)
                 process.send_signal(signal.SIGTERM)
