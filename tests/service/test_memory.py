@@ -23,8 +23,8 @@ from testing.live import Live, live, until
 
 BODY = 200_000
 """Bytes of each body."""
-ROUNDS = 40
-FEW = 8
+ROUNDS = 20
+FEW = 5
 """Bodies that may be alive in the end: what is kept for reuse, and what the test itself holds."""
 
 PADDED = RED_FACE + bytes(BODY - len(RED_FACE))

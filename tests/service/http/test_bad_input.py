@@ -159,8 +159,8 @@ async def test_an_image_without_a_file_name_or_with_one_of_another_form_is_an_im
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"faces": "some"}, "'detect' or 'whole'"),
-        ({"faces": ""}, "'detect' or 'whole'"),
+        ({"faces": "some"}, "'detect', 'small' or 'whole'"),
+        ({"faces": ""}, "'detect', 'small' or 'whole'"),
         ({"max_faces": f"{10**30}"}, "at most 32 faces"),
         ({"max_faces": "0"}, "greater than or equal to 1"),
         ({"max_faces": "-1"}, "greater than or equal to 1"),
