@@ -71,7 +71,7 @@ async def test_parameters_out_of_range() -> None:
         answer = await post(client, RED_FACE, faces="some", max_faces=0)
 
     check(
-        answer, 422, "invalid-parameter", "faces: ", "'detect', 'small' or 'whole'", "max_faces: ", "greater than or equal to 1"
+        answer, 422, "invalid-parameter", "faces: ", "'small' or 'whole'", "max_faces: ", "greater than or equal to 1"
     )
 
 
