@@ -43,7 +43,7 @@ class RemoteExplainer:
         self._connection: Connection | None = None
 
     def connect(self, end: socket.socket) -> None:
-        """Use a new process; the last one, if any, has ended, and whoever waits for it sees that."""
+        """Use a new process; the last one, if any, has ended, and what waits for it sees that."""
         end.setblocking(True)
         self._connection = Connection(end.detach())
 
