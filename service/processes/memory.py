@@ -1,6 +1,6 @@
 """Memory: what the processes of one service share: slots for faces, and numbers that one process each writes.
 
-It has no name (memfd), so each process that has the descriptor sees it, and it is gone with the last one. Each number is
+It has no name (memfd), so each process that has the descriptor sees it; it is gone with the last one. Each number is
 eight aligned bytes with a single writer, so there are no locks that a killed process could hold.
 """
 
