@@ -23,7 +23,7 @@ from service.processes.supervisor import supervise
 from service.settings import Settings
 from testing.fakes import WEIGHTS, FakeBackend, FakeDetector
 from testing.live import until
-from testing.processes import ROOT
+from testing.processes import ROOT, metric
 
 HOLD, POISON, SLOW = "hold", "poison", "slow"
 """Files whose presence holds every batch, makes faces of red 200 fail, or keeps a network from being loaded."""
@@ -107,10 +107,7 @@ class FrontEnds:
 
     def metric(self, name: str) -> float:
         """Return a metric, from whichever front end answers a new connection."""
-        text = httpx.get(f"{self.address}/metrics").text
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-        assert found, f"there is no metric {name}"
-        return float(found[1])
+        return metric(self.address, name)
 
     def wait_for(self, name: str, value: float) -> None:
         until(lambda: self.metric(name) == value, 30)

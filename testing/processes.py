@@ -34,6 +34,23 @@ server(create_app(settings, recognizer(backend), SystemClock()), settings).run()
 """
 
 
+def metric(address: str, name: str) -> float:
+    """Return a metric of the service at an address."""
+    text = httpx.get(f"{address}/metrics").text
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    assert found, f"there is no metric {name}"
+    return float(found[1])
+
+
+def listens(port: int) -> bool:
+    """Return whether connections to a port of this machine are taken."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 @dataclass
 class Service:
     """A running process and its address."""
@@ -46,10 +63,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def metric(self, name: str) -> float:
-        text = httpx.get(f"{self.address}/metrics").text
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-        assert found, f"there is no metric {name}"
-        return float(found[1])
+        return metric(self.address, name)
 
     def wait_for(self, name: str, value: float) -> None:
         end = time.monotonic() + 20

@@ -20,6 +20,7 @@ from PIL import Image
 
 from testing.compose import HEALTH_CHECK, PUBLIC, Project, free_port, inspect, missing, project
 from testing.large_images import attacked, largest_image
+from testing.processes import metric
 from tests.docker.configuration import RULES, expressions
 
 ROOT = Path(__file__).parents[2]
@@ -165,13 +166,9 @@ def test_a_stop_under_load_answers_all_that_was_admitted(running: Project, photo
         files = [("images", photo)] * together
         return httpx.post(f"{running.address}/predict/batch", files=files, timeout=PATIENCE)
 
-    def in_flight() -> float:
-        text = httpx.get(f"{running.address}/metrics").text
-        return float(re.search(r"^manet_images_in_flight (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
-
     with ThreadPoolExecutor(clients) as pool:
         answers = [pool.submit(batch) for _ in range(clients)]
-        _until(lambda: in_flight() >= clients * together // 2)
+        _until(lambda: metric(running.address, "manet_images_in_flight") >= clients * together // 2)
         running("stop")
         rows = [row for answer in answers for row in answer.result().raise_for_status().json()["results"]]
 

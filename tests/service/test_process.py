@@ -15,7 +15,7 @@ import pytest
 
 from testing.fakes import RED_FACE
 from testing.live import until
-from testing.processes import ROOT, serving
+from testing.processes import ROOT, listens, serving
 
 
 def test_sigterm_loses_nothing_that_was_accepted() -> None:
@@ -26,19 +26,11 @@ def test_sigterm_loses_nothing_that_was_accepted() -> None:
         ]
         service.wait_for("manet_images_in_flight", 12)
         service.process.send_signal(signal.SIGTERM)
-        until(lambda: not _listens(service.port))
+        until(lambda: not listens(service.port))
         service.let_go()
 
         assert [answer.result().status_code for answer in answers] == [200] * 12
         assert service.process.wait(timeout=15) == 0
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def _upload(head: bytes, length: int) -> bytes:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ import pytest
 from testing.fakes import RED_FACE
 from testing.front_ends import HOLD, SLOW, FrontEnds, serving_with_front_ends, starting_with_front_ends
 from testing.live import until
-from testing.processes import ROOT
+from testing.processes import ROOT, listens
 
 pytestmark = pytest.mark.slow
 
@@ -163,20 +162,12 @@ def test_sigterm_answers_all_that_was_admitted(tmp_path: Path, clients: ThreadPo
         port = int(service.address.rpartition(":")[2])
         answers = held(service, clients, 12)
         service.process.send_signal(signal.SIGTERM)
-        until(lambda: not _listens(port))
+        until(lambda: not listens(port))
         service.remove(HOLD)
 
         assert [answer.result() for answer in answers] == [200] * 12
         assert service.process.wait(60) == 0
         assert not any(_runs(pid) for name in ("engine", "front end 0", "front end 1") for pid in service.pids(name))
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 # -- the start
