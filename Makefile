@@ -20,7 +20,7 @@ test-all: test test-slow
 # Browsers, generated clients, the wheel, Docker, many processes. Ray has a process of its own: in one that had run half
 # of the tests before, its driver hung in its first call to its server, and no part of that half alone did it.
 test-slow: install
-	$(BIN)/python -m pytest -m slow --ignore=tests/ray
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore=tests/ray
 	$(BIN)/python -m pytest tests/ray
 
 check: install

@@ -184,6 +184,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a whole head: a request begins."""
         if self._framing:
             return
+        if fault := self._excess():
+            self._stop(fault)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 self._stop(MalformedRequestError("this is no proxy: CONNECT is not taken"))
@@ -196,8 +198,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop(MalformedRequestError("no transfer coding but chunked is read"))
         if len(self.pipeline) >= self._bounds.max_pipelined_requests:
             self._stop(RateLimitedError("too many requests wait on one connection"))
-        if fault := self._excess():
-            self._stop(fault)
         self._unfinished = 0
         self._in_head = False
         self._fields = len(self.headers)

@@ -103,6 +103,13 @@ def test_a_head_over_a_bound_is_refused_while_it_is_still_being_sent(
         assert served.count("other", refused[0]) == 1
 
 
+def test_a_bound_comes_before_whatever_else_is_wrong_with_a_head_that_comes_whole() -> None:
+    names_no_host = b"GET /?" + KIB * 9 + b" HTTP/1.1\r\n\r\n"
+    with live(make_app()) as served, served.connect() as client:
+        client.sendall(names_no_host)
+        assert answers(client) == [problem(414, "target-too-long")]
+
+
 def test_a_head_within_the_bounds_is_read_whatever_it_comes_in() -> None:
     fields = [FIELD % (b"%d" % number + b"a" * 300) for number in range(90)]
     with live(make_app()) as served, served.connect() as client:
