@@ -21,6 +21,7 @@ import numpy as np
 from bench.bare import bare
 from manet.backends.base import Backend, Logits
 from manet.backends.factory import load_backend
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.recognizer import Recognizer
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import RetinaFaceDetector
@@ -114,7 +115,7 @@ def main() -> None:
     if not asked.null:
         report(before=bare(backend.infer, side, asked.seconds))
     signal.signal(signal.SIGUSR1, on_signal)
-    recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector())
+    recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector(OpenVinoFaceNetwork()))
     app = create_app(settings, recognizer, SystemClock())
     tune_runtime()
     server(app, settings).run()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from manet.backends.base import Backend, BackendName, Device, Logits, PrecisionName
 from manet.backends.factory import load_backend
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.labels import Expression
 from manet.vision.faces import Box, DetectedFace, FaceDetector, Landmarks, Point, align, cut
 from manet.vision.preprocess import Pixels, network_input
@@ -161,7 +162,7 @@ class Recognizer:
         loaded = load_backend(
             weights, backend=backend, precision=precision, device=device, threads=threads, store=store
         )
-        return cls(weights, loaded, RetinaFaceDetector())
+        return cls(weights, loaded, RetinaFaceDetector(OpenVinoFaceNetwork()))
 
     def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> ImageFaces[FaceInput]:
         """Return the image's faces as network input, the largest first; safe to call from several threads.

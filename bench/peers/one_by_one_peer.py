@@ -9,13 +9,14 @@ from typing import Any
 
 from bench.peers.network import PeerNetwork
 from bench.peers.threaded import serve
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.retinaface import RetinaFaceDetector
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    network, detector = PeerNetwork.from_environment(), RetinaFaceDetector()
+    network, detector = PeerNetwork.from_environment(), RetinaFaceDetector(OpenVinoFaceNetwork())
 
     def answer(data: bytes) -> list[dict[str, Any]]:
         image = read_image(data, limits=ImageLimits())

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.vision.faces import Landmarks
 from manet.vision.retinaface import RetinaFaceDetector
 from training.data.datasets import ferplus
@@ -40,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
     data = ferplus.load(asked.data, "train", "majority")
     sample = np.random.default_rng(asked.seed).choice(len(data), asked.images, replace=False)
-    detector = RetinaFaceDetector()
+    detector = RetinaFaceDetector(OpenVinoFaceNetwork())
     found = []
     for index in sample.tolist():
         image = Image.fromarray(data.read(index)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from manet.backends.base import Device, Logits
 from manet.backends.factory import choice_for, load_backend
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.errors import OfflineRunError
 from manet.offline.plan import Job
 from manet.recognizer import Recognizer
@@ -67,7 +68,9 @@ def settled(job: Job, resources: Resources) -> Job:
 
 def finder(job: Job, resources: Resources) -> Recognizer:
     """Return what finds faces; it has no network."""
-    return Recognizer(resolve(job.weights, resources.store), _Elsewhere(), RetinaFaceDetector(threads=1))
+    return Recognizer(
+        resolve(job.weights, resources.store), _Elsewhere(), RetinaFaceDetector(OpenVinoFaceNetwork(threads=1))
+    )
 
 
 def network(job: Job, resources: Resources) -> Recognizer:
@@ -88,7 +91,7 @@ def network(job: Job, resources: Resources) -> Recognizer:
         threads=ceil(resources.network_cpus),
         store=resources.store,
     )
-    return Recognizer(weights, backend, RetinaFaceDetector(threads=1))
+    return Recognizer(weights, backend, RetinaFaceDetector(OpenVinoFaceNetwork(threads=1)))
 
 
 @dataclass(frozen=True, slots=True)

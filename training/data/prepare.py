@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.errors import ManetError
 from manet.files import atomic_write
 from manet.vision.faces import DetectedFace, FaceCrop, align
@@ -176,7 +177,7 @@ def _write_missing(missing: Sequence[tuple[Path, str]], part: Path) -> None:
 @cache
 def _detector() -> RetinaFaceDetector:
     """Return this process's detector."""
-    return RetinaFaceDetector(threads=1)
+    return RetinaFaceDetector(OpenVinoFaceNetwork(threads=1))
 
 
 @cache

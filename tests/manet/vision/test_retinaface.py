@@ -6,26 +6,26 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
-from manet.backends.openvino.onnx_network import OnnxNetwork
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.errors import ChecksumError
+from manet.vision.face_network import NETWORK_FILE, FaceOutputs
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
-from manet.vision.retinaface import NETWORK_FILE, RetinaFaceDetector, _canvas
+from manet.vision.retinaface import RetinaFaceDetector, _canvas
 
 PHOTOS = Path(__file__).parents[4] / "shared/data/photos"
 
 
 @pytest.fixture(scope="module")
 def detector() -> RetinaFaceDetector:
-    return RetinaFaceDetector()
+    return RetinaFaceDetector(OpenVinoFaceNetwork())
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +177,16 @@ def test_another_network_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "network.onnx").write_bytes(changed)
 
     with pytest.raises(ChecksumError, match=r"network\.onnx"):
-        RetinaFaceDetector(network=tmp_path / "network.onnx")
+        OpenVinoFaceNetwork(path=tmp_path / "network.onnx")
 
 
-@pytest.mark.parametrize("wrong", [{"sides": ()}, {"sides": (16,)}, {"threads": 0}])
-def test_settings_out_of_range_are_an_error(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        RetinaFaceDetector(**wrong)
+def test_settings_out_of_range_are_an_error() -> None:
+    with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
+        OpenVinoFaceNetwork(threads=0)
+    network = OpenVinoFaceNetwork(threads=1)
+    for sides in ((), (16,)):
+        with pytest.raises(ValueError, match="sides must be"):
+            RetinaFaceDetector(network, sides=sides)
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the four photographs are not beside this checkout")
@@ -214,11 +217,11 @@ def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
         longest = max(height, width)
         for side in {min(640, max(192, longest)), min(320, max(192, longest))}:
             canvas = _canvas(np.zeros((height, width, 3), np.uint8), side)
-            seen.add(canvas.tensor.shape[2:])
+            seen.add(canvas.pixels.shape[:2])
 
     assert {side for shape in seen for side in shape} == {160, 288, 416, 544, 672, 800}
-    assert _canvas(portrait, 640).tensor.shape == (1, 3, 800, 800)
-    assert _canvas(np.ascontiguousarray(portrait[:288]), 640).tensor.shape == (1, 3, 544, 800)
+    assert _canvas(portrait, 640).pixels.shape == (800, 800, 3)
+    assert _canvas(np.ascontiguousarray(portrait[:288]), 640).pixels.shape == (544, 800, 3)
 
 
 def _crowd(portrait: Pixels, *, columns: int, rows: int, cell: int, side: int) -> Pixels:
@@ -256,24 +259,23 @@ def test_small_faces_are_looked_for_when_that_is_said(portrait: Pixels) -> None:
     small = _crowd(portrait, columns=8, rows=6, cell=200, side=80)
     mixed = small.copy()
     mixed[:512, :512] = portrait
-    off, auto, on = (RetinaFaceDetector(threads=1, small_faces=when) for when in ("off", "auto", "on"))
+    network = OpenVinoFaceNetwork(threads=1)
+    off, auto, on = (RetinaFaceDetector(network, small_faces=when) for when in ("off", "auto", "on"))
 
     assert [len(detector.detect(small)) for detector in (off, auto, on)] == [0, 48, 48]
     assert [len(detector.detect(mixed)) for detector in (off, auto)] == [1, 1]
     assert len(on.detect(mixed)) == len(off.detect(mixed, small_faces=True)) > 30
 
 
-def test_a_warm_up_meets_the_usual_photographs_on_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    detector = RetinaFaceDetector(threads=2)
+def test_a_warm_up_meets_the_usual_photographs_on_every_thread() -> None:
     met: list[tuple[int, ...]] = []
-    outputs = OnnxNetwork.outputs
 
-    def counted(network: OnnxNetwork, tensor: Any, names: Any) -> Any:
-        met.append(tensor.shape[2:])
-        return outputs(network, tensor, names)
+    class Counted(OpenVinoFaceNetwork):
+        def outputs(self, canvas: Pixels) -> FaceOutputs:
+            met.append(canvas.shape[:2])
+            return super().outputs(canvas)
 
-    monkeypatch.setattr(OnnxNetwork, "outputs", counted)
-
+    detector = RetinaFaceDetector(Counted(threads=2))
     detector.warmup()
     warm = Counter(met)
     for height, width in ((1280, 853), (3000, 4000), (1080, 1920), (720, 720)):
@@ -289,7 +291,7 @@ def test_the_runtime_sends_no_telemetry_and_keeps_no_files(tmp_path: Path) -> No
         (tmp_path / place).mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "CI"}  # it would be silent in that
     environment |= {place: str(tmp_path / place) for place in places}
-    program = "from manet.vision.retinaface import RetinaFaceDetector; RetinaFaceDetector()"
+    program = "from manet.backends.openvino.face_network import OpenVinoFaceNetwork; OpenVinoFaceNetwork()"
 
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
