@@ -1,5 +1,6 @@
 """Kubernetes: every manifest against the API's schema, and the promises that the schema cannot know."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,33 @@ def _documents() -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 MANIFESTS = {f"{path.parent.name}/{document['kind']}": document for path, document in _documents()}
-OWN = sorted(name for name, document in MANIFESTS.items() if document["kind"] not in DEFINED_ELSEWHERE)
 DEPLOYMENT = MANIFESTS["base/Deployment"]
+
+
+def _gpu_deployment() -> dict[str, Any]:
+    """Return the base's Deployment as kustomize merges the patch for a GPU into it (strategic merge, lists by name)."""
+    merged = copy.deepcopy(DEPLOYMENT)
+    [container] = merged["spec"]["template"]["spec"]["containers"]
+    [patch] = MANIFESTS["gpu/Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert patch.keys() == {"name", "env", "resources"}
+    assert patch["name"] == container["name"]
+    env = {variable["name"]: variable for variable in (*container["env"], *patch["env"])}
+    resources = {kind: {**container["resources"][kind], **patch["resources"][kind]} for kind in patch["resources"]}
+    container |= {"env": list(env.values()), "resources": resources}
+    return merged
+
+
+MANIFESTS["gpu/Deployment"] = _gpu_deployment()
+OWN = sorted(name for name, document in MANIFESTS.items() if document["kind"] not in DEFINED_ELSEWHERE)
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 PREDICTOR = MANIFESTS["kserve/InferenceService"]["spec"]["predictor"]
 KSERVES_OWN = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout"}
 """What a predictor may say beside a pod's fields, of KServe's ComponentExtensionSpec (v1beta1)."""
-PODS = {"deployment": POD, "kserve": {key: part for key, part in PREDICTOR.items() if key not in KSERVES_OWN}}
+PODS = {
+    "deployment": POD,
+    "gpu": MANIFESTS["gpu/Deployment"]["spec"]["template"]["spec"],
+    "kserve": {key: part for key, part in PREDICTOR.items() if key not in KSERVES_OWN},
+}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -65,6 +86,18 @@ def test_kustomize_applies_every_file_of_its_folder(folder: str) -> None:
 
     assert set(kustomization["resources"]) == with_kind - {"kustomization.yaml"}
     assert len(kustomization["resources"]) == len(set(kustomization["resources"]))
+
+
+def test_with_a_gpu_it_is_the_base_with_one_front_end_for_each_core_but_one() -> None:
+    kustomization = MANIFESTS["gpu/Kustomization"]
+    [container] = PODS["gpu"]["containers"]
+    settings = {variable["name"]: variable["value"] for variable in container["env"]}
+
+    assert kustomization["resources"] == ["../base"]
+    assert kustomization["patches"] == [{"path": "deployment.yaml"}]
+    assert kustomization["images"] == [{"name": "manet", "newName": "manet", "newTag": "cuda"}]
+    assert (settings["MANET_DEVICE"], settings["MANET_FRONT_ENDS"]) == ("cuda", "auto")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
 def test_everything_selects_the_pods_of_the_deployment() -> None:
