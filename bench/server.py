@@ -18,6 +18,7 @@ import psutil
 
 from bench.load import Samples
 from testing.http_client import post, post_form
+from testing.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,13 +121,6 @@ class Server:
         for process in [main, *main.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 yield question(process)
-
-
-def free_port() -> int:
-    """Return a TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

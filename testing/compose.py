@@ -5,11 +5,12 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from testing.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,13 +33,6 @@ def inspect(*names: str) -> Mapping[str, Any]:
     [found] = json.loads(subprocess.run(["docker", "inspect", *names], capture_output=True, check=True).stdout)
     facts: Mapping[str, Any] = found
     return facts
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Project:

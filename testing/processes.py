@@ -103,21 +103,28 @@ def serving(*, held: bool) -> Iterator[Service]:
 @contextlib.contextmanager
 def manet_serve() -> Iterator[str]:
     """Run ``manet-serve`` on a free port and yield its address; in the end it must stop with status 0."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("manet-serve")), "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         address = f"http://127.0.0.1:{port}"
         try:
-            _wait_until_ready(address, process)
+            wait_until_ready(address, process)
             yield address
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
 
 
-def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
+def free_port() -> int:
+    """Return a TCP port on which nothing listens now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until the service at an address is ready, which a process runs."""
     end = time.monotonic() + 90
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -167,8 +168,19 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to no one
-    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # A cluster that is started here reports to no one. With reports off, the process of Ray's dashboard still asks the
+    # metadata servers of three clouds where it runs (seen with 2.60). No option leaves it out, but Ray does without it
+    # where its port is taken, and logs that as an error.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ray.init(
+            address,
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            dashboard_port=taken.getsockname()[1],
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+        )
     try:
         yield
     finally:

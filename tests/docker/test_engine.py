@@ -18,9 +18,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from testing.compose import HEALTH_CHECK, PUBLIC, Project, free_port, inspect, missing, project
+from testing.compose import HEALTH_CHECK, PUBLIC, Project, inspect, missing, project
 from testing.large_images import attacked, largest_image
-from testing.processes import metric
+from testing.processes import free_port, metric
 from tests.docker.configuration import RULES, expressions
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from manet.recognizer import Recognizer
+from testing.processes import free_port
 
 # Ray reads these when it is imported, which the modules beside this one do.
 os.environ.update(
@@ -62,9 +62,7 @@ def serve_port(ray_cluster: str) -> Iterator[int]:
     from ray import serve  # noqa: PLC0415
     from ray.serve.config import HTTPOptions  # noqa: PLC0415
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host="127.0.0.1", port=port))
     yield port
     serve.shutdown()

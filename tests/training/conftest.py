@@ -44,6 +44,11 @@ def draw() -> Callable[[Path, list[tuple[str, str, list[int]]]], Path]:
 @pytest.fixture
 def ferplus_tree(tmp_path: Path) -> Path:
     """Twelve training and six validation images of neutral, happiness and anger."""
+    return draw_ferplus_tree(tmp_path)
+
+
+def draw_ferplus_tree(root: Path) -> Path:
+    """Write such a tree under ``root`` and return its folder."""
     rows = []
     for usage, count in (("Training", 12), ("PublicTest", 6)):
         for i in range(count):
@@ -51,7 +56,7 @@ def ferplus_tree(tmp_path: Path) -> Path:
             votes[(0, 1, 4)[i % 3]] = 8
             votes[3] = 2
             rows.append((usage, f"fer{usage[:2]}{i:05}.png", votes))
-    return draw_ferplus(tmp_path / "data", rows)
+    return draw_ferplus(root / "data", rows)
 
 
 def _layers() -> dict[str, tuple[int, ...]]:

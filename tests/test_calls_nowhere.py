@@ -1,0 +1,236 @@
+"""No program of ours looks up a name, sends anything to another machine, or leaves files in the user's folders.
+
+Each runs under strace with ``CI`` unset: some libraries are silent where it is set.
+"""
+
+import contextlib
+import ipaddress
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import skimage.data
+from PIL import Image
+
+from testing.clips import write_clip
+from testing.processes import ROOT, free_port, wait_until_ready
+from testing.weights import NARROW
+from tests.training.conftest import draw_ferplus_tree
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace on this machine"),
+]
+
+PLACES = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+DNS = 53
+CALL = re.compile(r"^\d+ +(?:<\.\.\. )?(\w+)")
+ADDRESSES = (
+    re.compile(r'htons\((\d+)\), sin_addr=inet_addr\("([^"]+)"\)'),
+    re.compile(r'htons\((\d+)\),.* inet_pton\(AF_INET6, "([^"]+)"'),
+)
+PEER = re.compile(r"<(?:TCP|UDP)(?:v6)?:\[.*->\[?([0-9a-f.:]+?)\]?:(\d+)\]>")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How a program is run, and where its system calls are noted."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "strace.log"
+
+    @property
+    def prefix(self) -> list[str]:
+        """Return what comes before the command."""
+        calls = "trace=connect,sendto,sendmsg,sendmmsg"
+        return ["strace", "-f", "-yy", "--seccomp-bpf", "-qq", "-e", calls, "-e", "signal=none", "-o", str(self.log)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a user's shell, whose folders are empty ones."""
+        environment = {name: value for name, value in os.environ.items() if name not in {"CI", "MPLCONFIGDIR"}}
+        for place in PLACES:
+            (self.folder / place).mkdir(exist_ok=True)
+            environment[place] = str(self.folder / place)
+        return environment
+
+    def run(self, *command: str | Path) -> None:
+        """Run a program to its end."""
+        done = subprocess.run(
+            [*self.prefix, *map(str, command)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def calls_elsewhere(self) -> list[str]:
+        """Return the calls that send something to another machine, or to a server of names."""
+        return [line for line in self.log.read_text().splitlines() if _leaves(line)]
+
+    def files(self) -> list[Path]:
+        """Return what was left in the user's folders, but for the list of fonts that Captum's Matplotlib makes."""
+        found = (path for place in PLACES for path in (self.folder / place).rglob("*") if path.is_file())
+        return [path for path in found if not path.match("matplotlib/fontlist-*.json")]
+
+
+def _leaves(line: str) -> bool:
+    call = CALL.match(line)
+    if call and call[1] == "connect" and "<UDP" in line:
+        return False  # chooses an address and sends nothing; what it sends comes later
+    told = [(address, int(port)) for pattern in ADDRESSES for port, address in pattern.findall(line)]
+    if call and call[1] != "connect":
+        told += [(address, int(port)) for address, port in PEER.findall(line)]
+    return any(port == DNS or not _is_own(address) for address, port in told)
+
+
+def _is_own(address: str) -> bool:
+    own = {found.address.partition("%")[0] for card in psutil.net_if_addrs().values() for found in card}
+    given = ipaddress.ip_address(address)
+    given = getattr(given, "ipv4_mapped", None) or given
+    return given.is_loopback or str(given) in own
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """What watches one program; its folder has a short name, as the sockets in it must have."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Watched(Path(folder))
+
+
+@pytest.fixture
+def portrait(tmp_path: Path) -> Path:
+    """A photograph with a face."""
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images/portrait.jpg"
+    Image.fromarray(skimage.data.astronaut()).save(path)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A short film of it."""
+    return write_clip(tmp_path / "clip.mp4", [Image.fromarray(skimage.data.astronaut())] * 3)
+
+
+def _program(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+@contextlib.contextmanager
+def _served(watched: Watched, *arguments: str) -> Iterator[str]:
+    port = free_port()
+    command = [*watched.prefix, str(_program("manet-serve")), "--port", str(port), *arguments]
+    with subprocess.Popen(command, cwd=ROOT, env=watched.environment) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            [served] = psutil.Process(process.pid).children()
+            served.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "socket.create_connection(('192.0.2.1', 9), 0.1)",
+        "socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9))",
+        "s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('192.0.2.1', 9)); s.send(b'x')",
+        "socket.socket(socket.AF_INET6).connect(('2001:db8::1', 9))",
+        "s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', ('127.0.0.53', 53))",
+    ],
+)
+def test_what_should_not_be_would_be_seen(watched: Watched, wrong: str) -> None:
+    program = f"import contextlib, socket\nwith contextlib.suppress(OSError):\n    {wrong}"
+
+    watched.run(sys.executable, "-c", program)
+
+    assert watched.calls_elsewhere()
+
+
+def test_what_stays_on_the_machine_is_let_be(watched: Watched) -> None:
+    program = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+    client.sendall(b"x")
+    socket.socket(type=socket.SOCK_DGRAM).connect(("192.0.2.1", 9))  # how a program asks for its own address
+"""
+    watched.run(sys.executable, "-c", program)
+
+    assert "connect" in watched.log.read_text()
+    assert watched.calls_elsewhere() == []
+
+
+def test_manet(watched: Watched, portrait: Path, clip: Path) -> None:
+    for arguments in (
+        ("weights", "list"),
+        ("predict", portrait),
+        (
+            "predict",
+            portrait.parent,
+            "--out",
+            watched.folder / "answers.jsonl",
+            "--sheet",
+            watched.folder / "sheet.png",
+        ),
+        ("predict", clip, "--out", watched.folder / "clip.csv"),
+        ("explain", portrait, "--out", watched.folder / "maps"),
+    ):
+        watched.run(_program("manet"), *arguments)
+        assert watched.calls_elsewhere() == [], arguments
+    assert watched.files() == []
+
+
+def test_manet_on_ray(watched: Watched, portrait: Path) -> None:
+    watched.run(_program("manet"), "predict", portrait.parent, "--executor", "ray", "--out", watched.folder / "answers")
+
+    assert watched.calls_elsewhere() == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("--front-ends", "2")], ids=["one process", "front ends"])
+def test_manet_serve(watched: Watched, portrait: Path, arguments: tuple[str, ...]) -> None:
+    with _served(watched, *arguments) as address, httpx.Client(base_url=address, timeout=60) as client:
+        for path in ("/predict", "/explain"):
+            answer = client.post(path, files={"image": portrait.read_bytes()})
+            assert answer.status_code == 200, answer.text
+        for path in ("/", "/docs", "/metrics", "/model", "/openapi.json"):
+            assert client.get(path).status_code == 200, path
+        time.sleep(1)  # what is sent in the background has time to be
+
+    assert watched.calls_elsewhere() == []
+    assert watched.files() == []
+
+
+def test_manet_train(watched: Watched) -> None:
+    fields = ("epochs=1", "epoch_sizes=[32]", "input_size=32", "batch_size=6", f"width={NARROW}")
+    changes = [
+        word
+        for field in (*fields, "schedule.cycles=[{epochs=1, max_lr=0.05, warmup=0.2}]")
+        for word in ("--set", field)
+    ]
+    run = watched.folder / "run"
+    commands: tuple[tuple[str | Path, ...], ...] = (
+        ("fit", "ferplus", "--data", draw_ferplus_tree(watched.folder), "--out", run, *changes),
+        ("report", run, "--out", watched.folder / "report"),
+    )
+    for arguments in commands:
+        watched.run(_program("manet-train"), *arguments)
+        assert watched.calls_elsewhere() == [], arguments
