@@ -29,20 +29,21 @@ _STRIDE = 32
 
 _STEP = 128
 """Sides of canvases are this many pixels apart, so that sizes are few: OpenVINO prepares itself for each that it meets,
-which takes as long as a search, and keeps 2 MB a thread for it (seen with 2026.4). 800, the longer side of a large
-image's canvas, is among them. Steps of 64 save a photograph a twentieth of the work, and cost twice the memory."""
+which takes as long as a search, and keeps 2 MB a thread for it (seen with 2026.4). 672, the longer side of a large
+image's canvas, is among them, and 800, that of its parts."""
 
 _LEAST = 160
-"""The least side of a canvas; 800 less some steps."""
+"""The least side of a canvas; 672 less some steps."""
 
 _SHAPES = ((2, 3), (3, 4), (9, 16), (1, 1), (3, 2), (4, 3), (16, 9))
 """Height to width of the images that most cameras take, which a warm-up prepares for."""
 
-_MARGIN = 1 / 8
-"""Ground on each side of the image, as a fraction of its longest side, so that a face that fills it is seen whole."""
+_GROUND = 16
+"""Pixels of ground on each side of the image, so that a face that fills it is seen whole. 80 at the first side gave the
+same answers in half as much time again (bench/results/canvas.json)."""
 
-_PART_GAIN, _PART_MARGIN = 9 / 8, 1 / 18
-"""A part of an image is scaled to more than a whole one, on less ground, so that its canvas is of the same size."""
+_PART_GAIN = 9 / 8
+"""A part of an image is scaled to more than a whole one, to find smaller faces in it."""
 
 _MIN_SIDE = 192
 """An image whose longest side is shorter is enlarged to this; of 48-pixel faces the network sees few (see bench)."""
@@ -67,7 +68,6 @@ class _Canvas(NamedTuple):
 
     pixels: Pixels  # (height, width, 3)
     scale: Floats  # (2,) canvas pixels per image pixel, in x and y
-    margin: int  # canvas pixels left of and above the image
 
 
 class RetinaFaceDetector:
@@ -150,7 +150,7 @@ class RetinaFaceDetector:
             for columns in _halves(image.shape[1]):
                 part = image[rows, columns]
                 most = min(round(side * _PART_GAIN), max(*part.shape, _MIN_SIDE))
-                faces = self._detect_on_canvas(part, most, margin=_PART_MARGIN)
+                faces = self._detect_on_canvas(part, most)
                 found += [_moved(face, columns.start, rows.start) for face in faces]
         return _merged(found)
 
@@ -161,18 +161,16 @@ class RetinaFaceDetector:
                 return faces
         return []
 
-    def _detect_on_canvas(
-        self, image: Pixels, side: int, *, turned: bool = False, margin: float = _MARGIN
-    ) -> list[DetectedFace]:
-        canvas = _canvas(image, side, turned=turned, margin=margin)
+    def _detect_on_canvas(self, image: Pixels, side: int, *, turned: bool = False) -> list[DetectedFace]:
+        canvas = _canvas(image, side, turned=turned)
         offsets, scores, points = self._network.outputs(canvas.pixels)
         likely = np.flatnonzero(scores >= self._min_score)
         likely = likely[np.argsort(-scores[likely], kind="stable")[:_MAX_CANDIDATES]]  # best first
         priors = _priors(*canvas.pixels.shape[:2])[likely]
         boxes, landmarks = _decode(offsets[likely], points[likely], priors)
         height, width = image.shape[:2]
-        boxes = ((boxes - canvas.margin) / canvas.scale).clip(0, (width, height))
-        landmarks = (landmarks - canvas.margin) / canvas.scale
+        boxes = ((boxes - _GROUND) / canvas.scale).clip(0, (width, height))
+        landmarks = (landmarks - _GROUND) / canvas.scale
         if turned:
             boxes, landmarks = (width, height) - boxes[:, ::-1], (width, height) - landmarks
         extents = boxes[:, 1] - boxes[:, 0]
@@ -213,18 +211,17 @@ def _is_upright(face: DetectedFace) -> bool:
     return points.left_mouth.y + points.right_mouth.y > points.left_eye.y + points.right_eye.y
 
 
-def _canvas(image: Pixels, side: int, *, turned: bool = False, margin: float = _MARGIN) -> _Canvas:
+def _canvas(image: Pixels, side: int, *, turned: bool = False) -> _Canvas:
     height, width = image.shape[:2]
     scale = side / max(height, width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     # The gap lets Pillow take the mean of whole pixels first; more of it costs twice the time, for the same faces.
     resized = Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR, reducing_gap=1.0)
-    ground = round(margin * side)
-    canvas = np.empty((_whole_cells(down + 2 * ground), _whole_cells(across + 2 * ground), 3), np.uint8)
+    canvas = np.empty((_whole_cells(down + 2 * _GROUND), _whole_cells(across + 2 * _GROUND), 3), np.uint8)
     canvas[:] = MEAN
     rows = np.asarray(resized)
-    canvas[ground : ground + down, ground : ground + across] = rows[::-1, ::-1] if turned else rows
-    return _Canvas(canvas, np.array([across / width, down / height], np.float32), ground)
+    canvas[_GROUND : _GROUND + down, _GROUND : _GROUND + across] = rows[::-1, ::-1] if turned else rows
+    return _Canvas(canvas, np.array([across / width, down / height], np.float32))
 
 
 def _whole_cells(pixels: int) -> int:

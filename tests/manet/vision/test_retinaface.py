@@ -219,9 +219,9 @@ def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
             canvas = _canvas(np.zeros((height, width, 3), np.uint8), side)
             seen.add(canvas.pixels.shape[:2])
 
-    assert {side for shape in seen for side in shape} == {160, 288, 416, 544, 672, 800}
-    assert _canvas(portrait, 640).pixels.shape == (800, 800, 3)
-    assert _canvas(np.ascontiguousarray(portrait[:288]), 640).pixels.shape == (544, 800, 3)
+    assert {side for shape in seen for side in shape} == {160, 288, 416, 544, 672}
+    assert _canvas(portrait, 640).pixels.shape == (672, 672, 3)
+    assert _canvas(np.ascontiguousarray(portrait[:288]), 640).pixels.shape == (416, 672, 3)
 
 
 def _crowd(portrait: Pixels, *, columns: int, rows: int, cell: int, side: int) -> Pixels:
@@ -282,7 +282,7 @@ def test_a_warm_up_meets_the_usual_photographs_on_every_thread() -> None:
         detector.detect(np.zeros((height, width, 3), np.uint8))
 
     assert set(warm.values()) == {2}
-    assert {shape for shape in met if max(shape) == 800} == set(warm)
+    assert {shape for shape in met if max(shape) == 672} == set(warm)
 
 
 def test_the_runtime_sends_no_telemetry_and_keeps_no_files(tmp_path: Path) -> None:
