@@ -19,6 +19,7 @@ from manet.backends.factory import load_backend
 from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.labels import Expression
 from manet.vision.faces import Box, DetectedFace, FaceDetector, Landmarks, Point, align, cut
+from manet.vision.images import ScaledImage
 from manet.vision.preprocess import Pixels, network_input
 from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.entry import Weights
@@ -164,21 +165,40 @@ class Recognizer:
         )
         return cls(weights, loaded, RetinaFaceDetector(OpenVinoFaceNetwork()))
 
-    def find(self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES) -> ImageFaces[FaceInput]:
+    def find(
+        self, image: Pixels | ScaledImage, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES
+    ) -> ImageFaces[FaceInput]:
         """Return the image's faces as network input, the largest first; safe to call from several threads.
 
+        Of an image that was reduced, the whole is read only for faces that have fewer pixels than the network's input.
+
         Args:
-            image: RGB, uint8 (height, width, 3), upright.
+            image: RGB, uint8 (height, width, 3), upright; or what ``read_scaled`` returned.
             faces: how to look for faces, or to take the image as one; see ``FaceMode``.
             max_faces: the most faces to return, at least 1.
+
+        Raises:
+            ImageError: if the whole of an image that was reduced cannot be read.
         """
         spec = self.weights.preprocessing
-        height, width = image.shape[:2]
+        scaled = image if isinstance(image, ScaledImage) else ScaledImage.of(image)
         if faces == "whole":
-            return ImageFaces(width, height, [FaceInput(None, network_input(image, spec))], 1)
-        found = self._detector.detect(image, small_faces=faces == "small")
-        largest = [FaceInput(face, network_input(self._crop(image, face), spec)) for face in found[:max_faces]]
-        return ImageFaces(width, height, largest, len(found))
+            inputs = [FaceInput(None, network_input(scaled.pixels, spec))]
+            return ImageFaces(scaled.width, scaled.height, inputs, 1)
+        found = self._detector.detect(scaled.pixels, small_faces=faces == "small")
+        kept = found[:max_faces]
+        height, width = scaled.pixels.shape[:2]
+        scale = Point(scaled.width / width, scaled.height / height)
+        largest = [face.placed(scale=scale, offset=Point(0, 0)) for face in kept]
+        if scaled.reduced and any(max(face.box.width, face.box.height) < spec.input_size for face in kept):
+            pixels, cut_out = scaled.whole(), largest
+        else:
+            pixels, cut_out = scaled.pixels, kept
+        inputs = [
+            FaceInput(face, network_input(self._crop(pixels, place), spec))
+            for face, place in zip(largest, cut_out, strict=True)
+        ]
+        return ImageFaces(scaled.width, scaled.height, inputs, len(found))
 
     def classify(self, pixels: Pixels) -> Logits:
         """Return the fused logits, float32 (N, classes), of a batch of network inputs, uint8 (N, S, S, 3)."""
@@ -195,7 +215,7 @@ class Recognizer:
         return RecognizedFace(face.face, MappingProxyType(named))
 
     def recognize(
-        self, image: Pixels, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES
+        self, image: Pixels | ScaledImage, *, faces: FaceMode = "detect", max_faces: int = MAX_FACES
     ) -> list[RecognizedFace]:
         """Return the image's faces with their apparent expressions, the largest face first.
 

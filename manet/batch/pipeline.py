@@ -9,7 +9,7 @@ from manet.batch.flow import classified, in_order
 from manet.batch.walk import Found
 from manet.errors import ImageError, VideoError
 from manet.recognizer import BATCH, FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
-from manet.vision.images import ImageLimits, image_bytes, read_image
+from manet.vision.images import ImageLimits, image_bytes, read_scaled
 from manet.vision.preprocess import Pixels
 
 
@@ -110,11 +110,11 @@ def _read_and_detect(file: Found, recognizer: Recognizer, options: DetectionOpti
 def detect_in(file: Found, data: bytes, recognizer: Recognizer, options: DetectionOptions) -> DetectedImage | Failure:
     """Return what an image's bytes show, or why they show nothing."""
     try:
-        image = read_image(data, limits=options.limits)
+        image = read_scaled(data, limits=options.limits)
+        found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
+        kept = image.whole() if options.keep_image else None
     except ImageError as error:
         return Failure(file, reason(error))
-    found = recognizer.find(image, faces=options.faces, max_faces=options.max_faces)
-    kept = image if options.keep_image else None
     return DetectedImage(found.width, found.height, found.faces, found.faces_total, file, kept)
 
 

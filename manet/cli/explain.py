@@ -17,7 +17,7 @@ from manet.explain.result import Explanation, record
 from manet.files import atomic_write
 from manet.labels import Expression
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.vision.images import ONE_OF_THE_FORMATS, ImageLimits, image_bytes, read_image
+from manet.vision.images import ONE_OF_THE_FORMATS, ImageLimits, image_bytes, read_scaled
 
 
 def explain(
@@ -49,7 +49,7 @@ def explain(
         raise typer.BadParameter(f"the expressions of these weights are {', '.join(recognizer.weights.classes)}")
     limits = ImageLimits()
     try:
-        image = read_image(image_bytes(file, limits), limits=limits)
+        image = read_scaled(image_bytes(file, limits), limits=limits)
     except (ImageError, OSError) as error:
         typer.secho(f"{file}: {reason(error)}", fg="red", err=True)
         raise typer.Exit(1) from None

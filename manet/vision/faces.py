@@ -4,7 +4,7 @@ All coordinates are pixels of the upright image, x to the right and y down from 
 first pixel covers 0..1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -58,6 +58,20 @@ class DetectedFace:
     box: Box
     confidence: float
     landmarks: Landmarks
+
+    def placed(self, *, scale: Point, offset: Point) -> "DetectedFace":
+        """Return the face as it lies in another image: scaled about the upper left corner, then shifted."""
+
+        def at(x: float, y: float) -> Point:
+            return Point(x * scale.x + offset.x, y * scale.y + offset.y)
+
+        box, points = self.box, (getattr(self.landmarks, field.name) for field in fields(Landmarks))
+        corner = at(box.x, box.y)
+        return DetectedFace(
+            Box(corner.x, corner.y, box.width * scale.x, box.height * scale.y),
+            self.confidence,
+            Landmarks(*(at(point.x, point.y) for point in points)),
+        )
 
 
 class FaceDetector(Protocol):

@@ -6,9 +6,10 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 import pi_heif
@@ -115,6 +116,13 @@ their history there. Pillow reads 1 MiB, and refuses the image for more."""
 BYTES_A_PIXEL = 8
 """Bytes that reading an image takes at most: Pillow's own of an image and of the same turned upright, four each."""
 
+LEAST_SIDE = 1440
+"""Pixels of the longer side that a reduced image has at least: as many as the detector looks at, part by part, when it
+searches for small faces."""
+
+_DCT_SHARES = (8, 4, 2, 1)
+"""What a JPEG's sides can be divided by in decoding it (Pillow, ``Image.draft``), the largest first."""
+
 _ROWS = 256
 """Rows that are made RGB at once: of a whole image each copy on the way would take three or four bytes a pixel."""
 
@@ -186,6 +194,58 @@ def read_image(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], obj
         if reserve is not None:
             reserve(image.width * image.height)
         return _as_meant(image)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledImage:
+    """An image as large as looking for faces in it needs.
+
+    Attributes:
+        pixels: upright, RGB, uint8, (height, width, 3) divided by 1, 2, 4 or 8 and rounded up.
+        width: of the whole upright image, in pixels; ``height`` likewise.
+        height: see ``width``.
+        whole: returns all of its pixels, uint8 (height, width, 3).
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    whole: Callable[[], Pixels]
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> Self:
+        """Return an image of which all pixels are there."""
+        return cls(pixels, pixels.shape[1], pixels.shape[0], lambda: pixels)
+
+    @property
+    def reduced(self) -> bool:
+        """Whether ``pixels`` are not all."""
+        return self.pixels.shape[:2] != (self.height, self.width)
+
+
+def read_scaled(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], object] | None = None) -> ScaledImage:
+    """Return an image as ``read_image`` does, but a large JPEG reduced, to ``LEAST_SIDE`` pixels or more.
+
+    Its decoder leaves out what makes up the difference: of 12 megapixels a quarter takes a fifth of the time.
+
+    Args:
+        data: see ``read_image``; likewise the limits and what is raised.
+        limits: see ``data``.
+        reserve: called with the number of all pixels, since all may be needed.
+    """
+    with _opened(data, limits) as image:
+        width, height = image.size
+        if reserve is not None:
+            reserve(width * height)
+        share = next(share for share in _DCT_SHARES if max(width, height) // share >= LEAST_SIDE or share == 1)
+        image.draft(image.mode, (width // share, height // share))
+        if image.size == (width, height):
+            return ScaledImage.of(_as_meant(image))
+        lies = image.size
+        pixels = _as_meant(image)
+    if pixels.shape[:2] != lies[::-1]:  # it was turned upright
+        width, height = height, width
+    return ScaledImage(pixels, width, height, partial(read_image, data, limits=limits))
 
 
 def _as_meant(image: Image.Image) -> Pixels:

@@ -8,7 +8,6 @@ the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from sta
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -47,6 +46,8 @@ _PART_GAIN = 9 / 8
 
 _MIN_SIDE = 192
 """An image whose longest side is shorter is enlarged to this; of 48-pixel faces the network sees few (see bench)."""
+
+_SAME = Point(1, 1)
 
 _MAX_OVERLAP = 0.5
 """Two boxes that share more than this of the smaller one are taken for one face. RetinaFace's own rule, intersection
@@ -151,7 +152,8 @@ class RetinaFaceDetector:
                 part = image[rows, columns]
                 most = min(round(side * _PART_GAIN), max(*part.shape, _MIN_SIDE))
                 faces = self._detect_on_canvas(part, most)
-                found += [_moved(face, columns.start, rows.start) for face in faces]
+                corner = Point(columns.start, rows.start)
+                found += [face.placed(scale=_SAME, offset=corner) for face in faces]
         return _merged(found)
 
     def _detect_on_canvases(self, image: Pixels, *, turned: bool) -> list[DetectedFace]:
@@ -184,17 +186,6 @@ def _halves(size: int) -> tuple[slice, slice]:
     """Return both halves of a side, each longer by a sixteenth of it, so that a face on the seam is whole in one."""
     half = size // 2 + size // 16 + 1
     return slice(0, min(half, size)), slice(max(0, size - half), size)
-
-
-def _moved(face: DetectedFace, x: int, y: int) -> DetectedFace:
-    """Return a face of a part of an image, which begins at that place of it, as one of the image."""
-    box, points = face.box, face.landmarks
-    landmarks = {
-        name.name: Point(point.x + x, point.y + y)
-        for name in fields(Landmarks)
-        for point in (getattr(points, name.name),)
-    }
-    return DetectedFace(Box(box.x + x, box.y + y, box.width, box.height), face.confidence, Landmarks(**landmarks))
 
 
 def _merged(faces: Sequence[DetectedFace]) -> list[DetectedFace]:

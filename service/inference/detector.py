@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Protocol
 
+from manet.errors import ImageError
 from manet.vision.faces import DetectedFace, FaceDetector
 from manet.vision.preprocess import Pixels
 from service.clock import Clock
@@ -65,10 +66,13 @@ class DetectorGuard:
         Raises:
             DetectionFailedError: if the search failed, and the detector answers for a blank image.
             DetectorUnavailableError: if the detector fails altogether, or was found to do so lately.
+            ImageError: as it came.
         """
         self._refuse_if_needed()
         try:
             yield
+        except ImageError:  # the image's fault: more of it was read, for small faces
+            raise
         except Exception as error:  # a detector may raise anything
             with self._lock:
                 self._failures += 1

@@ -14,7 +14,7 @@ from typing import Protocol
 from manet.explain.result import Explanation
 from manet.labels import Expression
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, Recognizer
-from manet.vision.images import ImageLimits, read_image
+from manet.vision.images import ImageLimits, read_scaled
 from service.admission import OwnUsage, Ticket, Usage
 from service.clock import Clock
 from service.errors import (
@@ -167,7 +167,7 @@ class ExplanationWorker:
 
         def explain() -> Explained:
             in_time()
-            image = read_image(data, limits=self._limits)
+            image = read_scaled(data, limits=self._limits)
             found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
             explained = []
             for face in found.faces:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from manet.errors import ImageTooLargeError
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
-from manet.vision.images import ImageLimits, read_crop, read_image
+from manet.vision.images import ImageLimits, read_crop, read_scaled
 from service.admission import Ticket
 from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
@@ -169,7 +169,7 @@ class Predictor:
                 held.enter_context(self._pixels.hold(pixels, seconds=max(0, ticket.deadline - self._clock.now())))
 
             try:
-                image = read_image(data, limits=self._limits, reserve=reserve)
+                image = read_scaled(data, limits=self._limits, reserve=reserve)
             except TimeoutError:
                 raise DeadlineExceededError("the deadline passed before there was memory for the image") from None
             with self._guard.searching():

@@ -12,9 +12,11 @@ from manet.backends.base import Logits
 from manet.labels import Expression
 from manet.recognizer import FaceInput, Recognizer
 from manet.vision.faces import Box, DetectedFace, Landmarks, Point
+from manet.vision.images import ImageLimits, ScaledImage, read_image, read_scaled
 from manet.vision.preprocess import Pixels, Preprocessing
 from manet.weights.entry import Weights
 from manet.weights.registry import get
+from testing.fakes import encode
 
 SIDE = 32
 WEIGHTS = replace(get("ferplus"), preprocessing=Preprocessing(input_size=SIDE, colour="rgb"), temperature=2.0)
@@ -141,3 +143,44 @@ def test_the_expression_of_a_face_that_is_upside_down_is_that_of_the_upright_one
 
     assert turned.expression == upright.expression == Expression.HAPPINESS
     assert turned.confidence == pytest.approx(upright.confidence, abs=0.05)
+
+
+@pytest.mark.parametrize(("side", "from_whole"), [(SIDE, False), (SIDE - 1, True)])
+def test_faces_of_a_reduced_image_are_cut_from_the_whole_where_they_are_small(side: int, *, from_whole: bool) -> None:
+    whole, asked = _image().repeat(2, axis=0).repeat(2, axis=1), []
+
+    def read() -> Pixels:
+        asked.append(True)
+        return whole
+
+    recognizer = Recognizer(WEIGHTS, Brightness(), Squares((10, 10, 60), (120, 20, side)))
+
+    found = recognizer.find(ScaledImage(_image(), 400, 200, read))
+
+    assert (found.width, found.height) == (400, 200)
+    assert [face.face and face.face.box for face in found.faces] == [
+        Box(20, 20, 120, 120),
+        Box(240, 40, 2 * side, 2 * side),
+    ]
+    assert found.faces[1].face is not None
+    assert found.faces[1].face.landmarks.nose.x == pytest.approx(2 * _face(120, 20, side).landmarks.nose.x)
+    assert asked == [True] * from_whole
+    assert [tuple(face.pixels[SIDE // 2, SIDE // 2]) for face in found.faces] == [(255, 0, 0), (0, 255, 0)]
+
+
+def test_a_reduced_photograph_has_the_faces_and_the_answers_of_the_whole() -> None:
+    recognizer = Recognizer.from_weights(precision="float32")
+    portrait = Image.fromarray(skimage.data.astronaut())
+    data = encode(portrait.resize((3000, 3000), Image.Resampling.BICUBIC), "JPEG", quality=90)
+    scaled = read_scaled(data, limits=ImageLimits())
+
+    [reduced] = recognizer.recognize(scaled)
+    [exact] = recognizer.recognize(read_image(data, limits=ImageLimits()))
+
+    assert scaled.reduced
+    assert reduced.face is not None
+    assert exact.face is not None
+    for edge in ("x", "y", "width", "height"):
+        assert getattr(reduced.face.box, edge) == pytest.approx(getattr(exact.face.box, edge), abs=15)
+    assert reduced.expression == exact.expression
+    assert reduced.confidence == pytest.approx(exact.confidence, abs=0.02)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import AvifImagePlugin, Image, PngImagePlugin
 
 from manet.errors import ImageCorruptError, ImageError, ImageFormatError, ImageTooLargeError
-from manet.vision.images import ImageLimits, read_crop, read_image
+from manet.vision.images import ImageLimits, read_crop, read_image, read_scaled
 from manet.vision.jpeg import count_scans
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 from manet.vision.tiff import count_parts
@@ -84,6 +84,62 @@ def test_every_exif_orientation_comes_out_upright(format: str, orientation: int)
 
     assert found.shape == PIXELS.shape
     assert np.abs(found.astype(int) - PIXELS).mean() <= difference
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"subsampling": "4:2:0", "orientation": 6}),
+        ("JPEG", {"orientation": 3}),
+        ("MPO", {"orientation": 8}),
+    ],
+    ids=["plain", "progressive", "turned by a quarter", "upside down", "two images, turned"],
+)
+@pytest.mark.parametrize(("width", "height", "share"), [(2881, 1407, 2), (1203, 5763, 4)])
+def test_a_large_jpeg_is_reduced_and_the_whole_is_to_be_had(
+    format: str, options: dict[str, object], *, width: int, height: int, share: int
+) -> None:
+    options = {"quality": 95, **options}
+    exif = Image.Exif()
+    exif[0x0112] = orientation = options.pop("orientation", 1)
+    stored = Image.fromarray(skimage.data.astronaut()).resize((width, height))
+    data = encode(stored, format, exif=exif.tobytes(), **options)
+    reserved: list[int] = []
+
+    scaled = read_scaled(data, limits=LIMITS, reserve=reserved.append)
+
+    whole = read_image(data, limits=LIMITS)
+    size = (height, width) if orientation in {6, 8} else (width, height)
+    assert (scaled.width, scaled.height) == size
+    assert scaled.reduced
+    assert scaled.pixels.shape == (-(-size[1] // share), -(-size[0] // share), 3)
+    assert np.array_equal(scaled.whole(), whole)
+    small = Image.fromarray(whole).resize(scaled.pixels.shape[1::-1], Image.Resampling.BOX)
+    assert np.abs(scaled.pixels.astype(int) - np.asarray(small)).mean() < 2
+    assert reserved == [width * height]
+
+
+@pytest.mark.parametrize(("format", "size"), [("JPEG", (2879, 40)), ("PNG", (3000, 40)), ("WebP", (40, 3000))])
+def test_what_is_not_large_or_no_jpeg_is_read_whole(format: str, size: tuple[int, int]) -> None:
+    data = encode(Image.fromarray(skimage.data.astronaut()).resize(size), format)
+
+    scaled = read_scaled(data, limits=LIMITS)
+
+    assert not scaled.reduced
+    assert (scaled.width, scaled.height) == size
+    assert np.array_equal(scaled.pixels, read_image(data, limits=LIMITS))
+    assert scaled.whole() is scaled.pixels
+
+
+def test_a_large_jpeg_that_is_broken_is_so_when_it_is_reduced() -> None:
+    data = encode(Image.fromarray(skimage.data.astronaut()).resize((3000, 2000)), "JPEG")
+
+    with pytest.raises(ImageCorruptError, match="truncated or corrupt"):
+        read_scaled(data[: len(data) // 2], limits=LIMITS)
+    with pytest.raises(ImageTooLargeError, match="3000 x 2000 = 6000000 pixels; at most 5999999"):
+        read_scaled(data, limits=ImageLimits(max_pixels=5_999_999))
 
 
 SPECS = [
