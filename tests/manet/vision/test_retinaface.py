@@ -14,7 +14,7 @@ from PIL import Image
 
 from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.errors import ChecksumError
-from manet.vision.face_network import NETWORK_FILE, FaceOutputs
+from manet.vision.face_network import NETWORK_FILE, Candidates
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
@@ -271,9 +271,9 @@ def test_a_warm_up_meets_the_usual_photographs_on_every_thread() -> None:
     met: list[tuple[int, ...]] = []
 
     class Counted(OpenVinoFaceNetwork):
-        def outputs(self, canvas: Pixels) -> FaceOutputs:
+        def candidates(self, canvas: Pixels, least: float) -> Candidates:
             met.append(canvas.shape[:2])
-            return super().outputs(canvas)
+            return super().candidates(canvas, least)
 
     detector = RetinaFaceDetector(Counted(threads=2))
     detector.warmup()
