@@ -35,6 +35,9 @@ image's canvas, is among them. Steps of 64 save a photograph a twentieth of the 
 _LEAST = 160
 """The least side of a canvas; 800 less some steps."""
 
+LARGEST_CANVAS = 800 * 800
+"""Pixels of a canvas, at most, of a detector with the usual sides."""
+
 _SHAPES = ((2, 3), (3, 4), (9, 16), (1, 1), (3, 2), (4, 3), (16, 9))
 """Height to width of the images that most cameras take, which a warm-up prepares for."""
 

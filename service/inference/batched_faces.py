@@ -13,13 +13,14 @@ import numpy as np
 
 from manet.vision.face_network import BatchFaceNetwork, Candidates
 from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import LARGEST_CANVAS
 
 _log = logging.getLogger("manet.detection")
 
 _MOST_CANVASES = 16
 """Canvases in a batch, at most."""
 
-_MOST_PIXELS = _MOST_CANVASES * 800 * 800
+_MOST_PIXELS = _MOST_CANVASES * LARGEST_CANVAS
 """Pixels of all canvases of a batch, at most, of which one may have more: what the device needs for them is bounded."""
 
 _BLANK = np.zeros((160, 160, 3), np.uint8)
@@ -44,7 +45,7 @@ class BatchedFaceNetwork:
     Attributes:
         threads: the most canvases in a batch.
         running: the number of the batch that the network is at; None while it is at none.
-        failing: whether it failed on a blank canvas, too, when it last failed on one.
+        failing: whether it failed on a blank canvas, too, when it last failed on one, or the thread has ended.
     """
 
     threads = _MOST_CANVASES
@@ -108,6 +109,7 @@ class BatchedFaceNetwork:
                 self._run(batch)
                 batch.clear()  # the thread may now sleep for long
         finally:  # whatever ended it, no one must wait for it
+            self.failing = True
             with self._changed:
                 self._closed = True
                 left = [*batch, *self._waiting]

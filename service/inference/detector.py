@@ -69,6 +69,8 @@ class DetectorGuard:
         self._refuse_if_needed()
         try:
             yield
+        except DetectorUnavailableError:  # it says itself that there is none, and another is on its way
+            raise
         except Exception as error:  # a detector may raise anything
             with self._lock:
                 self._failures += 1

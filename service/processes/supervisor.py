@@ -15,23 +15,34 @@ from typing import ClassVar, NoReturn
 
 from manet.cpus import available_cpus
 from service.batching.supervisor import EngineSupervisor, Recovery
-from service.inference.engine import load_detector, load_network, load_weights
+from service.inference.engine import detects_on_device, load_detector, load_faces, load_network, load_weights
 from service.inference.explainer import NEEDED
 from service.observability.log_filters import logging_config
 from service.processes.channel import MOST_SLOTS, pair
 from service.processes.children import Child, Pauses
 from service.processes.listener import Listener, bind
 from service.processes.memory import Layout, SharedMemory
-from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, Loaders, Spec
+from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MOST_SOCKETS, Loaders, Spec
 from service.settings import Settings
 
 _log = logging.getLogger("manet.supervisor")
 
-LOADERS = Loaders(weights=load_weights, backend=load_network, detector=load_detector)
-"""What a service loads, tests apart."""
-
 _MOST_WORKERS = 8
 """Workers of a front end, where the settings do not say how many."""
+
+
+def loaders(settings: Settings) -> Loaders:
+    """Return what a service loads; faces are found in the engine's process where the network is on a CUDA device.
+
+    Args:
+        settings: name the weights, the engine and where it runs.
+
+    Raises:
+        ManetError: if the weights are unknown or not installed.
+        ValueError: if the engine, precision or device requested is not to be had.
+    """
+    faces = load_faces if detects_on_device(settings) else None
+    return Loaders(weights=load_weights, backend=load_network, detector=load_detector, faces=faces)
 
 
 def engine_process(spec: Spec, control: socket.socket) -> None:
@@ -154,13 +165,14 @@ class Supervisor:
         self._memory.report(alive_until=float("-inf"), running=0, depth=0)
 
     def _connect(self, number: int, front_end: Child) -> None:
-        """Connect a front end and the engine's process by a new pair of sockets."""
+        """Connect a front end and the engine's process by new pairs of sockets: for faces, and maybe for canvases."""
         if self._engine is not None:
-            one, other = pair()
-            self._engine.tell(ENGINE + str(number).encode(), one)
-            front_end.tell(ENGINE + self._facts, other)
-            one.close()
-            other.close()
+            pairs = [pair() for _ in range(1 if self._spec.load.faces is None else MOST_SOCKETS)]
+            ones, others = zip(*pairs, strict=True)
+            self._engine.tell(ENGINE + str(number).encode(), *ones)
+            front_end.tell(ENGINE + self._facts, *others)
+            for end in (*ones, *others):
+                end.close()
 
     # -- the explainer's process
 
@@ -284,7 +296,7 @@ class Supervisor:
             await asyncio.gather(*(child.end(seconds) for child in group))
 
 
-def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
+def supervise(settings: Settings, load: Loaders) -> NoReturn:
     """Serve with several front ends until a signal comes, and end the process.
 
     Its status is 0, or 1 if the service was lost or never came up.
@@ -307,7 +319,7 @@ def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
         settings=settings.model_copy(update={"workers": workers}),
         weights=weights,
         load=load,
-        memory=SharedMemory.create(Layout(count, slots, side, classes)),
+        memory=SharedMemory.create(Layout(count, slots, side, classes, 0 if load.faces is None else workers)),
         secret=secrets.token_bytes(16),
     )
     sockets = bind(settings.host, settings.port)

@@ -9,7 +9,7 @@ from service.batching.supervisor import Recovery
 from service.processes import supervisor
 from service.processes.memory import Layout, SharedMemory
 from service.processes.spec import Spec
-from service.processes.supervisor import LOADERS, Supervisor
+from service.processes.supervisor import Supervisor, loaders
 from service.settings import Settings
 from testing.fakes import WEIGHTS
 
@@ -54,8 +54,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _supervisor(**settings: Any) -> Supervisor:
-    memory = SharedMemory.create(Layout(2, 1, 8, 3))
-    spec = Spec(settings=Settings(**settings), weights=WEIGHTS, load=LOADERS, memory=memory, secret=b"")
+    chosen, memory = Settings(device="cpu", **settings), SharedMemory.create(Layout(2, 1, 8, 3))
+    spec = Spec(settings=chosen, weights=WEIGHTS, load=loaders(chosen), memory=memory, secret=b"")
     return Supervisor(spec, [])
 
 
