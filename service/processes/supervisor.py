@@ -28,7 +28,7 @@ from service.settings import Settings
 _log = logging.getLogger("manet.supervisor")
 
 _MOST_WORKERS = 8
-"""Workers of a front end, where the settings do not say how many."""
+"""Workers of a front end, at most, where the settings do not say how many."""
 
 
 def loaders(settings: Settings) -> Loaders:
@@ -66,6 +66,17 @@ def _explainer_process(spec: Spec, control: socket.socket) -> None:
 
 def _explains(settings: Settings) -> bool:
     return settings.explain and all(find_spec(name) is not None for name in NEEDED)
+
+
+def default_workers(cpus: int, front_ends: int, *, wait: bool) -> int:
+    """Return the workers of a front end where the settings do not say how many.
+
+    Args:
+        cpus: that all front ends may use together.
+        front_ends: how many there are.
+        wait: whether workers wait for faces that are found in the engine's process; another can decode meanwhile.
+    """
+    return min(_MOST_WORKERS, max(1, cpus // front_ends) * (2 if wait else 1))
 
 
 class Supervisor:
@@ -314,7 +325,7 @@ def supervise(settings: Settings, load: Loaders) -> NoReturn:
     side, classes = weights.preprocessing.input_size, len(weights.classes)
     # Besides the queue, one batch runs and one is prepared.
     slots = min(MOST_SLOTS, settings.max_queued_faces + 2 * settings.max_batch_size)
-    workers = settings.workers or max(1, min(_MOST_WORKERS, available_cpus() // count))
+    workers = settings.workers or default_workers(available_cpus(), count, wait=load.faces is not None)
     spec = Spec(
         settings=settings.model_copy(update={"workers": workers}),
         weights=weights,

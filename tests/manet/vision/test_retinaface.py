@@ -18,7 +18,7 @@ from manet.vision.face_network import NETWORK_FILE, Candidates
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
-from manet.vision.retinaface import RetinaFaceDetector, _canvas
+from manet.vision.retinaface import LARGEST_CANVAS, RetinaFaceDetector, _canvas
 
 PHOTOS = Path(__file__).parents[4] / "shared/data/photos"
 
@@ -222,6 +222,30 @@ def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
     assert {side for shape in seen for side in shape} == {160, 288, 416, 544, 672, 800}
     assert _canvas(portrait, 640).pixels.shape == (800, 800, 3)
     assert _canvas(np.ascontiguousarray(portrait[:288]), 640).pixels.shape == (544, 800, 3)
+
+
+class Noted:
+    """Sees nothing, and writes down what it was shown."""
+
+    threads = 1
+
+    def __init__(self) -> None:
+        self.pixels: list[int] = []
+
+    def candidates(self, canvas: Pixels, least: float) -> Candidates:
+        self.pixels.append(canvas.shape[0] * canvas.shape[1])
+        scores, offsets, points = (np.zeros((0, *more), np.float32) for more in ((), (4,), (10,)))
+        return Candidates(np.zeros(0, np.int64), scores, offsets, points)
+
+
+def test_no_canvas_is_larger_than_the_largest() -> None:
+    network = Noted()
+    detector = RetinaFaceDetector(network, small_faces="on")
+    rng = np.random.default_rng(0)
+    for height, width in [(3000, 3000), (641, 641), (720, 720), *rng.integers(20, 2000, (40, 2)).tolist()]:
+        assert detector.detect(np.zeros((height, width, 3), np.uint8)) == []
+
+    assert max(network.pixels) == LARGEST_CANVAS
 
 
 def _crowd(portrait: Pixels, *, columns: int, rows: int, cell: int, side: int) -> Pixels:
