@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from manet.vision.faces import DetectedFace, FaceDetector
 from manet.vision.preprocess import Pixels
 from service.clock import Clock
-from service.errors import DetectionFailedError, DetectorUnavailableError
+from service.errors import DetectionFailedError, DetectorUnavailableError, NotReadyError
 
 _log = logging.getLogger("manet.detection")
 
@@ -65,11 +65,12 @@ class DetectorGuard:
         Raises:
             DetectionFailedError: if the search failed, and the detector answers for a blank image.
             DetectorUnavailableError: if the detector fails altogether, or was found to do so lately.
+            NotReadyError: if its network is being started again.
         """
         self._refuse_if_needed()
         try:
             yield
-        except DetectorUnavailableError:  # it says itself that there is none, and another is on its way
+        except NotReadyError:  # the detector's network is being started again, and nothing else is the matter
             raise
         except Exception as error:  # a detector may raise anything
             with self._lock:

@@ -190,6 +190,8 @@ async def _run(spec: Spec, backend: Backend, faces: BatchedFaceNetwork | None, c
         if detection is not None:
             detection.look(BEAT)
         await asyncio.sleep(BEAT)
+    if detection is not None and detection.lost:
+        _log.critical("face detection hangs, or fails on every image; another process takes its place")
     if lost():
         return 1
     await scheduler.stop()

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from manet.vision.face_network import Candidates
 from manet.vision.preprocess import Pixels
-from service.errors import DetectorUnavailableError
+from service.errors import NotReadyError
 from service.processes.channel import FAILED, Channel, Look, Seen
 from service.processes.memory import SharedMemory
 
@@ -43,7 +43,7 @@ class RemoteFaceNetwork:
         """Return what may be a face on a canvas, (height, width, 3), with a score of ``least`` or more.
 
         Raises:
-            DetectorUnavailableError: if the engine's process has ended; another is being started.
+            NotReadyError: if the engine's process has ended; another is being started.
             RuntimeError: if the network fails on the canvas.
         """
         slot = self._idle.get()
@@ -98,5 +98,5 @@ class RemoteFaceNetwork:
             outcome.set_exception(_unavailable())
 
 
-def _unavailable() -> DetectorUnavailableError:
-    return DetectorUnavailableError("face detection is being started again")
+def _unavailable() -> NotReadyError:
+    return NotReadyError("face detection is being started again")

@@ -10,7 +10,7 @@ import pytest
 
 from manet.vision.face_network import MOST_CANDIDATES, Candidates
 from manet.vision.preprocess import Pixels
-from service.errors import DetectorUnavailableError
+from service.errors import NotReadyError
 from service.inference.batched_faces import BatchedFaceNetwork
 from service.processes.channel import FAILED, Look, Seen, pair
 from service.processes.detection import DetectionServer
@@ -120,8 +120,8 @@ async def test_an_engine_that_is_gone_fails_what_waits_and_what_comes_until_ther
     for number in range(2):
         ends.server._channels[number].close()
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [DetectorUnavailableError] * 4
-    with pytest.raises(DetectorUnavailableError, match="started again"):
+    assert [type(outcome) for outcome in outcomes] == [NotReadyError] * 4
+    with pytest.raises(NotReadyError, match="started again"):
         await ends.look(0)
 
     ends.release()
@@ -179,7 +179,7 @@ async def test_a_closed_front_end_refuses(ends: Ends) -> None:
     ends.front_ends[0].close()
 
     for look in (held, ends.look(0)):
-        with pytest.raises(DetectorUnavailableError):
+        with pytest.raises(NotReadyError):
             await look
 
 
