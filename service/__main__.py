@@ -27,11 +27,11 @@ def main() -> None:
 
 def _supervise(settings: Settings) -> None:
     """Serve with several front ends."""
-    from service.processes.supervisor import supervise  # noqa: PLC0415 - a single process has nothing of this
+    from service.processes.supervisor import loaders, supervise  # noqa: PLC0415 - a single process has nothing of this
 
     try:
-        supervise(settings)
-    except (ManetError, OSError) as error:
+        supervise(settings, loaders(settings))
+    except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
 
 

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     """CPU threads of the network; by default as many as the process may use (affinity and cgroup quota)."""
     workers: PositiveInt | None = None
     """Threads of a front end that decode images and find faces; by default all front ends together have as many as CPUs
-    may be used, each at least 1 and at most 8."""
+    may be used, or twice as many where faces are found on a CUDA device, each at least 1 and at most 8."""
     small_faces: SmallFaces = "auto"
     """When an image is searched for small faces, in five times the time: `on` is always, `auto` where no face was found
     otherwise, and `off` is where `faces=small` requests it only."""

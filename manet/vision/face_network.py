@@ -1,5 +1,6 @@
 """FaceNetwork: RetinaFace's network, whatever runs it, and the file that it comes from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,18 +20,29 @@ MEAN = (123, 117, 104)
 weights descend, whose network sees them in the order of OpenCV: blue, green, red)."""
 
 
-class FaceOutputs(NamedTuple):
-    """What the network says of a canvas of P priors.
+MOST_CANDIDATES = 1000
+"""Best-scored candidates of a canvas that are looked at: what follows compares each with each."""
+
+
+class Candidates(NamedTuple):
+    """Priors of a canvas that may be faces, K of them.
 
     Attributes:
-        offsets: of each prior's box, (P, 4): centre and extent.
-        scores: that it is a face, 0..1, (P,).
-        points: offsets of the five landmarks, (P, 10).
+        places: which priors of the canvas they are, (K,).
+        scores: that each is a face, 0..1, (K,).
+        offsets: of each prior's box, (K, 4): centre and extent.
+        points: offsets of the five landmarks, (K, 10).
     """
 
-    offsets: Floats
+    places: npt.NDArray[np.int64]
     scores: Floats
+    offsets: Floats
     points: Floats
+
+    def best(self) -> "Candidates":
+        """Return the ``MOST_CANDIDATES`` with the highest scores, the best first."""
+        order = np.argsort(-self.scores, kind="stable")[:MOST_CANDIDATES]
+        return Candidates(self.places[order], self.scores[order], self.offsets[order], self.points[order])
 
 
 class FaceNetwork(Protocol):
@@ -40,11 +52,27 @@ class FaceNetwork(Protocol):
     def threads(self) -> int:
         """Canvases that it computes with at once."""
 
-    def outputs(self, canvas: Pixels) -> FaceOutputs:
-        """Return what the network says of a canvas.
+    def candidates(self, canvas: Pixels, least: float) -> Candidates:
+        """Return what may be a face on a canvas, at most ``MOST_CANDIDATES``, the best first.
 
         Args:
             canvas: RGB, uint8 (height, width, 3), both sides multiples of 32; ground around an image has ``MEAN``.
+            least: the least score, 0..1.
+
+        Raises:
+            RuntimeError: if the network fails.
+        """
+
+
+class BatchFaceNetwork(Protocol):
+    """The network on a device that computes several canvases together. It is called from a single thread."""
+
+    def batch(self, canvases: Sequence[Pixels], least: float) -> list[Candidates]:
+        """Return the candidates of each canvas; see ``FaceNetwork.candidates``.
+
+        Args:
+            canvases: one or more, all of one shape.
+            least: the least score, 0..1.
 
         Raises:
             RuntimeError: if the network fails.

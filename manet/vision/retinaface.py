@@ -8,7 +8,7 @@ the MobileNet-0.25 variant, trained on WIDER FACE; where the file comes from sta
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +33,9 @@ image's canvas, is among them, and 800, that of its parts."""
 
 _LEAST = 160
 """The least side of a canvas; 672 less some steps."""
+
+LARGEST_CANVAS = 800 * 800
+"""Pixels of a canvas, at most, of a detector with the usual sides."""
 
 _SHAPES = ((2, 3), (3, 4), (9, 16), (1, 1), (3, 2), (4, 3), (16, 9))
 """Height to width of the images that most cameras take, which a warm-up prepares for."""
@@ -59,9 +62,6 @@ upside down and were taken for upright ones had 0.89 to 0.98."""
 
 SmallFaces = Literal["off", "auto", "on"]
 """When small faces are looked for, down to 1/70 of an image's longest side."""
-
-_MAX_CANDIDATES = 1000
-"""Best-scored candidates that suppression looks at: it compares each with each."""
 
 
 class _Canvas(NamedTuple):
@@ -106,10 +106,11 @@ class RetinaFaceDetector:
         """Search blank images of the usual shapes on every thread, so that the first real ones pay for no set-up."""
         side = self._sides[0]
         canvases = [_canvas(np.zeros((*shape, 3), np.uint8), side) for shape in _SHAPES]
+        look = partial(self._network.candidates, least=self._min_score)
         with ThreadPoolExecutor(self._network.threads) as pool:
             for canvas in {canvas.pixels.shape: canvas.pixels for canvas in canvases}.values():
                 # As many at once as there are threads; each has buffers of its own.
-                list(pool.map(self._network.outputs, [canvas] * self._network.threads))
+                list(pool.map(look, [canvas] * self._network.threads))
 
     def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         """Return the faces of an image, the largest box first; an empty list when there is none.
@@ -165,11 +166,8 @@ class RetinaFaceDetector:
 
     def _detect_on_canvas(self, image: Pixels, side: int, *, turned: bool = False) -> list[DetectedFace]:
         canvas = _canvas(image, side, turned=turned)
-        offsets, scores, points = self._network.outputs(canvas.pixels)
-        likely = np.flatnonzero(scores >= self._min_score)
-        likely = likely[np.argsort(-scores[likely], kind="stable")[:_MAX_CANDIDATES]]  # best first
-        priors = _priors(*canvas.pixels.shape[:2])[likely]
-        boxes, landmarks = _decode(offsets[likely], points[likely], priors)
+        places, scores, offsets, points = self._network.candidates(canvas.pixels, self._min_score)
+        boxes, landmarks = _decode(offsets, points, _priors(*canvas.pixels.shape[:2])[places])
         height, width = image.shape[:2]
         boxes = ((boxes - _GROUND) / canvas.scale).clip(0, (width, height))
         landmarks = (landmarks - _GROUND) / canvas.scale
@@ -179,7 +177,7 @@ class RetinaFaceDetector:
         # A box wholly on the ground around the image was clipped to nothing.
         kept = [face for face in _distinct(boxes) if extents[face].min() > 0]
         kept.sort(key=lambda face: -extents[face].prod())
-        return [_face(boxes[face], float(scores[likely[face]]), landmarks[face]) for face in kept]
+        return [_face(boxes[face], float(scores[face]), landmarks[face]) for face in kept]
 
 
 def _halves(size: int) -> tuple[slice, slice]:

@@ -10,7 +10,7 @@ from manet.errors import ImageError
 from manet.vision.faces import DetectedFace, FaceDetector
 from manet.vision.preprocess import Pixels
 from service.clock import Clock
-from service.errors import DetectionFailedError, DetectorUnavailableError
+from service.errors import DetectionFailedError, DetectorUnavailableError, NotReadyError
 
 _log = logging.getLogger("manet.detection")
 
@@ -66,12 +66,13 @@ class DetectorGuard:
         Raises:
             DetectionFailedError: if the search failed, and the detector answers for a blank image.
             DetectorUnavailableError: if the detector fails altogether, or was found to do so lately.
+            NotReadyError: if its network is being started again.
             ImageError: as it came.
         """
         self._refuse_if_needed()
         try:
             yield
-        except ImageError:  # the image's fault: more of it was read, for small faces
+        except (ImageError, NotReadyError):  # more of the image was read; the network is being started again
             raise
         except Exception as error:  # a detector may raise anything
             with self._lock:

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from manet.backends.base import Backend, Logits
-from manet.backends.factory import load_backend
+from manet.backends.factory import choice_for, load_backend
 from manet.backends.openvino.face_network import OpenVinoFaceNetwork
+from manet.backends.selection import Choice
 from manet.recognizer import Recognizer
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import RetinaFaceDetector
@@ -17,6 +18,7 @@ from service.batching.health import EngineHealth
 from service.batching.policy import BatchPolicy
 from service.batching.scheduler import BatchObserver, Scheduler
 from service.clock import Clock
+from service.inference.batched_faces import BatchedFaceNetwork
 from service.settings import Settings
 
 
@@ -66,14 +68,59 @@ def load_recognizer(settings: Settings) -> Recognizer:
         ValueError: if the engine, precision or device requested is not to be had.
         OSError: if a file cannot be read.
     """
+    load = _load_device_detector if detects_on_device(settings) else load_detector
     with ThreadPoolExecutor(1) as pool:
-        detector = pool.submit(load_detector, settings)
+        detector = pool.submit(load, settings)
         weights, network = load_weights(settings), load_network(settings)
         return Recognizer(weights, network, detector.result())
 
 
+def detects_on_device(settings: Settings) -> bool:
+    """Return whether faces are found where the network runs, which is so on CUDA.
+
+    Args:
+        settings: as for ``load_recognizer``.
+
+    Raises:
+        ManetError, ValueError: as ``load_network``.
+    """
+    return _choice(settings).device == "cuda"
+
+
+def load_faces(settings: Settings) -> BatchedFaceNetwork:
+    """Return the detector's network in PyTorch where the other one runs, warm.
+
+    Args:
+        settings: as for ``load_recognizer``.
+
+    Raises:
+        ManetError, ValueError, OSError: as ``load_network``.
+        RuntimeError: if it fails.
+    """
+    # Imported late, so that a process which detects with OpenVINO loads no PyTorch.
+    from manet.backends.torch_face_network import load  # noqa: PLC0415
+
+    network = BatchedFaceNetwork(load(_choice(settings)), timeout=settings.engine_timeout)
+    RetinaFaceDetector(network).warmup()
+    return network
+
+
+def _load_device_detector(settings: Settings) -> RetinaFaceDetector:
+    return RetinaFaceDetector(load_faces(settings), small_faces=settings.small_faces)
+
+
+def _choice(settings: Settings) -> Choice:
+    return choice_for(
+        load_weights(settings),
+        backend=settings.backend,
+        precision=settings.precision,
+        device=settings.device,
+        store=settings.weights_dir,
+    )
+
+
 def load_detector(settings: Settings) -> RetinaFaceDetector:
-    """Return the detector, warm.
+    """Return the detector with its network in OpenVINO, warm.
 
     Args:
         settings: say for how many threads.

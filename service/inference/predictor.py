@@ -117,7 +117,7 @@ class Predictor:
         Raises:
             ImageError: if the bytes give no image.
             DeadlineExceededError: if the deadline passed before a worker came to it.
-            DetectionFailedError, DetectorUnavailableError: if the detector fails.
+            DetectionFailedError, DetectorUnavailableError, NotReadyError: if the detector fails.
             BatchingError: if its faces got no logits.
         """
         began = self._clock.now()

@@ -1,4 +1,4 @@
-"""Channel: the notes that a front end and the engine's process send each other; faces and logits lie in slots.
+"""Channel: the notes that a front end and the engine's process send each other; what they are about lies in slots.
 
 Notes are packets of a Unix socket (SOCK_SEQPACKET): whole or not at all, in order, and the end is seen at once when the
 process at the other side is gone, however it went.
@@ -31,7 +31,10 @@ _PACKET = 1 << 17
 _REQUEST = struct.Struct("<QQdI")  # group, lane, deadline, faces; their slots follow. No faces: the caller left.
 _RESULT = struct.Struct("<QBddIH")  # group, outcome, started, answered, largest batch, length; the reason follows
 
-ANSWERED, LEFT = 0, 255
+_LOOK = struct.Struct("<IIId")  # slot, height, width, least score
+_SEEN = struct.Struct("<Ii")  # slot, candidates
+
+ANSWERED, LEFT, FAILED = 0, 255, -1
 ERRORS: tuple[type[BatchingError], ...] = (
     EngineUnavailableError,
     QueueFullError,
@@ -115,6 +118,52 @@ class Result(NamedTuple):
             group, outcome, started, answered, batch, length = _RESULT.unpack_from(packet, at)
             at += _RESULT.size + length
             yield cls(group, outcome, started, answered, batch, packet[at - length : at].decode())
+
+
+class Look(NamedTuple):
+    """A canvas on which a front end has faces looked for.
+
+    Attributes:
+        slot: where it lies; no other one is handed in there before the answer.
+        height: in pixels.
+        width: in pixels.
+        least: the least score of a candidate.
+    """
+
+    slot: int
+    height: int
+    width: int
+    least: float
+
+    def pack(self) -> bytes:
+        """Return the note."""
+        return _LOOK.pack(*self)
+
+    @classmethod
+    def unpack(cls, packet: bytes) -> "Iterator[Look]":
+        """Yield the notes of a packet."""
+        return map(cls._make, _LOOK.iter_unpack(packet))
+
+
+class Seen(NamedTuple):
+    """What became of a canvas; its candidates lie in its slot, which is the front end's again.
+
+    Attributes:
+        slot: where it lies.
+        found: how many candidates there are; ``FAILED`` where the network failed on it.
+    """
+
+    slot: int
+    found: int
+
+    def pack(self) -> bytes:
+        """Return the note."""
+        return _SEEN.pack(*self)
+
+    @classmethod
+    def unpack(cls, packet: bytes) -> "Iterator[Seen]":
+        """Yield the notes of a packet."""
+        return map(cls._make, _SEEN.iter_unpack(packet))
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -44,10 +44,10 @@ class Child:
         """Its exit status, or minus the signal that killed it; None while it runs."""
         return self._process.exitcode
 
-    def tell(self, message: bytes, end: socket.socket | None = None) -> bool:
-        """Send it a message, and a socket with it; return whether it was taken."""
+    def tell(self, message: bytes, *ends: socket.socket) -> bool:
+        """Send it a message, and sockets with it; return whether it was taken."""
         try:
-            socket.send_fds(self.control, [message], [] if end is None else [end.fileno()])
+            socket.send_fds(self.control, [message], [end.fileno() for end in ends])
         except OSError:  # it is gone, as is seen elsewhere, or takes no more now
             return False
         return True

@@ -16,12 +16,14 @@ from manet.errors import ManetError
 from service.batching.errors import BatchingError, EngineUnavailableError
 from service.batching.scheduler import BatchObserver, InferenceResult, Scheduler
 from service.clock import Clock, SystemClock
+from service.inference.batched_faces import BatchedFaceNetwork
 from service.inference.engine import make_scheduler
 from service.observability.log_filters import logging_config
 from service.processes.channel import ANSWERED, LEFT, Channel, Request, Result
+from service.processes.detection import DetectionServer
 from service.processes.memory import BUCKETS, SharedMemory
 from service.processes.metrics import shared_metrics
-from service.processes.spec import ENGINE, MESSAGE, READY, Spec
+from service.processes.spec import ENGINE, MESSAGE, MOST_SOCKETS, READY, Spec
 from service.runtime import tune_runtime
 
 _log = logging.getLogger("manet.engine")
@@ -152,7 +154,7 @@ class EngineServer:
             self._serving.pop(key).cancel()
 
 
-async def _run(spec: Spec, backend: Backend, control: socket.socket) -> int:
+async def _run(spec: Spec, backend: Backend, faces: BatchedFaceNetwork | None, control: socket.socket) -> int:
     """Serve until the supervisor closes the control socket and all front ends have ended; return the exit status."""
     clock, loop, ending = SystemClock(), asyncio.get_running_loop(), asyncio.Event()
     memory = spec.memory
@@ -160,32 +162,46 @@ async def _run(spec: Spec, backend: Backend, control: socket.socket) -> int:
     scheduler = make_scheduler(spec.settings, spec.weights, backend, clock=clock, observer=served, reload=None)
     await scheduler.start()
     served.serve(scheduler)
+    detection = None if faces is None else DetectionServer(memory, faces, timeout=spec.settings.engine_timeout)
 
     def take() -> None:
-        message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
+        message, fds, _, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
         if not message:
             loop.remove_reader(control)
             ending.set()
-        elif fds:
-            served.connect(int(message.removeprefix(ENGINE)), socket.socket(fileno=fds[0]))
+            return
+        number, ends = int(message.removeprefix(ENGINE)), [socket.socket(fileno=fd) for fd in fds]
+        if ends:
+            served.connect(number, ends[0])
+        if detection is not None and len(ends) == MOST_SOCKETS:
+            detection.connect(number, ends[1])
+
+    def lost() -> bool:
+        return scheduler.dead or scheduler.health.broken or (detection is not None and detection.lost)
 
     facts = {name: getattr(backend, name) for name in ("name", "precision", "device", "reason")}
     control.send(READY + json.dumps(facts).encode())
     control.setblocking(False)
     loop.add_reader(control, take)
     tune_runtime()
-    while not scheduler.dead and not scheduler.health.broken and not (ending.is_set() and not served.connected):
+    while not lost() and not (ending.is_set() and not served.connected):
         memory.report(beats=memory.engine("beats") + 1)
         served.publish()
+        if detection is not None:
+            detection.look(BEAT)
         await asyncio.sleep(BEAT)
-    if scheduler.dead or scheduler.health.broken:
+    if detection is not None and detection.lost:
+        _log.critical("face detection hangs, or fails on every image; another process takes its place")
+    if lost():
         return 1
     await scheduler.stop()
+    if faces is not None:
+        faces.close()
     return 0
 
 
 def run(spec: Spec, control: socket.socket) -> None:
-    """Be the engine's process. It ends with status 1 when the network is lost: another process takes its place.
+    """Be the engine's process. It ends with status 1 when a network is lost: another process takes its place.
 
     Args:
         spec: what all processes have in common.
@@ -199,7 +215,8 @@ def run(spec: Spec, control: socket.socket) -> None:
     status = 1
     try:
         backend = spec.load.backend(settings)
-        status = uvloop.run(_run(spec, backend, control))
+        faces = None if spec.load.faces is None else spec.load.faces(settings)
+        status = uvloop.run(_run(spec, backend, faces, control))
     except (ManetError, ValueError, OSError) as error:
         _log.critical("the network cannot be loaded: %s", error)
     except Exception:  # whatever a network raises in its first batches

@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from manet.recognizer import Recognizer
+from manet.vision.faces import FaceDetector
+from manet.vision.retinaface import RetinaFaceDetector
 from service.app import SharedParts, create_app
 from service.batching.policy import BatchPolicy
 from service.clock import SystemClock
@@ -22,7 +24,8 @@ from service.processes.explainer import RemoteExplainer
 from service.processes.memory import SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.remote import RemoteScheduler
-from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MESSAGE, READY, RemoteBackend, Spec
+from service.processes.remote_faces import RemoteFaceNetwork
+from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MESSAGE, MOST_SOCKETS, READY, RemoteBackend, Spec
 from service.processes.usage import ClientHash, SharedDetection, SharedPlaces, SharedUsage, SharedWindow
 from service.runtime import tune_runtime
 from service.server import Server, server
@@ -74,7 +77,8 @@ class FrontEndServer(Server):
         memory: that of all processes.
         control: to the supervisor.
         remote: the scheduler.
-        engine: the first socket to the engine's process.
+        faces: stands for the detector's network, where that is in the engine's process.
+        engine: the first sockets to the engine's process.
         explainer: stands for the explainer's process.
         detection: reports this front end's detector to the others.
     """
@@ -87,7 +91,8 @@ class FrontEndServer(Server):
         memory: SharedMemory,
         control: socket.socket,
         remote: RemoteScheduler,
-        engine: socket.socket,
+        faces: RemoteFaceNetwork | None,
+        engine: list[socket.socket],
         explainer: RemoteExplainer,
         detection: SharedDetection,
     ) -> None:
@@ -96,6 +101,7 @@ class FrontEndServer(Server):
         self._counts = memory.counts
         self._control = control
         self._remote = remote
+        self._faces = faces
         self._engine = engine
         self._explainer = explainer
         self._detection = detection
@@ -105,11 +111,17 @@ class FrontEndServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, listen to the supervisor alone, and say that this process is up."""
-        self._remote.connect(self._engine)
+        self._connect(self._engine)
         await super().startup(sockets=[])
         self._control.setblocking(False)
         asyncio.get_running_loop().add_reader(self._control, self._take)
         self._control.send(READY)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was admitted; then no one looks for faces any more."""
+        await super().shutdown(sockets)
+        if self._faces is not None:
+            self._faces.close()
 
     async def on_tick(self, counter: int) -> bool:
         """Show, ten times a second, that the event loop runs; look whether to stop."""
@@ -117,16 +129,22 @@ class FrontEndServer(Server):
         self._detection.publish()
         return await super().on_tick(counter)
 
+    def _connect(self, ends: list[socket.socket]) -> None:
+        """Use a new engine process: faces go through the first socket, canvases through the second."""
+        if self._faces is not None and len(ends) == MOST_SOCKETS:
+            self._faces.connect(ends[1])
+        self._remote.connect(ends[0])
+
     def _take(self) -> None:
         for _ in range(_AT_ONCE):
             try:
-                message, fds, _, _ = socket.recv_fds(self._control, MESSAGE, 1)
+                message, fds, _, _ = socket.recv_fds(self._control, MESSAGE, MOST_SOCKETS)
             except BlockingIOError:
                 return
             except ConnectionError:
                 message, fds = b"", []
             if message.startswith(ENGINE) and fds:
-                self._remote.connect(socket.socket(fileno=fds[0]))
+                self._connect([socket.socket(fileno=fd) for fd in fds])
             elif message == EXPLAINER and fds:
                 self._explainer.connect(socket.socket(fileno=fds[0]))
             elif message == CONNECTION and fds:
@@ -193,13 +211,18 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the server handles it
     silence_pillow_warnings()
     settings, clock, memory = spec.settings, SystemClock(), spec.memory
-    detector = spec.load.detector(settings)
+    faces = None if spec.load.faces is None else RemoteFaceNetwork(memory, number)
+    detector: FaceDetector
+    if faces is None:
+        detector = spec.load.detector(settings)
+    else:
+        detector = RetinaFaceDetector(faces, small_faces=settings.small_faces)
     explainer = RemoteExplainer()
     control.setblocking(True)
-    message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
+    message, fds, _, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
     while message == EXPLAINER and fds:
         explainer.connect(socket.socket(fileno=fds[0]))
-        message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
+        message, fds, _, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
     if not message.startswith(ENGINE) or not fds:
         return  # the supervisor stops, or is gone
     backend = RemoteBackend(**json.loads(message.removeprefix(ENGINE)))
@@ -214,7 +237,8 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         memory=memory,
         control=control,
         remote=remote,
-        engine=socket.socket(fileno=fds[0]),
+        faces=faces,
+        engine=[socket.socket(fileno=fd) for fd in fds],
         explainer=explainer,
         detection=detection,
     )

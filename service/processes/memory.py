@@ -1,4 +1,4 @@
-"""Memory: what the processes of one service share: slots for faces, and numbers that one process each writes.
+"""Memory: what the processes of one service share: slots for faces and canvases, and numbers that one process writes.
 
 It has no name (memfd), so each process that has the descriptor sees it; it is gone with the last one. Each number is
 eight aligned bytes with a single writer, so there are no locks that a killed process could hold.
@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from manet.backends.base import Logits
+from manet.vision.face_network import MOST_CANDIDATES, Candidates, Floats
 from manet.vision.preprocess import Pixels
+from manet.vision.retinaface import LARGEST_CANVAS
 
 COUNTS = (
     *("uploads", "images", "bytes", "ahead", "explanations"),  # see service.admission.Kind
@@ -45,6 +47,9 @@ SERIES = 1024
 KEY = 200
 """Bytes of a series' name and labels."""
 
+NUMBERS = 15
+"""Of a candidate: its score, four offsets and ten of its points."""
+
 VALUES = 16 * SERIES
 """Numbers of all series of a process: a histogram has one for each bucket, and a sum."""
 
@@ -58,16 +63,19 @@ class Layout:
         slots: faces that one of them can have handed in at once.
         side: of the network's input, in pixels.
         classes: logits of a face.
+        canvases: that one of them can have handed in at once, for faces to be found on; none where it has a detector.
     """
 
     front_ends: int
     slots: int
     side: int
     classes: int
+    canvases: int = 0
 
     def parts(self) -> dict[str, tuple[type[Any] | str, tuple[int, ...]]]:
         """Return the type and the shape of each part, in their order."""
         n, faces = self.front_ends, (self.front_ends, self.slots)
+        looks = (self.front_ends, self.canvases)
         return {
             "counts": (np.int64, (len(COUNTS), n)),
             "engine": (np.float64, (len(ENGINE),)),
@@ -82,6 +90,9 @@ class Layout:
             "values": (np.float64, (n + 1, VALUES)),
             "logits": (np.float32, (*faces, self.classes)),
             "pixels": (np.uint8, (*faces, self.side, self.side, 3)),
+            "canvases": (np.uint8, (*looks, LARGEST_CANVAS * 3)),
+            "places": (np.int64, (*looks, MOST_CANDIDATES)),
+            "numbers": (np.float32, (*looks, MOST_CANDIDATES, NUMBERS)),
         }
 
 
@@ -117,6 +128,9 @@ class SharedMemory:
         self.values = [row.data for row in part("values")]
         self.logits: Logits = part("logits")
         self.pixels: Pixels = part("pixels")
+        self._canvases: Pixels = part("canvases")
+        self._places: npt.NDArray[np.int64] = part("places")
+        self._numbers: Floats = part("numbers")
 
     @classmethod
     def create(cls, layout: Layout) -> "SharedMemory":
@@ -136,6 +150,22 @@ class SharedMemory:
         """Write what the engine's process reports; only that does, and the supervisor once it has ended."""
         for name, number in numbers.items():
             self._engine[_ENGINE[name]] = number
+
+    def canvas(self, front_end: int, slot: int, height: int, width: int) -> Pixels:
+        """Return a slot's canvas of that size, (height, width, 3)."""
+        return self._canvases[front_end, slot, : height * width * 3].reshape(height, width, 3)
+
+    def put_candidates(self, front_end: int, slot: int, found: Candidates) -> None:
+        """Write what was found on a slot's canvas."""
+        count = len(found.places)
+        self._places[front_end, slot, :count] = found.places
+        columns = (found.scores[:, None], found.offsets, found.points)
+        self._numbers[front_end, slot, :count] = np.concatenate(columns, axis=1)
+
+    def candidates(self, front_end: int, slot: int, count: int) -> Candidates:
+        """Return a copy of what was found on a slot's canvas."""
+        numbers = self._numbers[front_end, slot, :count].copy()
+        return Candidates(self._places[front_end, slot, :count].copy(), numbers[:, 0], numbers[:, 1:5], numbers[:, 5:])
 
     def forget(self, front_end: int) -> None:
         """Give back what a front end held that has ended; requests that its clients sent still count in their rate."""

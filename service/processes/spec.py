@@ -10,6 +10,7 @@ from manet.recognizer import Recognizer
 from manet.vision.faces import FaceDetector
 from manet.vision.preprocess import Pixels
 from manet.weights.entry import Weights
+from service.inference.batched_faces import BatchedFaceNetwork
 from service.inference.explainer import FaceExplainer, load_explainer
 from service.processes.memory import SharedMemory
 from service.settings import Settings
@@ -17,8 +18,11 @@ from service.settings import Settings
 READY, ENGINE, EXPLAINER, CONNECTION = b"ready", b"engine", b"explainer", b"connection"
 """The kinds of messages, one packet each, whose first word they are. To the supervisor: this process is up; that of the
 engine then describes its backend. From the supervisor, each with a socket: to the engine's process, and its backend, or
-to the front end of that number; to the explainer's process, or to a front end; a client's connection. The end of the
-socket means: finish and end."""
+to the front end of that number, with another socket for canvases where faces are found in the engine's process; to the
+explainer's process, or to a front end; a client's connection. The end of the socket means: finish and end."""
+
+MOST_SOCKETS = 2
+"""Sockets that come with one."""
 
 MESSAGE = 4096
 """Bytes of such a message, at most."""
@@ -31,14 +35,16 @@ class Loaders:
     Attributes:
         weights: finds the entry of the weights.
         backend: loads the network.
-        detector: loads the detector, warm.
+        detector: loads the detector of a front end, warm.
         explainer: loads what explains a recognizer's weights, from this store.
+        faces: loads the detector's network in the engine's process, warm; None where each front end has a detector.
     """
 
     weights: Callable[[Settings], Weights]
     backend: Callable[[Settings], Backend]
     detector: Callable[[Settings], FaceDetector]
     explainer: Callable[[Recognizer, Path | None], FaceExplainer] = load_explainer
+    faces: Callable[[Settings], BatchedFaceNetwork] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

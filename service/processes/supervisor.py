@@ -15,23 +15,34 @@ from typing import ClassVar, NoReturn
 
 from manet.cpus import available_cpus
 from service.batching.supervisor import EngineSupervisor, Recovery
-from service.inference.engine import load_detector, load_network, load_weights
+from service.inference.engine import detects_on_device, load_detector, load_faces, load_network, load_weights
 from service.inference.explainer import NEEDED
 from service.observability.log_filters import logging_config
 from service.processes.channel import MOST_SLOTS, pair
 from service.processes.children import Child, Pauses
 from service.processes.listener import Listener, bind
 from service.processes.memory import Layout, SharedMemory
-from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, Loaders, Spec
+from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MOST_SOCKETS, Loaders, Spec
 from service.settings import Settings
 
 _log = logging.getLogger("manet.supervisor")
 
-LOADERS = Loaders(weights=load_weights, backend=load_network, detector=load_detector)
-"""What a service loads, tests apart."""
-
 _MOST_WORKERS = 8
-"""Workers of a front end, where the settings do not say how many."""
+"""Workers of a front end, at most, where the settings do not say how many."""
+
+
+def loaders(settings: Settings) -> Loaders:
+    """Return what a service loads; faces are found in the engine's process where the network is on a CUDA device.
+
+    Args:
+        settings: name the weights, the engine and where it runs.
+
+    Raises:
+        ManetError: if the weights are unknown or not installed.
+        ValueError: if the engine, precision or device requested is not to be had.
+    """
+    faces = load_faces if detects_on_device(settings) else None
+    return Loaders(weights=load_weights, backend=load_network, detector=load_detector, faces=faces)
 
 
 def engine_process(spec: Spec, control: socket.socket) -> None:
@@ -55,6 +66,17 @@ def _explainer_process(spec: Spec, control: socket.socket) -> None:
 
 def _explains(settings: Settings) -> bool:
     return settings.explain and all(find_spec(name) is not None for name in NEEDED)
+
+
+def default_workers(cpus: int, front_ends: int, *, wait: bool) -> int:
+    """Return the workers of a front end where the settings do not say how many.
+
+    Args:
+        cpus: that all front ends may use together.
+        front_ends: how many there are.
+        wait: whether workers wait for faces that are found in the engine's process; another can decode meanwhile.
+    """
+    return min(_MOST_WORKERS, max(1, cpus // front_ends) * (2 if wait else 1))
 
 
 class Supervisor:
@@ -154,13 +176,14 @@ class Supervisor:
         self._memory.report(alive_until=float("-inf"), running=0, depth=0)
 
     def _connect(self, number: int, front_end: Child) -> None:
-        """Connect a front end and the engine's process by a new pair of sockets."""
+        """Connect a front end and the engine's process by new pairs of sockets: for faces, and maybe for canvases."""
         if self._engine is not None:
-            one, other = pair()
-            self._engine.tell(ENGINE + str(number).encode(), one)
-            front_end.tell(ENGINE + self._facts, other)
-            one.close()
-            other.close()
+            pairs = [pair() for _ in range(1 if self._spec.load.faces is None else MOST_SOCKETS)]
+            ones, others = zip(*pairs, strict=True)
+            self._engine.tell(ENGINE + str(number).encode(), *ones)
+            front_end.tell(ENGINE + self._facts, *others)
+            for end in (*ones, *others):
+                end.close()
 
     # -- the explainer's process
 
@@ -284,7 +307,7 @@ class Supervisor:
             await asyncio.gather(*(child.end(seconds) for child in group))
 
 
-def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
+def supervise(settings: Settings, load: Loaders) -> NoReturn:
     """Serve with several front ends until a signal comes, and end the process.
 
     Its status is 0, or 1 if the service was lost or never came up.
@@ -302,12 +325,12 @@ def supervise(settings: Settings, load: Loaders = LOADERS) -> NoReturn:
     side, classes = weights.preprocessing.input_size, len(weights.classes)
     # Besides the queue, one batch runs and one is prepared.
     slots = min(MOST_SLOTS, settings.max_queued_faces + 2 * settings.max_batch_size)
-    workers = settings.workers or max(1, min(_MOST_WORKERS, available_cpus() // count))
+    workers = settings.workers or default_workers(available_cpus(), count, wait=load.faces is not None)
     spec = Spec(
         settings=settings.model_copy(update={"workers": workers}),
         weights=weights,
         load=load,
-        memory=SharedMemory.create(Layout(count, slots, side, classes)),
+        memory=SharedMemory.create(Layout(count, slots, side, classes, 0 if load.faces is None else workers)),
         secret=secrets.token_bytes(16),
     )
     sockets = bind(settings.host, settings.port)

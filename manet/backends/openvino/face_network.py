@@ -3,13 +3,14 @@
 from pathlib import Path
 from queue import SimpleQueue
 
+import numpy as np
 import openvino
 from openvino.preprocess import PrePostProcessor
 
 from manet.backends.openvino.runtime import core
 from manet.cpus import image_threads
 from manet.files import verify_sha256
-from manet.vision.face_network import MEAN, NETWORK_FILE, NETWORK_SHA256, FaceOutputs
+from manet.vision.face_network import MEAN, NETWORK_FILE, NETWORK_SHA256, Candidates
 from manet.vision.preprocess import Pixels
 
 
@@ -43,16 +44,18 @@ class OpenVinoFaceNetwork:
         for _ in range(self.threads):
             self._idle.put(network.create_infer_request())
 
-    def outputs(self, canvas: Pixels) -> FaceOutputs:
-        """Return what the network says of a canvas, (height, width, 3).
+    def candidates(self, canvas: Pixels, least: float) -> Candidates:
+        """Return what may be a face on a canvas, (height, width, 3).
 
         Raises:
             RuntimeError: if OpenVINO fails.
         """
         request = self._idle.get()
         try:
-            found = request.infer([canvas[None]], share_inputs=True)
-            return FaceOutputs(found["loc"][0], found["conf"][0, :, 1], found["landmarks"][0])
+            found = request.infer([canvas[None]], share_inputs=True, share_outputs=True)
+            scores = found["conf"][0, :, 1]
+            places = np.flatnonzero(scores >= least)  # what they take is a copy of what the request writes to again
+            return Candidates(places, scores[places], found["loc"][0][places], found["landmarks"][0][places]).best()
         finally:
             self._idle.put(request)
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.errors import ChecksumError
-from manet.vision.face_network import NETWORK_FILE, FaceOutputs
+from manet.vision.face_network import NETWORK_FILE, Candidates
 from manet.vision.faces import DetectedFace
 from manet.vision.images import ImageLimits, read_image
 from manet.vision.preprocess import Pixels
-from manet.vision.retinaface import RetinaFaceDetector, _canvas
+from manet.vision.retinaface import LARGEST_CANVAS, RetinaFaceDetector, _canvas
 
 PHOTOS = Path(__file__).parents[4] / "shared/data/photos"
 
@@ -224,6 +224,30 @@ def test_canvases_come_in_few_sizes(portrait: Pixels) -> None:
     assert _canvas(np.ascontiguousarray(portrait[:288]), 640).pixels.shape == (416, 672, 3)
 
 
+class Noted:
+    """Sees nothing, and writes down what it was shown."""
+
+    threads = 1
+
+    def __init__(self) -> None:
+        self.pixels: list[int] = []
+
+    def candidates(self, canvas: Pixels, least: float) -> Candidates:
+        self.pixels.append(canvas.shape[0] * canvas.shape[1])
+        scores, offsets, points = (np.zeros((0, *more), np.float32) for more in ((), (4,), (10,)))
+        return Candidates(np.zeros(0, np.int64), scores, offsets, points)
+
+
+def test_no_canvas_is_larger_than_the_largest() -> None:
+    network = Noted()
+    detector = RetinaFaceDetector(network, small_faces="on")
+    rng = np.random.default_rng(0)
+    for height, width in [(3000, 3000), (641, 641), (720, 720), *rng.integers(20, 2000, (40, 2)).tolist()]:
+        assert detector.detect(np.zeros((height, width, 3), np.uint8)) == []
+
+    assert max(network.pixels) == LARGEST_CANVAS
+
+
 def _crowd(portrait: Pixels, *, columns: int, rows: int, cell: int, side: int) -> Pixels:
     """Return an image of so many small portraits."""
     face = Image.fromarray(portrait).crop((120, 20, 330, 230)).resize((side, side), Image.Resampling.LANCZOS)
@@ -271,9 +295,9 @@ def test_a_warm_up_meets_the_usual_photographs_on_every_thread() -> None:
     met: list[tuple[int, ...]] = []
 
     class Counted(OpenVinoFaceNetwork):
-        def outputs(self, canvas: Pixels) -> FaceOutputs:
+        def candidates(self, canvas: Pixels, least: float) -> Candidates:
             met.append(canvas.shape[:2])
-            return super().outputs(canvas)
+            return super().candidates(canvas, least)
 
     detector = RetinaFaceDetector(Counted(threads=2))
     detector.warmup()

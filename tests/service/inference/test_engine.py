@@ -2,14 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
+import skimage.data
 
 from manet.backends.base import Logits
+from manet.vision.face_network import Candidates
 from manet.vision.preprocess import Pixels
-from service.inference.engine import NetworkEngine
+from service.inference import engine
+from service.inference.batched_faces import BatchedFaceNetwork
+from service.inference.engine import NetworkEngine, detects_on_device, load_recognizer
+from service.settings import Settings
 
+NO_CUDA = Settings(backend="torch", device="cpu", small_faces="off")
 BATCH = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 
 
@@ -80,3 +87,26 @@ def test_warming_up_and_closing_reach_the_backend() -> None:
     assert (backend.warmed, backend.closed) == ([1, 4], 0)
     engine.close()
     assert backend.closed == 1
+
+
+def test_where_the_network_runs_on_a_device_a_single_process_finds_faces_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not detects_on_device(NO_CUDA)
+    monkeypatch.setattr(engine, "detects_on_device", lambda _settings: True)
+    monkeypatch.setattr(BatchedFaceNetwork, "threads", 1)  # of the warm-up
+    looked: list[int] = []
+    submit = BatchedFaceNetwork.submit
+
+    def noted(self: BatchedFaceNetwork, canvas: Pixels, least: float) -> "Future[Candidates]":
+        looked.append(len(canvas))
+        return submit(self, canvas, least)
+
+    monkeypatch.setattr(BatchedFaceNetwork, "submit", noted)
+    recognizer = load_recognizer(NO_CUDA)
+    warm = len(looked)
+    [found] = recognizer.find(skimage.data.astronaut()).faces
+
+    assert warm > 1
+    assert len(looked) == warm + 1
+    assert found.face is not None
+    assert 170 < found.face.box.x < 185
+    recognizer.backend.close()

@@ -38,7 +38,12 @@ def post(service: FrontEnds, data: bytes = RED_FACE) -> httpx.Response:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontEnds]:
     """A service with small bounds that no test kills."""
-    bounds = {"max_inflight_images": 8, "max_queued_faces": 6, "max_batch_size": 4, "engine_timeout": 120}
+    bounds: dict[str, Any] = {
+        "max_inflight_images": 8,
+        "max_queued_faces": 6,
+        "max_batch_size": 4,
+        "engine_timeout": 120,
+    }
     with serving_with_front_ends(tmp_path_factory.mktemp("touched"), **bounds) as service:
         yield service
 

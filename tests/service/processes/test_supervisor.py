@@ -5,15 +5,41 @@ from typing import Any
 
 import pytest
 
+from manet.backends.selection import Machine
 from service.batching.supervisor import Recovery
+from service.inference.engine import load_faces
 from service.processes import supervisor
 from service.processes.memory import Layout, SharedMemory
 from service.processes.spec import Spec
-from service.processes.supervisor import LOADERS, Supervisor
+from service.processes.supervisor import Supervisor, default_workers, loaders
 from service.settings import Settings
 from testing.fakes import WEIGHTS
 
 pytestmark = pytest.mark.anyio
+
+
+def test_faces_are_found_in_the_engine_s_process_on_cuda_and_elsewhere_in_the_front_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for cuda, settings, wanted in (
+        (0, Settings(), None),
+        (9, Settings(), load_faces),
+        (9, Settings(device="cpu"), None),
+        (9, Settings(backend="openvino"), None),
+    ):
+        machine = Machine(cuda=cuda, openvino=True, bf16=False, vnni=False)
+        monkeypatch.setattr(Machine, "this", lambda: machine)  # noqa: B023
+        assert loaders(settings).faces is wanted
+
+
+@pytest.mark.parametrize(
+    ("cpus", "front_ends", "wait", "workers"),
+    [(16, 15, False, 1), (16, 15, True, 2), (2, 4, False, 1), (16, 2, False, 8), (16, 2, True, 8), (8, 2, True, 8)],
+)
+def test_workers_are_as_many_as_cpus_or_twice_as_many_where_they_wait(
+    cpus: int, front_ends: int, wait: bool, workers: int
+) -> None:
+    assert default_workers(cpus, front_ends, wait=wait) == workers
 
 
 class FakeChild:
@@ -54,8 +80,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _supervisor(**settings: Any) -> Supervisor:
-    memory = SharedMemory.create(Layout(2, 1, 8, 3))
-    spec = Spec(settings=Settings(**settings), weights=WEIGHTS, load=LOADERS, memory=memory, secret=b"")
+    chosen, memory = Settings(device="cpu", **settings), SharedMemory.create(Layout(2, 1, 8, 3))
+    spec = Spec(settings=chosen, weights=WEIGHTS, load=loaders(chosen), memory=memory, secret=b"")
     return Supervisor(spec, [])
 
 
