@@ -1,7 +1,7 @@
 """Bare: a network without a service around it, batch after batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from manet.vision.preprocess import Pixels
 Infer = Callable[[Pixels], Logits]
 
 SIZES = (1, 2, 4, 8, 16, 32)
-"""The batch sizes that are measured."""
+"""The batch sizes that are measured where none are requested."""
 
 
 def noise(count: int, side: int) -> Pixels:
@@ -19,10 +19,17 @@ def noise(count: int, side: int) -> Pixels:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def bare(infer: Infer, side: int, seconds: float) -> dict[int, dict[str, float]]:
-    """Return what batches of each size cost."""
+def bare(infer: Infer, side: int, seconds: float, sizes: Sequence[int] = SIZES) -> dict[int, dict[str, float]]:
+    """Return what batches of each size cost.
+
+    Args:
+        infer: runs the network.
+        side: of its input, px.
+        seconds: for which each size is run.
+        sizes: of the batches.
+    """
     found = {}
-    for size in SIZES:
+    for size in sizes:
         batch, took = noise(size, side), []
         infer(batch)
         cpu, began = time.process_time(), time.perf_counter()
