@@ -26,39 +26,45 @@ _SIDE = 48
 
 
 def train(setting: Setting) -> Iterator[Row]:
-    """Yield steps a second of each recipe, in an epoch that reads its images and in one that may have them cached."""
-    device, steps = torch.device(setting.device), setting.scale.steps
+    """Yield steps a second of each recipe, in a first epoch and in a second one, whose images may be cached."""
+    device = torch.device(setting.device)
     set_arithmetic(device)
     precision = "bf16" if setting.device == "cuda" else "float32"
     workers = default_workers(device, os.environ)
     for name, changes in setting.scale.training.items():
         recipe = recipes.load(name, (*changes, f'precision="{precision}"'))
-        drawn = images(name, steps * recipe.batch_size)
+        drawn = images(name, setting.scale.steps * recipe.batch_size)
         trainer = Trainer(recipe, drawn, drawn.first(recipe.batch_size), world=World(device), workers=workers)
-        untimed = min(_UNTIMED, steps - 1)
-        for epoch in ("read", "again"):
-            losses, began = [], 0.0
-            for loss in trainer.steps():
-                losses.append(loss)
-                if len(losses) == untimed:
-                    wait(device)
-                    began = time.perf_counter()
+        fixed = {"recipe": name, "precision": precision, "side": recipe.input_size, "batch": recipe.batch_size}
+        for epoch in (1, 2):
+            found = _epoch(trainer, device)
+            memory = torch.cuda.max_memory_allocated() >> 20 if setting.device == "cuda" else None
+            yield {"what": "training", **fixed, "epoch": epoch, **found, "most_memory_mib": memory}
+
+
+def _epoch(trainer: Trainer, device: torch.device) -> Row:
+    """Train an epoch; the reading of images before its first step, and a few steps, are not in the rate."""
+    losses: list[torch.Tensor] = []
+    started = began = time.perf_counter()
+    timed = max(1, trainer.steps_per_epoch - _UNTIMED)
+    for loss in trainer.steps():
+        losses.append(loss)
+        if len(losses) == 1:
+            first = float(loss)
+            first_seconds = time.perf_counter() - started
+        if len(losses) == trainer.steps_per_epoch - timed:
             wait(device)
-            rate = (steps - untimed) / (time.perf_counter() - began)
-            trainer.end_epoch()
-            yield {
-                "what": "training",
-                "recipe": name,
-                "precision": precision,
-                "side": recipe.input_size,
-                "batch": recipe.batch_size,
-                "images": epoch,
-                "steps_per_second": round(rate, 2),
-                "images_per_second": round(rate * recipe.batch_size, 1),
-                "losses": [round(float(loss), 4) for loss in (losses[0], losses[-1])],
-                "most_memory_mib": torch.cuda.max_memory_allocated() >> 20 if setting.device == "cuda" else None,
-                "ok": bool(torch.stack(losses).isfinite().all()),
-            }
+            began = time.perf_counter()
+    wait(device)
+    rate = timed / (time.perf_counter() - began)
+    trainer.end_epoch()
+    return {
+        "first_step_seconds": round(first_seconds, 2),
+        "steps_per_second": round(rate, 2),
+        "images_per_second": round(rate * trainer.recipe.batch_size, 1),
+        "losses": [round(first, 4), round(float(losses[-1]), 4)],
+        "ok": bool(torch.stack(losses).isfinite().all()),
+    }
 
 
 def images(dataset: str, count: int) -> ExpressionSet:
