@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ferplus/")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
+    head = heading()
     weights, valid = get("ferplus"), ferplus.load(asked.data, "valid")
     classifier = load_classifier(weights, None)
     float32, float16 = (
@@ -59,7 +60,7 @@ def main() -> None:
     )
     result = {
         "what": "accuracy of float16, as CUDA devices serve in it, beside float32; computed on a CPU",
-        **heading(),
+        **head,
         "weights": {"id": weights.id, "sha256": weights.sha256},
         "dataset": valid.name,
         "split": valid.split,
