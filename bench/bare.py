@@ -1,7 +1,8 @@
 """Bare: a network without a service around it, batch after batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from manet.vision.preprocess import Pixels
 Infer = Callable[[Pixels], Logits]
 
 SIZES = (1, 2, 4, 8, 16, 32)
-"""The batch sizes that are measured."""
+"""The batch sizes that are measured where none are requested."""
 
 
 def noise(count: int, side: int) -> Pixels:
@@ -19,20 +20,33 @@ def noise(count: int, side: int) -> Pixels:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def bare(infer: Infer, side: int, seconds: float) -> dict[int, dict[str, float]]:
-    """Return what batches of each size cost."""
+def bare(infer: Infer, side: int, seconds: float, sizes: Sequence[int] = SIZES) -> dict[int, dict[str, float]]:
+    """Return what batches of each size cost.
+
+    Args:
+        infer: runs the network.
+        side: of its input, px.
+        seconds: for which each size is run.
+        sizes: of the batches.
+    """
     found = {}
-    for size in SIZES:
-        batch, took = noise(size, side), []
-        infer(batch)
-        cpu, began = time.process_time(), time.perf_counter()
-        while (now := time.perf_counter()) - began < seconds:
-            infer(batch)
-            took.append(time.perf_counter() - now)
-        spent = time.process_time() - cpu
-        found[size] = {
-            "images_per_second": round(size * len(took) / sum(took), 2),
-            "cpu_ms_per_image": round(1e3 * spent / (size * len(took)), 4),
-            "median_ms": round(1e3 * float(np.median(took)), 3),
-        }
+    for size in sizes:
+        batch = noise(size, side)
+        found[size] = repeated(partial(infer, batch), size, seconds)
     return found
+
+
+def repeated(call: Callable[[], object], size: int, seconds: float) -> dict[str, float]:
+    """Return what a call costs that computes with ``size`` images, after one that is not measured."""
+    took = []
+    call()
+    cpu, began = time.process_time(), time.perf_counter()
+    while (now := time.perf_counter()) - began < seconds:
+        call()
+        took.append(time.perf_counter() - now)
+    spent = time.process_time() - cpu
+    return {
+        "images_per_second": round(size * len(took) / sum(took), 2),
+        "cpu_ms_per_image": round(1e3 * spent / (size * len(took)), 4),
+        "median_ms": round(1e3 * float(np.median(took)), 3),
+    }

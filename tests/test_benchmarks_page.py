@@ -89,6 +89,18 @@ def test_the_accuracy_of_a_number_format(name: str) -> None:
     assert "commit" not in row or f"`{result['commit'][:7]}`" in row
 
 
+def test_the_accuracy_of_float16() -> None:
+    result = _result("float16")
+    in_float32 = json.loads((ROOT / "training/reports/ferplus/valid.json").read_text())
+    [row] = [line for line in PAGE.text.splitlines() if "/float16.json)" in line]
+
+    assert f"| {result['accuracy']['float16']:.2f} |" in row
+    assert f"`{result['commit'][:7]}`" in row
+    assert f"{result['other_answers']} of its {result['n']:,} answers" in PAGE.text
+    assert result["weights"]["sha256"] == get("ferplus").sha256
+    assert (result["n"], result["accuracy"]["float32"]) == (in_float32["n"], in_float32["accuracy"])
+
+
 def test_the_speed_in_the_readme() -> None:
     crops, photographs = (_result(name)["servers"]["ours"] for name in ("crops", "photographs"))
     overload = _result("overload")

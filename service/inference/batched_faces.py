@@ -17,10 +17,10 @@ from manet.vision.retinaface import LARGEST_CANVAS
 
 _log = logging.getLogger("manet.detection")
 
-_MOST_CANVASES = 16
+MOST_CANVASES = 16
 """Canvases in a batch, at most."""
 
-_MOST_PIXELS = _MOST_CANVASES * LARGEST_CANVAS
+_MOST_PIXELS = MOST_CANVASES * LARGEST_CANVAS
 """Pixels of all canvases of a batch, at most, of which one may have more: what the device needs for them is bounded."""
 
 _BLANK = np.zeros((160, 160, 3), np.uint8)
@@ -48,7 +48,7 @@ class BatchedFaceNetwork:
         failing: whether it failed on a blank canvas, too, when it last failed on one, or the thread has ended.
     """
 
-    threads = _MOST_CANVASES
+    threads = MOST_CANVASES
 
     def __init__(self, network: BatchFaceNetwork, *, timeout: float) -> None:
         self.running: int | None = None
@@ -125,7 +125,7 @@ class BatchedFaceNetwork:
             if self._closed:
                 return {}
             first, least = next(iter(self._waiting.values()))
-            most = max(1, min(_MOST_CANVASES, _MOST_PIXELS // (first.shape[0] * first.shape[1])))
+            most = max(1, min(MOST_CANVASES, _MOST_PIXELS // (first.shape[0] * first.shape[1])))
             alike = (
                 outcome
                 for outcome, (canvas, score) in self._waiting.items()

@@ -28,9 +28,9 @@ from manet.weights.checkpoint import save_weights
 from manet.weights.header import Header, Use
 from manet.weights.parameters import Parameters, read_parameters
 from manet.weights.registry import INT8_SUFFIX, get, locate, locate_calibration, resolve
+from testing.golden import golden_logits, views
 from testing.weights import NARROW, save_own
 from tests.manet.nn.test_model import _golden_entry, golden_images, keys, reference  # noqa: F401 - fixtures
-from tests.manet.nn.test_parity import GOLDEN, views
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
@@ -83,8 +83,7 @@ def test_any_size_class_count_and_width_gives_what_pytorch_gives(
 
 
 def test_in_int8_the_answers_stay_close() -> None:
-    with np.load(GOLDEN) as file:
-        golden = file["logits"]
+    golden = golden_logits()
     graph = graph_of(get("ferplus"), "int8", store=None)
     rounded = [op for op in graph.get_ops() if op.get_type_name() == "FakeQuantize"]
     constants = [op for op in graph.get_ops() if op.get_type_name() == "Constant"]

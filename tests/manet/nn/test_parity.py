@@ -1,21 +1,13 @@
 """Parity: every engine, in every number format, against golden logits of the shipped weights, by one table."""
 
-from pathlib import Path
-
 import numpy as np
-import numpy.typing as npt
 import pytest
-import skimage.data
-from PIL import Image
 
 from manet.backends.base import BackendName, Logits, PrecisionName
 from manet.backends.factory import load_backend
 from manet.backends.selection import Machine
-from manet.vision.preprocess import Pixels, network_input
 from manet.weights.registry import get
-
-GOLDEN = Path(__file__).parents[2] / "golden/shipped_logits.npz"
-"""Logits (8, 8) of ``views`` by PyTorch in float32, one thread, and the SHA-256 of the weights that gave them."""
+from testing.golden import golden_logits, views
 
 TOLERANCES: dict[tuple[BackendName, PrecisionName], float] = {
     ("torch", "float32"): 1e-4,
@@ -28,30 +20,9 @@ TOLERANCES: dict[tuple[BackendName, PrecisionName], float] = {
 Valid (``training/reports/ferplus/valid_int8.json``); here it is held to its number."""
 
 
-def views() -> Pixels:
-    """Return eight network inputs, (8, S, S, 3): the astronaut's face turned, darkened, shifted, made small."""
-    portrait = Image.fromarray(skimage.data.astronaut())
-    face = portrait.crop((160, 50, 300, 190))
-    seen = (
-        face,
-        face.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        face.rotate(12, Image.Resampling.BILINEAR),
-        face.point(lambda value: value // 2),
-        face.point(lambda value: 90 + 2 * value // 5),
-        portrait.crop((170, 70, 290, 190)),
-        portrait.crop((150, 40, 320, 210)),
-        face.resize((40, 40)),
-    )
-    spec = get("ferplus").preprocessing
-    return np.stack([network_input(np.asarray(view), spec) for view in seen])
-
-
 @pytest.fixture(scope="module")
 def golden() -> Logits:
-    with np.load(GOLDEN) as file:
-        assert str(file["sha256"]) == get("ferplus").sha256, "the weights changed: make the golden logits again"
-        logits: npt.NDArray[np.float32] = file["logits"]
-    return logits
+    return golden_logits()
 
 
 @pytest.mark.parametrize(("engine", "precision"), TOLERANCES)
