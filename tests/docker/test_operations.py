@@ -85,6 +85,6 @@ def test_the_memory_limits_hold_what_the_page_adds_up() -> None:
 
 
 def test_the_plan_for_a_million_images_is_that_of_the_result_file() -> None:
-    a_billion = json.loads((ROOT / "bench/results/offline.json").read_text())["a_billion_pictures_in_core_hours"]
+    a_billion = json.loads((ROOT / "bench/results/offline.json").read_text())["a_billion_images_in_core_hours"]
 
     assert f"Plan {a_billion / 1000:.0f} core-hours for a million images" in PAGE
