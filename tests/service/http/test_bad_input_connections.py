@@ -77,7 +77,17 @@ def leave(client: socket.socket) -> None:
     client.close()
 
 
-hanging_up = pytest.mark.parametrize("hang_up", [socket.socket.close, leave], ids=["who closes", "who resets"])
+def end(client: socket.socket) -> None:
+    """End the client's side and wait for the other, which cannot tell this from a client that closes both."""
+    with client:
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            pass
+
+
+hanging_up = pytest.mark.parametrize(
+    "hang_up", [socket.socket.close, leave, end], ids=["who closes", "who resets", "who ends one side"]
+)
 anywhere = pytest.mark.parametrize("path", FIELDS)
 HangUp = Callable[[socket.socket], None]
 
