@@ -137,7 +137,8 @@ def _program(name: str) -> Path:
 @contextlib.contextmanager
 def _served(watched: Watched, *arguments: str) -> Iterator[str]:
     port = free_port()
-    command = [*watched.prefix, str(_program("manet-serve")), "--port", str(port), *arguments]
+    # The first explanation loads PyTorch, which takes long where other tests run, too.
+    command = [*watched.prefix, str(_program("manet-serve")), "--port", str(port), "--deadline", "120", *arguments]
     with subprocess.Popen(command, cwd=ROOT, env=watched.environment) as process:
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
@@ -207,7 +208,7 @@ def test_manet_on_ray(watched: Watched, portrait: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--front-ends", "2")], ids=["one process", "front ends"])
 def test_manet_serve(watched: Watched, portrait: Path, arguments: tuple[str, ...]) -> None:
-    with _served(watched, *arguments) as address, httpx.Client(base_url=address, timeout=60) as client:
+    with _served(watched, *arguments) as address, httpx.Client(base_url=address, timeout=120) as client:
         for path in ("/predict", "/explain"):
             answer = client.post(path, files={"image": portrait.read_bytes()})
             assert answer.status_code == 200, answer.text
