@@ -32,7 +32,7 @@ def test_the_rows_were_measured_at_the_commit_and_on_the_machine_that_it_names()
     }
 
 
-@pytest.mark.parametrize("name", ["engines", "stream", "soak", "soak_10_minutes", "explain"])
+@pytest.mark.parametrize("name", ["engines", "stream", "soak", "soak_10_minutes", "explain", "front_ends"])
 def test_the_commit_beside_a_result_file_is_that_in_the_file(name: str) -> None:
     assert f"`{_result(name)['commit'][:7]}`" in PAGE.text
 
@@ -55,6 +55,25 @@ def test_the_long_load(name: str) -> None:
     assert float(minutes) == found["minutes"]
     assert (requests, errors, lost) == (f"{found['sent_total']:,}", str(failed), str(found["lost"]))
     assert float(growth.removesuffix(" %")) == pytest.approx(memory, abs=0.05)
+
+
+def test_front_ends() -> None:
+    found = _result("front_ends")
+    for way, row in found["measured"].items():
+        engine = row.get("us_engine", 0)
+        assert f"| {row['us_all']:,.0f} | {engine:,.0f} | {found['cpu_over_single'][way]} |" in PAGE.text
+    for figure in (found["two_over_one"], *found["admission_us"].values(), found["bookkeeping"]["engine_us_a_face"]):
+        assert str(figure) in PAGE.text
+
+
+def test_photographs() -> None:
+    before, now = (run["rows"] for run in _result("canvas")["runs"])
+    pairs = [(before[name], now[name]) for name in ("four", "alone_640")]
+    pairs.append((now["four, large, whole"], now["four, large, reduced"]))
+
+    for one, other in pairs:
+        cells = (one["found"], other["found"], one["right"], other["right"])
+        assert " | ".join(f"{100 * share:.2f}" for share in cells) in PAGE.text
 
 
 def test_live_video() -> None:
