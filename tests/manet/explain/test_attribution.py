@@ -191,7 +191,7 @@ def test_covering_what_a_map_points_at_moves_the_answer_more_than_covering_any_p
 
     fell = happy[0] - happy[1:]
     assert fell[0] > 2 * fell[1:].mean()
-    assert fell[0] > 0.25  # the weights were trained with parts covered, and still see the smile
+    assert fell[0] > 0.2  # the weights were trained with parts covered, and still see the smile
 
 
 def test_an_expression_that_the_weights_do_not_know() -> None:
