@@ -151,7 +151,9 @@ def test_a_thread_that_ends_leaves_no_one_waiting(fake: FakeNetwork, monkeypatch
         time.sleep(0.1)
         raise SystemExit
 
+    before = set(threading.enumerate())
     network = BatchedFaceNetwork(fake, timeout=20)
+    [thread] = set(threading.enumerate()) - before
     monkeypatch.setattr(fake, "batch", die)
     outcomes = [network.submit(canvas(place), 0.5) for place in range(2)]
 
@@ -160,6 +162,7 @@ def test_a_thread_that_ends_leaves_no_one_waiting(fake: FakeNetwork, monkeypatch
             outcome.result(20)
     with pytest.raises(RuntimeError, match="has ended"):
         network.candidates(canvas(2), 0.5)
+    thread.join(20)  # or its end might come in another test
 
 
 def test_faces_that_many_threads_look_for_are_those_found_alone() -> None:
