@@ -1,7 +1,7 @@
 # `make serve` starts the service, `make test` proves it. Both work on a machine with nothing but Python.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: serve test test-all test-slow check install format contract audit fuzz soak bench
 
