@@ -7,7 +7,8 @@ import pi_heif
 from PIL import Image
 
 from manet.batch.drawings import WRITTEN
-from manet.vision.images import FORMATS, ONE_OF_THE_FORMATS, SUFFIXES, ImageLimits, read_image
+from manet.vision.formats import FORMATS, ONE_OF_THE_FORMATS, SUFFIXES
+from manet.vision.images import ImageLimits, read_image
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ from manet.batch.pipeline import Failure, Outcome
 from manet.batch.walk import Found
 from manet.drawing import draw_faces
 from manet.files import atomic_write
-from manet.vision.images import FORMATS
+from manet.vision.formats import FORMATS
 
 WRITTEN = tuple(suffix for known in FORMATS if known.written for suffix in known.suffixes)
 """What the name of a single drawing may end with."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from manet.vision.images import SUFFIXES
+from manet.vision.formats import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

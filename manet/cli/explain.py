@@ -17,7 +17,8 @@ from manet.explain.result import Explanation, record
 from manet.files import atomic_write
 from manet.labels import Expression
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
-from manet.vision.images import ONE_OF_THE_FORMATS, ImageLimits, image_bytes, read_scaled
+from manet.vision.formats import ONE_OF_THE_FORMATS
+from manet.vision.images import ImageLimits, image_bytes, read_scaled
 
 
 def explain(

@@ -13,7 +13,7 @@ from manet.cli.offline import predict_on_ray
 from manet.cli.weights import Store
 from manet.recognizer import MAX_FACES, FaceMode, Recognizer
 from manet.video.names import is_clip
-from manet.vision.images import ONE_OF_THE_FORMATS
+from manet.vision.formats import ONE_OF_THE_FORMATS
 
 
 def predict(

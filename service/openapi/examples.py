@@ -4,7 +4,7 @@ from pydantic import BaseModel
 
 import manet
 from manet.labels import Expression
-from manet.vision.images import UNSUPPORTED
+from manet.vision.formats import UNSUPPORTED
 from manet.weights.registry import get
 from service.errors import NAMESPACE, UnsupportedImageError
 from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation

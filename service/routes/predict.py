@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 
 from manet.errors import ImageError
 from manet.recognizer import FaceMode
-from manet.vision.images import ONE_OF_THE_FORMATS
+from manet.vision.formats import ONE_OF_THE_FORMATS
 from service import errors
 from service.batching.errors import BatchingError
 from service.http.body import size_in_memory

@@ -6,6 +6,7 @@ import sys
 import atheris
 
 _WATCHED = [
+    "manet.vision.formats",
     "manet.vision.images",
     "PIL",
     "python_multipart",
