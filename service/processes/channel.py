@@ -6,10 +6,12 @@ process at the other side is gone, however it went.
 
 import asyncio
 import contextlib
+import logging
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from service.batching.errors import (
     BatchingError,
@@ -18,6 +20,8 @@ from service.batching.errors import (
     ItemFailedError,
     QueueFullError,
 )
+
+_log = logging.getLogger("manet.channel")
 
 BUFFER = 1 << 20
 """Bytes that a socket holds, as far as the system allows."""
@@ -31,8 +35,12 @@ _PACKET = 1 << 17
 _REQUEST = struct.Struct("<QQdI")  # group, lane, deadline, faces; their slots follow. No faces: the caller left.
 _RESULT = struct.Struct("<QBddIH")  # group, outcome, started, answered, largest batch, length; the reason follows
 
-_LOOK = struct.Struct("<IIId")  # slot, height, width, least score
-_SEEN = struct.Struct("<Ii")  # slot, candidates
+LOOK = struct.Struct("<IIId")
+"""A canvas on which a front end has faces looked for: the slot where it lies, which is not used again before the
+answer, its height and width in pixels, and the least score of a candidate."""
+
+SEEN = struct.Struct("<Ii")
+"""What became of a canvas: its slot, which is the front end's again, and its number of candidates, or ``FAILED``."""
 
 ANSWERED, LEFT, FAILED = 0, 255, -1
 ERRORS: tuple[type[BatchingError], ...] = (
@@ -120,50 +128,15 @@ class Result(NamedTuple):
             yield cls(group, outcome, started, answered, batch, packet[at - length : at].decode())
 
 
-class Look(NamedTuple):
-    """A canvas on which a front end has faces looked for.
+def give_up(reason: str) -> NoReturn:
+    """End this process at once, which has no working connection to another one; the supervisor starts a new one.
 
-    Attributes:
-        slot: where it lies; no other one is handed in there before the answer.
-        height: in pixels.
-        width: in pixels.
-        least: the least score of a candidate.
+    Args:
+        reason: for the log.
     """
-
-    slot: int
-    height: int
-    width: int
-    least: float
-
-    def pack(self) -> bytes:
-        """Return the note."""
-        return _LOOK.pack(*self)
-
-    @classmethod
-    def unpack(cls, packet: bytes) -> "Iterator[Look]":
-        """Yield the notes of a packet."""
-        return map(cls._make, _LOOK.iter_unpack(packet))
-
-
-class Seen(NamedTuple):
-    """What became of a canvas; its candidates lie in its slot, which is the front end's again.
-
-    Attributes:
-        slot: where it lies.
-        found: how many candidates there are; ``FAILED`` where the network failed on it.
-    """
-
-    slot: int
-    found: int
-
-    def pack(self) -> bytes:
-        """Return the note."""
-        return _SEEN.pack(*self)
-
-    @classmethod
-    def unpack(cls, packet: bytes) -> "Iterator[Seen]":
-        """Yield the notes of a packet."""
-        return map(cls._make, _SEEN.iter_unpack(packet))
+    _log.critical("%s; this process ends", reason)
+    logging.shutdown()
+    os._exit(1)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -221,9 +194,11 @@ class Channel:
                     self._blocked = True
                     self._loop.add_writer(self._end, self._unblock)
                 return
-            except OSError:  # the other side is gone, as the reader sees
+            except ConnectionError:  # the other side is gone, as the reader sees
                 self._notes.clear()
                 return
+            except OSError as error:  # whoever waits for these notes would wait for ever
+                give_up(f"notes cannot be sent to another process: {error}")
             del self._notes[:count]
 
     def _unblock(self) -> None:

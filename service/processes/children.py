@@ -22,6 +22,9 @@ class Child:
         target: what it runs, with ``args`` and its own end of the socket.
         args: as it takes them first.
         more: as it takes them after the socket.
+
+    Raises:
+        OSError: if the system has no room for another process, or for its socket.
     """
 
     def __init__(self, name: str, target: Callable[..., None], args: tuple[Any, ...], more: tuple[Any, ...]) -> None:
@@ -29,8 +32,13 @@ class Child:
         self.control, theirs = pair()
         self.ended = asyncio.Event()
         self._process = _SPAWN.Process(target=target, args=(*args, theirs, *more), name=name, daemon=True)
-        self._process.start()
-        theirs.close()
+        try:
+            self._process.start()
+        except OSError:
+            self.control.close()
+            raise
+        finally:
+            theirs.close()
         asyncio.get_running_loop().add_reader(self._process.sentinel, self._end)
 
     @property
@@ -77,9 +85,13 @@ class Child:
                 await self.ended.wait()
         await self.kill()
 
+    def abort(self) -> None:
+        """Have it end at once."""
+        self._process.kill()
+
     async def kill(self) -> None:
         """End it at once, if it has not ended, and close its socket."""
-        self._process.kill()
+        self.abort()
         await self.ended.wait()
         self.control.close()
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from manet.vision.face_network import Candidates
 from service.inference.batched_faces import BatchedFaceNetwork
-from service.processes.channel import FAILED, Channel, Look, Seen
+from service.processes.channel import FAILED, LOOK, SEEN, Channel
 from service.processes.memory import SharedMemory
 
 _log = logging.getLogger("manet.detection")
@@ -59,15 +59,15 @@ class DetectionServer:
         self._channels[front_end] = Channel(end, partial(self._take, front_end), partial(self._lose, front_end))
 
     def _take(self, front_end: int, packet: bytes) -> None:
-        for look in Look.unpack(packet):
-            canvas = self._memory.canvas(front_end, look.slot, look.height, look.width)
+        for slot, height, width, least in LOOK.iter_unpack(packet):
+            canvas = self._memory.canvas(front_end, slot, height, width)
             try:
-                outcome = self._network.submit(canvas, look.least)
+                outcome = self._network.submit(canvas, least)
             except RuntimeError:  # its thread has ended, and so does this process
-                self._channels[front_end].put(Seen(look.slot, FAILED).pack())
+                self._channels[front_end].put(SEEN.pack(slot, FAILED))
                 continue
-            self._looking[front_end, look.slot] = outcome
-            outcome.add_done_callback(partial(self._found, (front_end, look.slot)))
+            self._looking[front_end, slot] = outcome
+            outcome.add_done_callback(partial(self._found, (front_end, slot)))
 
     def _found(self, key: tuple[int, int], outcome: Future[Candidates]) -> None:
         """Have the loop answer; in the network's thread."""
@@ -86,7 +86,7 @@ class DetectionServer:
             found = outcome.result()
             self._memory.put_candidates(front_end, slot, found)
             count = len(found.places)
-        self._channels[front_end].put(Seen(slot, count).pack())
+        self._channels[front_end].put(SEEN.pack(slot, count))
 
     def _lose(self, front_end: int) -> None:
         del self._channels[front_end]

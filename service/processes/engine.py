@@ -23,7 +23,7 @@ from service.processes.channel import ANSWERED, LEFT, Channel, Request, Result
 from service.processes.detection import DetectionServer
 from service.processes.memory import BUCKETS, SharedMemory
 from service.processes.metrics import shared_metrics
-from service.processes.spec import ENGINE, MESSAGE, MOST_SOCKETS, READY, Spec
+from service.processes.spec import ENGINE, READY, Spec, receive
 from service.runtime import tune_runtime
 
 _log = logging.getLogger("manet.engine")
@@ -165,15 +165,14 @@ async def _run(spec: Spec, backend: Backend, faces: BatchedFaceNetwork | None, c
     detection = None if faces is None else DetectionServer(memory, faces, timeout=spec.settings.engine_timeout)
 
     def take() -> None:
-        message, fds, _, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
+        message, ends = receive(control)
         if not message:
             loop.remove_reader(control)
             ending.set()
             return
-        number, ends = int(message.removeprefix(ENGINE)), [socket.socket(fileno=fd) for fd in fds]
-        if ends:
-            served.connect(number, ends[0])
-        if detection is not None and len(ends) == MOST_SOCKETS:
+        number = int(message.removeprefix(ENGINE))
+        served.connect(number, ends[0])
+        if detection is not None:
             detection.connect(number, ends[1])
 
     def lost() -> bool:

@@ -22,7 +22,7 @@ from manet.vision.preprocess import Pixels
 from service.errors import NotReadyError
 from service.inference.explainer import FaceExplainer
 from service.observability.log_filters import logging_config
-from service.processes.spec import MESSAGE, READY, RemoteBackend, Spec
+from service.processes.spec import READY, RemoteBackend, Spec, receive
 
 _log = logging.getLogger("manet.explainer")
 
@@ -130,12 +130,12 @@ def run(spec: Spec, control: socket.socket) -> NoReturn:
     control.setblocking(True)
     control.send(READY)
     while True:
-        message, fds, _, _ = socket.recv_fds(control, MESSAGE, 1)
+        message, ends = receive(control)
         if not message:
             break
         threads = [thread for thread in threads if thread.is_alive()]
-        for fd in fds:
-            threads.append(threading.Thread(target=owner.serve, args=(socket.socket(fileno=fd),), daemon=True))
+        for end in ends:
+            threads.append(threading.Thread(target=owner.serve, args=(end,), daemon=True))
             threads[-1].start()
     for thread in threads:
         thread.join()

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import limits
@@ -25,7 +26,7 @@ from service.processes.memory import SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.remote import RemoteScheduler
 from service.processes.remote_faces import RemoteFaceNetwork
-from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MESSAGE, MOST_SOCKETS, READY, RemoteBackend, Spec
+from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, READY, RemoteBackend, Spec, receive
 from service.processes.usage import ClientHash, SharedDetection, SharedPlaces, SharedUsage, SharedWindow
 from service.runtime import tune_runtime
 from service.server import Server, server
@@ -123,6 +124,9 @@ class FrontEndServer(Server):
         if self._faces is not None:
             self._faces.close()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Go on: the supervisor, which takes the same signals, says when to stop."""
+
     async def on_tick(self, counter: int) -> bool:
         """Show, ten times a second, that the event loop runs; look whether to stop."""
         self._counts["beats"][self._number] += 1
@@ -131,28 +135,26 @@ class FrontEndServer(Server):
 
     def _connect(self, ends: list[socket.socket]) -> None:
         """Use a new engine process: faces go through the first socket, canvases through the second."""
-        if self._faces is not None and len(ends) == MOST_SOCKETS:
+        if self._faces is not None:
             self._faces.connect(ends[1])
         self._remote.connect(ends[0])
 
     def _take(self) -> None:
         for _ in range(_AT_ONCE):
             try:
-                message, fds, _, _ = socket.recv_fds(self._control, MESSAGE, MOST_SOCKETS)
+                message, ends = receive(self._control)
             except BlockingIOError:
                 return
-            except ConnectionError:
-                message, fds = b"", []
-            if message.startswith(ENGINE) and fds:
-                self._connect([socket.socket(fileno=fd) for fd in fds])
-            elif message == EXPLAINER and fds:
-                self._explainer.connect(socket.socket(fileno=fds[0]))
-            elif message == CONNECTION and fds:
-                self._accept(socket.socket(fileno=fds[0]))
+            if message.startswith(ENGINE):
+                self._connect(ends)
+            elif message == EXPLAINER:
+                self._explainer.connect(ends[0])
+            elif message == CONNECTION and ends:
+                self._accept(ends[0])
             elif message == CONNECTION:
                 self._connections.lose()
                 _log.error("a connection was lost: too many files are open")
-            elif not message:  # the supervisor stops, or is gone
+            else:  # the supervisor stops, or is gone
                 asyncio.get_running_loop().remove_reader(self._control)
                 self._drain()
                 return
@@ -219,11 +221,11 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         detector = RetinaFaceDetector(faces, small_faces=settings.small_faces)
     explainer = RemoteExplainer()
     control.setblocking(True)
-    message, fds, _, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
-    while message == EXPLAINER and fds:
-        explainer.connect(socket.socket(fileno=fds[0]))
-        message, fds, _, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
-    if not message.startswith(ENGINE) or not fds:
+    message, ends = receive(control)
+    while message == EXPLAINER:
+        explainer.connect(ends[0])
+        message, ends = receive(control)
+    if not message:
         return  # the supervisor stops, or is gone
     backend = RemoteBackend(**json.loads(message.removeprefix(ENGINE)))
     policy = BatchPolicy(settings.max_batch_size, settings.batch_timeout)
@@ -238,7 +240,7 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         control=control,
         remote=remote,
         faces=faces,
-        engine=[socket.socket(fileno=fd) for fd in fds],
+        engine=ends,
         explainer=explainer,
         detection=detection,
     )

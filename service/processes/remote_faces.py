@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from manet.vision.face_network import Candidates
 from manet.vision.preprocess import Pixels
 from service.errors import NotReadyError
-from service.processes.channel import FAILED, Channel, Look, Seen
+from service.processes.channel import FAILED, LOOK, SEEN, Channel
 from service.processes.memory import SharedMemory
 
 
@@ -50,7 +50,7 @@ class RemoteFaceNetwork:
         try:
             height, width = canvas.shape[:2]
             self._memory.canvas(self._front_end, slot, height, width)[:] = canvas
-            count = self._ask(Look(slot, height, width, least)).result()
+            count = self._ask(slot, LOOK.pack(slot, height, width, least)).result()
             if count == FAILED:
                 raise RuntimeError("the network in the engine's process fails on this canvas")
             return self._memory.candidates(self._front_end, slot, count)
@@ -70,25 +70,25 @@ class RemoteFaceNetwork:
             self._channel.close()
             self._lose()
 
-    def _ask(self, look: Look) -> Future[int]:
+    def _ask(self, slot: int, look: bytes) -> Future[int]:
         """Hand a canvas in; in a caller's thread."""
         outcome: Future[int] = Future()
         with self._lock:
             if self._channel is None or self._loop is None:
                 raise _unavailable()
-            self._waiting[look.slot] = outcome
+            self._waiting[slot] = outcome
             self._loop.call_soon_threadsafe(self._send, look, outcome)
         return outcome
 
-    def _send(self, look: Look, outcome: Future[int]) -> None:
+    def _send(self, look: bytes, outcome: Future[int]) -> None:
         if self._channel is not None and not outcome.done():
-            self._channel.put(look.pack())
+            self._channel.put(look)
 
     def _take(self, packet: bytes) -> None:
-        for seen in Seen.unpack(packet):
+        for slot, found in SEEN.iter_unpack(packet):
             with self._lock:
-                outcome = self._waiting.pop(seen.slot)
-            outcome.set_result(seen.found)
+                outcome = self._waiting.pop(slot)
+            outcome.set_result(found)
 
     def _lose(self) -> None:
         with self._lock:

@@ -1,5 +1,6 @@
 """Spec: what every process of one service is given at its start, and what is said over its control socket."""
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from manet.vision.preprocess import Pixels
 from manet.weights.entry import Weights
 from service.inference.batched_faces import BatchedFaceNetwork
 from service.inference.explainer import FaceExplainer, load_explainer
+from service.processes.channel import give_up
 from service.processes.memory import SharedMemory
 from service.settings import Settings
 
@@ -26,6 +28,24 @@ MOST_SOCKETS = 2
 
 MESSAGE = 4096
 """Bytes of such a message, at most."""
+
+
+def receive(control: socket.socket) -> tuple[bytes, list[socket.socket]]:
+    """Return the supervisor's next message and the sockets that came with it; b"" if it stops, or is gone.
+
+    A client's connection for which too many files are open is lost. So would be one to another process, without which
+    this one could answer nothing: it ends.
+
+    Raises:
+        BlockingIOError: if there is no message now, and the socket does not block.
+    """
+    try:
+        message, fds, flags, _ = socket.recv_fds(control, MESSAGE, MOST_SOCKETS)
+    except ConnectionError:
+        return b"", []
+    if flags & socket.MSG_CTRUNC and message != CONNECTION:
+        give_up("too many files are open for a connection to another process")
+    return message, [socket.socket(fileno=fd) for fd in fds]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import ClassVar, NoReturn
 
@@ -147,7 +149,7 @@ class Supervisor:
         pauses, attempts = Pauses(), Recovery().attempts
         while True:
             completed, began = self._memory.engine("completed"), asyncio.get_running_loop().time()
-            child = self._begin(Child("engine", engine_process, (self._spec,), ()))
+            child = await self._begin("engine", engine_process)
             facts = await child.ready(self.STARTING)
             if facts is not None:
                 self._engine_is_up(child, facts)
@@ -165,6 +167,10 @@ class Supervisor:
             self._memory.restarts[0] += 1
 
     def _engine_is_up(self, child: Child, facts: bytes) -> None:
+        if self._facts and facts != self._facts:
+            _log.warning("the engine's process came back with another backend; the front ends are started again")
+            for front_end in self._started.values():
+                front_end.abort()
         self._engine, self._facts = child, facts
         for number, front_end in self._started.items():
             self._connect(number, front_end)
@@ -178,12 +184,8 @@ class Supervisor:
     def _connect(self, number: int, front_end: Child) -> None:
         """Connect a front end and the engine's process by new pairs of sockets: for faces, and maybe for canvases."""
         if self._engine is not None:
-            pairs = [pair() for _ in range(1 if self._spec.load.faces is None else MOST_SOCKETS)]
-            ones, others = zip(*pairs, strict=True)
-            self._engine.tell(ENGINE + str(number).encode(), *ones)
-            front_end.tell(ENGINE + self._facts, *others)
-            for end in (*ones, *others):
-                end.close()
+            pairs = [pair] * (1 if self._spec.load.faces is None else MOST_SOCKETS)
+            self._introduce(pairs, (self._engine, ENGINE + str(number).encode()), (front_end, ENGINE + self._facts))
 
     # -- the explainer's process
 
@@ -192,7 +194,7 @@ class Supervisor:
         pauses = Pauses()
         while True:
             began = asyncio.get_running_loop().time()
-            child = self._begin(Child("explainer", _explainer_process, (self._spec,), ()))
+            child = await self._begin("explainer", _explainer_process)
             if await child.ready(self.STARTING) is not None:
                 self._explainer = child
                 for front_end in self._started.values():
@@ -204,11 +206,7 @@ class Supervisor:
 
     def _connect_explainer(self, front_end: Child) -> None:
         if self._explainer is not None:
-            one, other = socket.socketpair()
-            self._explainer.tell(EXPLAINER, one)
-            front_end.tell(EXPLAINER, other)
-            one.close()
-            other.close()
+            self._introduce([socket.socketpair], (self._explainer, EXPLAINER), (front_end, EXPLAINER))
 
     # -- the front ends
 
@@ -217,7 +215,7 @@ class Supervisor:
         pauses, once_up = Pauses(), False
         while True:
             began = asyncio.get_running_loop().time()
-            child = self._begin(Child(f"front end {number}", _front_end, (self._spec,), (number,)))
+            child = await self._begin(f"front end {number}", _front_end, number)
             self._started[number] = child
             self._connect(number, child)
             self._connect_explainer(child)
@@ -259,10 +257,39 @@ class Supervisor:
 
     # -- all processes
 
-    def _begin(self, child: Child) -> Child:
-        _log.info("%s: process %d", child.name, child.pid)
-        self._children.add(child)
-        return child
+    async def _begin(self, name: str, target: Callable[..., None], *more: int) -> Child:
+        """Start a process, as soon as the system has room for one; until then the others go on."""
+        pauses = Pauses()
+        while True:
+            try:
+                child = Child(name, target, (self._spec,), more)
+            except OSError as error:
+                _log.error("%s cannot be started: %s", name, error)
+                await asyncio.sleep(pauses.next(lasted=False))
+            else:
+                _log.info("%s: process %d", name, child.pid)
+                self._children.add(child)
+                return child
+
+    def _introduce(
+        self,
+        pairs: Sequence[Callable[[], tuple[socket.socket, socket.socket]]],
+        *sides: tuple[Child, bytes],
+    ) -> None:
+        """Connect two processes by new pairs of sockets, made by ``pairs``, with a message to each.
+
+        One that cannot be given its sockets could answer nothing: it is ended, and its keeper starts another.
+        """
+        with ExitStack() as ends:
+            try:
+                made = [tuple(ends.enter_context(end) for end in new()) for new in pairs]
+            except OSError as error:
+                _log.error("no sockets for %s and %s: %s", sides[0][0].name, sides[1][0].name, error)
+                sides[1][0].abort()
+                return
+            for (child, message), own in zip(sides, zip(*made, strict=True), strict=True):
+                if not child.tell(message, *own):
+                    child.abort()
 
     async def _lost(self, child: Child) -> None:
         await child.kill()

@@ -12,7 +12,7 @@ from manet.vision.face_network import MOST_CANDIDATES, Candidates
 from manet.vision.preprocess import Pixels
 from service.errors import NotReadyError
 from service.inference.batched_faces import BatchedFaceNetwork
-from service.processes.channel import FAILED, Look, Seen, pair
+from service.processes.channel import pair
 from service.processes.detection import DetectionServer
 from service.processes.memory import NUMBERS, Layout, SharedMemory
 from service.processes.remote_faces import RemoteFaceNetwork
@@ -181,13 +181,6 @@ async def test_a_closed_front_end_refuses(ends: Ends) -> None:
     for look in (held, ends.look(0)):
         with pytest.raises(NotReadyError):
             await look
-
-
-def test_notes_come_out_as_they_went_in() -> None:
-    looks, seen = [Look(3, 800, 544, 0.8), Look(0, 160, 160, 0.5)], [Seen(3, MOST_CANDIDATES), Seen(0, FAILED)]
-
-    assert list(Look.unpack(b"".join(look.pack() for look in looks))) == looks
-    assert list(Seen.unpack(b"".join(one.pack() for one in seen))) == seen
 
 
 def test_a_slot_holds_the_largest_canvas_and_the_most_candidates() -> None:

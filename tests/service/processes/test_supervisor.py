@@ -51,6 +51,7 @@ class FakeChild:
 
     def __init__(self, name: str, *_: Any) -> None:
         self.name = name
+        self.takes, self.aborted = True, 0
         self.ended = asyncio.Event()
         self.ended.set()
         type(self).started += 1
@@ -60,6 +61,12 @@ class FakeChild:
             return None
         type(self).ups -= 1
         return b"{}"
+
+    def tell(self, _message: bytes, *_: Any) -> bool:
+        return self.takes
+
+    def abort(self) -> None:
+        self.aborted += 1
 
     async def kill(self) -> None:
         """Be gone already."""
@@ -100,6 +107,41 @@ async def test_a_lost_engine_is_started_again_after_growing_pauses_and_then_give
 
     assert FakeChild.started == Recovery().attempts + 1
     assert pauses == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+async def test_a_process_is_started_once_the_system_has_room_for_it(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = iter([True, True, True, False])
+
+    class RefusedChild(FakeChild):
+        def __init__(self, name: str, *more: Any) -> None:
+            if next(refusals):
+                raise BlockingIOError
+            super().__init__(name, *more)
+
+    monkeypatch.setattr(supervisor, "Child", RefusedChild)
+    monkeypatch.setattr(FakeChild, "ups", 0)
+    await _supervisor()._keep_engine()
+
+    assert (RefusedChild.started, pauses) == (1, [0.0, 0.5, 1.0])
+
+
+async def test_another_backend_in_a_new_engine_s_process_starts_the_front_ends_again() -> None:
+    service, front_end = _supervisor(), FakeChild("front end 0")
+    service._started[0] = front_end  # type: ignore[assignment]
+    for facts, ended in ((b"cuda", 0), (b"cuda", 0), (b"cpu", 1)):
+        service._engine_is_up(FakeChild("engine"), facts)  # type: ignore[arg-type]
+        assert front_end.aborted == ended
+
+
+async def test_a_process_that_does_not_take_its_sockets_is_ended() -> None:
+    service, front_end, engine = _supervisor(), FakeChild("front end 0"), FakeChild("engine")
+    front_end.takes = False
+    service._started[0] = front_end  # type: ignore[assignment]
+    service._engine_is_up(engine, b"{}")  # type: ignore[arg-type]
+
+    assert (engine.aborted, front_end.aborted) == (0, 1)
 
 
 async def test_a_lost_engine_is_not_started_again_where_that_is_set(
