@@ -18,11 +18,13 @@ import manet
 from manet.backends.base import Backend
 from manet.cpus import image_threads
 from manet.recognizer import Recognizer
+from manet.vision.formats import BYTES_A_PIXEL
 from manet.vision.images import ImageLimits
 from service import problems
 from service.admission import Admission, AdmissionLimits, Usage
 from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
+from service.concurrency import Budget
 from service.errors import InternalError, RateLimitedError, UnauthorizedError
 from service.inference.detector import DetectorGuard, DetectorHealth, TimedDetector
 from service.inference.engine import make_scheduler
@@ -53,8 +55,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("manet.app")
 
-_SENT = ("X-Request-ID", JSON_LENGTH, "Content-Encoding", "traceparent", "tracestate")
-"""Headers besides keys that a page of another origin may send: those of ``/v2`` and of traces (W3C Trace Context)."""
+_SENT = ("X-Request-ID", JSON_LENGTH, "Content-Encoding", "traceparent", "tracestate", "baggage")
+"""Headers besides keys that a page of another origin may send: those of ``/v2`` and of traces (W3C Trace Context and
+Baggage)."""
 
 _DESCRIPTION = """
 Send an image, get each face and its apparent expression with named probabilities.
@@ -231,13 +234,14 @@ def _state(
         usage=None if shared is None else shared.usage,
     )
     guard = DetectorGuard(partial(recognizer.find, np.zeros((side, side, 3), np.uint8)), clock=clock)
+    memory = Budget(BYTES_A_PIXEL * settings.decoded_pixels_each)
     readable = ImageLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
     predictor = new_predictor(
         recognizer,
         scheduler,
         guard=guard,
         limits=readable,
-        pixels=settings.decoded_pixels_each,
+        memory=memory,
         workers=settings.workers or image_threads(),
         clock=clock,
         observer=observer,
@@ -245,6 +249,7 @@ def _state(
     explanations = ExplanationWorker(
         recognizer,
         limits=readable,
+        memory=memory,
         most=settings.max_explanations,
         clock=clock,
         load=partial(load_explainer, recognizer, settings.weights_dir) if shared is None else lambda: shared.explainer,

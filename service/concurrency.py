@@ -22,16 +22,17 @@ class Budget:
     """
 
     def __init__(self, total: int) -> None:
-        self._left = total
+        self._left = self._total = total
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def hold(self, amount: int, *, seconds: float) -> Iterator[None]:
-        """Hold an amount, at most the total, while inside.
+        """Hold an amount while inside; the total stands for more than that.
 
         Raises:
             TimeoutError: if it was not to be had in so many seconds.
         """
+        amount = min(amount, self._total)
         with self._changed:
             if not self._changed.wait_for(lambda: self._left >= amount, seconds):
                 raise TimeoutError

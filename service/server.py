@@ -40,9 +40,9 @@ class Server(uvicorn.Server):
         if config.host == "::" and sockets is None:
             port = self.servers[0].sockets[0].getsockname()[1]
             self.servers.append(await loop.create_server(connected, "0.0.0.0", port, backlog=config.backlog))
-        for listening in [found.fileno() for server in self.servers for found in server.sockets]:
+        for listening in [found for server in self.servers for found in server.sockets]:
             for _ in range(LISTENERS - 1):
-                again = socket.socket(fileno=os.dup(listening))
+                again = socket.fromfd(listening.fileno(), listening.family, listening.type)
                 self.servers.append(await loop.create_server(connected, sock=again, backlog=config.backlog))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

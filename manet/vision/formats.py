@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from manet.errors import ImageCorruptError, ImageFormatError
 
+BYTES_A_PIXEL = 8
+"""Bytes that reading an image takes at most in most formats: Pillow's own of an image and of the same turned upright,
+four each."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFormat:
@@ -17,6 +21,8 @@ class ImageFormat:
         suffixes: of such files' names, the usual one first.
         media_type: by IANA's registry.
         written: whether drawings can be saved in it.
+        bytes_a_pixel: that reading an image takes at most, with what its decoder holds beside the pixels
+            (``tests/service/test_memory.py`` measures it).
     """
 
     name: str
@@ -25,6 +31,7 @@ class ImageFormat:
     suffixes: tuple[str, ...]
     media_type: str
     written: bool = True
+    bytes_a_pixel: int = BYTES_A_PIXEL
 
 
 def _magic(pattern: bytes) -> re.Pattern[bytes]:
@@ -35,10 +42,10 @@ FORMATS = (
     # An MPO is several JPEGs one behind the other; the first is the image.
     ImageFormat("JPEG", "JPEG", _magic(rb"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "image/jpeg"),
     ImageFormat("PNG", "PNG", _magic(rb"\x89PNG\r\n\x1a\n"), (".png",), "image/png"),
-    ImageFormat("WebP", "WEBP", _magic(rb"RIFF.{4}WEBP"), (".webp",), "image/webp"),
+    ImageFormat("WebP", "WEBP", _magic(rb"RIFF.{4}WEBP"), (".webp",), "image/webp", bytes_a_pixel=16),
     ImageFormat("BMP", "BMP", _magic(rb"BM"), (".bmp",), "image/bmp"),
     ImageFormat("GIF", "GIF", _magic(rb"GIF8[79]a"), (".gif",), "image/gif"),
-    ImageFormat("TIFF", "TIFF", _magic(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "image/tiff"),
+    ImageFormat("TIFF", "TIFF", _magic(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "image/tiff", bytes_a_pixel=10),
     # Both stand in ISO's base media file format (ISO/IEC 14496-12): their brands tell them apart, and where the first
     # of them is one that both may have, those that follow it.
     ImageFormat(
@@ -47,6 +54,7 @@ FORMATS = (
         _magic(rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,16}?avi[fs])"),
         (".avif", ".avifs"),
         "image/avif",
+        bytes_a_pixel=12,
     ),
     ImageFormat(
         "HEIC",
@@ -106,4 +114,4 @@ def _unsupported(data: bytes) -> str:
     for magic, name, advice in _UNREAD:
         if re.match(magic, data, re.DOTALL | re.IGNORECASE):
             return f"{UNSUPPORTED}; this is {name}: {advice}"
-    return UNSUPPORTED
+    return f"{UNSUPPORTED}; {_CONVERT}"

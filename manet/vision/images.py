@@ -33,8 +33,8 @@ _MAX_PNG_TEXT = 16 * 1024 * 1024
 """Bytes that one compressed text or colour profile of a PNG may unpack to: programs that make or edit images keep
 their history there. Pillow reads 1 MiB, and refuses the image for more."""
 
-BYTES_A_PIXEL = 8
-"""Bytes that reading an image takes at most: Pillow's own of an image and of the same turned upright, four each."""
+_PROGRESSIVE_BYTES = 10
+"""Bytes a pixel that reading a progressive JPEG takes at most: its decoder holds the coefficients of all of it."""
 
 LEAST_SIDE = 1440
 """Pixels of the longer side that a reduced image has at least: as many as the detector looks at, part by part, when it
@@ -73,8 +73,7 @@ class ImageLimits:
 
     Attributes:
         max_bytes: of the file.
-        max_pixels: width times height, taken from the header before any pixel is decoded. Reading holds at most
-            ``BYTES_A_PIXEL`` for each of them, whatever the format.
+        max_pixels: width times height, taken from the header before any pixel is decoded.
     """
 
     max_bytes: int = 20 * 1024 * 1024
@@ -91,7 +90,12 @@ def image_bytes(path: Path, limits: ImageLimits) -> bytes:
         return file.read(limits.max_bytes + 1)
 
 
-def read_image(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], object] | None = None) -> Pixels:
+Reserve = Callable[[int], object]
+"""Called with the bytes that reading an image takes at most, before any pixel is decoded; it may wait, and may raise
+TimeoutError."""
+
+
+def read_image(data: bytes, *, limits: ImageLimits, reserve: Reserve | None = None) -> Pixels:
     """Return the first frame of an image as it is meant to be seen: upright, RGB, uint8 (height, width, 3).
 
     EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits, and palettes, grey
@@ -101,7 +105,7 @@ def read_image(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], obj
         data: a whole file in one of the formats of ``manet.vision.formats``; a JPEG may lack its end marker. Its first
             bytes decide the format; no name is looked at.
         limits: the largest image to read.
-        reserve: called with the number of pixels before any of them is decoded; it may wait.
+        reserve: see ``Reserve``.
 
     Raises:
         ImageTooLargeError: too many bytes, pixels or bytes of text, or more JPEG scans than any camera or program
@@ -110,9 +114,7 @@ def read_image(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], obj
         ImageCorruptError: empty, truncated or corrupt.
         TimeoutError: if ``reserve`` waited too long.
     """
-    with _opened(data, limits) as image:
-        if reserve is not None:
-            reserve(image.width * image.height)
+    with _opened(data, limits, reserve) as image:
         return _as_meant(image)
 
 
@@ -143,7 +145,7 @@ class ScaledImage:
         return self.pixels.shape[:2] != (self.height, self.width)
 
 
-def read_scaled(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], object] | None = None) -> ScaledImage:
+def read_scaled(data: bytes, *, limits: ImageLimits, reserve: Reserve | None = None) -> ScaledImage:
     """Return an image as ``read_image`` does, but a large JPEG reduced, to ``LEAST_SIDE`` pixels or more.
 
     Its decoder leaves out what makes up the difference: a quarter of 10.7 megapixels takes a third of the time.
@@ -151,12 +153,10 @@ def read_scaled(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], ob
     Args:
         data: see ``read_image``; likewise the limits and what is raised.
         limits: see ``data``.
-        reserve: called with the number of all pixels, since all may be needed.
+        reserve: see ``Reserve``; for all pixels, since all may be needed.
     """
-    with _opened(data, limits) as image:
+    with _opened(data, limits, reserve) as image:
         width, height = image.size
-        if reserve is not None:
-            reserve(width * height)
         share = next(share for share in _DCT_SHARES if max(width, height) // share >= LEAST_SIDE or share == 1)
         image.draft(image.mode, (width // share, height // share))
         if image.size == (width, height):
@@ -170,14 +170,19 @@ def read_scaled(data: bytes, *, limits: ImageLimits, reserve: Callable[[int], ob
 
 def _as_meant(image: Image.Image) -> Pixels:
     """Return an image, which may be closed, as it is meant to be seen: upright, RGB, uint8 (height, width, 3)."""
-    image.load()
     upright = _upright(image)
     if upright is not image:
         image.close()
+    return _pixels(upright)
+
+
+def _pixels(upright: Image.Image) -> Pixels:
+    """Return an image, which is closed, as RGB, uint8 (height, width, 3)."""
     pixels = np.empty((upright.height, upright.width, 3), np.uint8)
     for top in range(0, upright.height, _ROWS):
         rows = upright.crop((0, top, upright.width, min(top + _ROWS, upright.height)))
         pixels[top : top + _ROWS] = np.asarray(_to_rgb(rows))
+    upright.close()
     return pixels
 
 
@@ -196,10 +201,10 @@ class Crop:
     pixels: Pixels
 
 
-def read_crop(data: bytes, spec: Preprocessing, *, limits: ImageLimits) -> Crop:
+def read_crop(data: bytes, spec: Preprocessing, *, limits: ImageLimits, reserve: Reserve | None = None) -> Crop:
     """Return the first frame of an image as network input, sooner than by way of ``read_image``.
 
-    For weights that see grey the colours of a JPEG are not decoded at all, and nothing is copied on the way. The input
+    For weights that see grey the colours of a JPEG are not decoded at all, and grey is not copied on the way. The input
     is the same but for one rounding less, and for colours so strong that RGB would have clipped them
     (``bench/results/decoding.json``).
 
@@ -207,21 +212,25 @@ def read_crop(data: bytes, spec: Preprocessing, *, limits: ImageLimits) -> Crop:
         data: see ``read_image``.
         spec: what the weights want.
         limits: the largest image to read.
+        reserve: see ``Reserve``.
 
     Raises:
-        ImageError: as ``read_image`` does.
+        ImageError, TimeoutError: as ``read_image`` does.
     """
-    with _opened(data, limits) as image:
+    with _opened(data, limits, reserve) as image:
         if spec.colour == "grey":
             image.draft("L", None)
-        image.load()
         upright = _upright(image)
-        plain = upright if upright.mode == "L" and not upright.has_transparency_data else _to_rgb(upright)
-        return Crop(*upright.size, network_input(plain, spec))
+        if upright.mode == "L" and not upright.has_transparency_data:
+            return Crop(*upright.size, network_input(upright, spec))
+        if upright is not image:
+            image.close()
+        pixels = _pixels(upright)
+    return Crop(pixels.shape[1], pixels.shape[0], network_input(pixels, spec))
 
 
 @contextmanager
-def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
+def _opened(data: bytes, limits: ImageLimits, reserve: Reserve | None) -> Iterator[Image.Image]:
     """Give the image with its header read, and make one kind of error of all that comes of reading the rest."""
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(f"the image has {len(data)} bytes; at most {limits.max_bytes} are read")
@@ -238,6 +247,9 @@ def _opened(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
                 _check_decoded(*_DECODED_PIXELS[known.name](data), limits)
             if unended and not jpeg.has_all_pixels(data):
                 raise ImageCorruptError("the JPEG image is truncated or corrupt")
+            if reserve is not None:
+                each = _PROGRESSIVE_BYTES if image.info.get("progressive") else known.bytes_a_pixel
+                reserve(image.width * image.height * each)
             yield image
     except (ImageError, MemoryError, TimeoutError):
         raise
@@ -311,6 +323,8 @@ def _check_first_frame(image: Image.Image) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Return an image, decoded, as it is meant to be seen."""
+    image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):

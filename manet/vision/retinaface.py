@@ -116,30 +116,33 @@ class RetinaFaceDetector:
         """Return the faces of an image, the largest box first; an empty list when there is none.
 
         Where no face is surely upright, the image is also looked at upside down, which takes as long again; where none
-        is found then, it is searched in four parts, which takes four times as long.
+        is found then, it is searched in four parts, upright, which takes four times as long.
 
         Args:
             image: RGB, uint8 (height, width, 3), upright, at least 1 x 1.
-            small_faces: whether to search the parts also where faces were found.
+            small_faces: whether to search the parts also where faces were found, and upside down, too.
 
         Raises:
             ValueError: if the image has another type or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:  # noqa: PLR2004
             raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
-        faces = self._detect_on_canvases(image, turned=False)
-        if small_faces or self._small_faces == "on":
-            faces = _merged([*faces, *self._detect_small(image)])
+        small_faces = small_faces or self._small_faces == "on"
+        faces = self._detect_one_way(image, turned=False, small_faces=small_faces)
         surest = max((face.confidence for face in faces if _is_upright(face)), default=0)
         if surest >= _CONFIDENT:
             return faces
         # The network sees few faces that are upside down, and their points are far off.
-        turned = self._detect_on_canvases(image, turned=True)
+        turned = self._detect_one_way(image, turned=True, small_faces=small_faces)
         if any(face.confidence > surest for face in turned if not _is_upright(face)):
             return turned
-        return self._detect_small(image) if self._small_faces == "auto" and not faces else faces
+        return self._detect_small(image, turned=False) if self._small_faces == "auto" and not faces else faces
 
-    def _detect_small(self, image: Pixels) -> list[DetectedFace]:
+    def _detect_one_way(self, image: Pixels, *, turned: bool, small_faces: bool) -> list[DetectedFace]:
+        faces = self._detect_on_canvases(image, turned=turned)
+        return _merged([*faces, *self._detect_small(image, turned=turned)]) if small_faces else faces
+
+    def _detect_small(self, image: Pixels, *, turned: bool) -> list[DetectedFace]:
         """Return the faces in four parts of the image, which show each twice as large, on canvases of the usual size.
 
         None where the whole image was looked at as it is.
@@ -152,7 +155,7 @@ class RetinaFaceDetector:
             for columns in _halves(image.shape[1]):
                 part = image[rows, columns]
                 most = min(round(side * _PART_GAIN), max(*part.shape, _MIN_SIDE))
-                faces = self._detect_on_canvas(part, most)
+                faces = self._detect_on_canvas(part, most, turned=turned)
                 corner = Point(columns.start, rows.start)
                 found += [face.placed(scale=_SAME, offset=corner) for face in faces]
         return _merged(found)

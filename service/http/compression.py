@@ -8,6 +8,9 @@ from types import MappingProxyType
 
 from service.errors import MalformedRequestError, PayloadTooLargeError, UnsupportedEncodingError
 
+_ALIASES = {"": "identity", "x-gzip": "gzip"}
+"""Other names of a coding; the second is RFC 9110's, section 8.4.1.3."""
+
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _PACKERS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
     {"gzip": lambda content: gzip.compress(content, 1, mtime=0), "deflate": lambda content: zlib.compress(content, 1)}
@@ -24,7 +27,8 @@ def coding_of(header: str) -> str:
     Raises:
         UnsupportedEncodingError: if it is none of identity, gzip and deflate, or several one after the other.
     """
-    named = header.strip().lower() or PLAIN
+    named = header.strip().lower()
+    named = _ALIASES.get(named, named)
     if named not in {PLAIN, *_WINDOWS}:
         raise UnsupportedEncodingError(
             "the content encodings that are read are identity, gzip and deflate, one at a time"

@@ -191,6 +191,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._stop(MalformedRequestError("this is no proxy: CONNECT is not taken"))
             if self._should_upgrade() and any(name in _FRAMING for name, _ in self.headers):
                 self._stop(MalformedRequestError("the handshake of a websocket has no body"))
+            if self._should_upgrade() and (self._working or self.pipeline):  # its bytes would overtake their answers
+                self._stop(MalformedRequestError("the handshake of a websocket waits for no other request"))
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts != 1 and (hosts > 1 or self.parser.get_http_version() != "1.0"):
             self._stop(MalformedRequestError("a request names its host once"))  # RFC 9112, section 3.2

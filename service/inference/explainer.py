@@ -17,6 +17,7 @@ from manet.recognizer import FaceInput, FaceMode, ImageFaces, Recognizer
 from manet.vision.images import ImageLimits, read_scaled
 from service.admission import OwnUsage, Ticket, Usage
 from service.clock import Clock
+from service.concurrency import Budget
 from service.errors import (
     RETRY_SECONDS,
     DeadlineExceededError,
@@ -24,6 +25,7 @@ from service.errors import (
     InvalidParameterError,
     OverloadedError,
 )
+from service.inference.predictor import reserving
 
 NEEDED = ("torch", "captum")
 """The packages without which nothing is explained."""
@@ -65,6 +67,7 @@ class ExplanationWorker:
     Args:
         recognizer: finds the faces; its weights are explained.
         limits: the largest image to decode.
+        memory: bytes that decoding images takes at once.
         most: images that are explained or wait for it, at once.
         clock: the time.
         load: returns what explains, when the first image comes.
@@ -76,6 +79,7 @@ class ExplanationWorker:
         recognizer: Recognizer,
         *,
         limits: ImageLimits,
+        memory: Budget,
         most: int,
         clock: Clock,
         load: Callable[[], FaceExplainer],
@@ -83,6 +87,7 @@ class ExplanationWorker:
     ) -> None:
         self._recognizer = recognizer
         self._limits = limits
+        self._memory = memory
         self._most = most
         self._clock = clock
         self._load = load
@@ -167,8 +172,10 @@ class ExplanationWorker:
 
         def explain() -> Explained:
             in_time()
-            image = read_scaled(data, limits=self._limits)
-            found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
+            with reserving(self._memory, ticket, self._clock) as reserve:
+                image = read_scaled(data, limits=self._limits, reserve=reserve)
+                found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
+            del image
             explained = []
             for face in found.faces:
                 explainer = self._loaded()

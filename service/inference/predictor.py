@@ -1,15 +1,15 @@
 """Predictor: the way of one image through the service: decode and find in a worker, batch, read."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from manet.errors import ImageTooLargeError
 from manet.recognizer import FaceInput, FaceMode, ImageFaces, RecognizedFace, Recognizer
-from manet.vision.images import ImageLimits, read_crop, read_scaled
+from manet.vision.images import ImageLimits, Reserve, read_crop, read_scaled
 from service.admission import Ticket
 from service.batching.scheduler import BatchScheduler
 from service.clock import Clock
@@ -52,6 +52,20 @@ _ROUND = 0.002
 """Seconds of small crops in a round of the loop: a refusal then waits no longer, even behind a hundred of them."""
 
 
+@contextmanager
+def reserving(memory: Budget, ticket: Ticket, clock: Clock) -> Iterator[Reserve]:
+    """Give what reserves memory for an image, which is held while inside.
+
+    Raises:
+        DeadlineExceededError: if the image's deadline passed before there was as much.
+    """
+    with ExitStack() as held:
+        try:
+            yield lambda size: held.enter_context(memory.hold(size, seconds=max(0, ticket.deadline - clock.now())))
+        except TimeoutError:
+            raise DeadlineExceededError("the deadline passed before there was memory for the image") from None
+
+
 class Client:
     """A client: its images share one lane of the queue, and no more workers than there are.
 
@@ -71,7 +85,7 @@ class Predictor:
         guard: stands around every search for faces.
         scheduler: runs the network.
         limits: the largest image to decode.
-        pixels: the most pixels of decoded images that workers hold at once.
+        memory: bytes that decoding images takes at once.
         workers: threads that decode and find, each with one image at a time.
         clock: the time.
         observer: is notified of every image.
@@ -84,7 +98,7 @@ class Predictor:
         *,
         guard: DetectorGuard,
         limits: ImageLimits,
-        pixels: int,
+        memory: Budget,
         workers: int,
         clock: Clock,
         observer: ImageObserver,
@@ -93,7 +107,7 @@ class Predictor:
         self._scheduler = scheduler
         self._guard = guard
         self._limits = limits
-        self._pixels = Budget(pixels)
+        self._memory = memory
         self._small = ImageLimits(
             max_bytes=min(limits.max_bytes, _SMALL.max_bytes), max_pixels=min(limits.max_pixels, _SMALL.max_pixels)
         )
@@ -161,23 +175,16 @@ class Predictor:
         began = self._clock.now()
         if began >= ticket.deadline:
             raise DeadlineExceededError("the deadline passed before the image was looked at")
-        if faces == "whole":
-            return self._whole(data, self._limits, began)
-        with ExitStack() as held:
-
-            def reserve(pixels: int) -> None:
-                held.enter_context(self._pixels.hold(pixels, seconds=max(0, ticket.deadline - self._clock.now())))
-
-            try:
-                image = read_scaled(data, limits=self._limits, reserve=reserve)
-            except TimeoutError:
-                raise DeadlineExceededError("the deadline passed before there was memory for the image") from None
+        with reserving(self._memory, ticket, self._clock) as reserve:
+            if faces == "whole":
+                return self._whole(data, self._limits, began, reserve)
+            image = read_scaled(data, limits=self._limits, reserve=reserve)
             with self._guard.searching():
                 found = self._recognizer.find(image, faces=faces, max_faces=max_faces)
         self._observer.found(self._clock.now() - began)
         return found
 
-    def _whole(self, data: bytes, limits: ImageLimits, began: float) -> DecodedImage:
-        crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits)
+    def _whole(self, data: bytes, limits: ImageLimits, began: float, reserve: Reserve | None = None) -> DecodedImage:
+        crop = read_crop(data, self._recognizer.weights.preprocessing, limits=limits, reserve=reserve)
         self._observer.found(self._clock.now() - began)
         return ImageFaces(crop.width, crop.height, [FaceInput(None, crop.pixels)], 1)

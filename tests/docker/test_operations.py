@@ -7,7 +7,7 @@ import runpy
 import pytest
 import yaml
 
-from manet.vision.images import BYTES_A_PIXEL
+from manet.vision.formats import BYTES_A_PIXEL
 from service.ray_app import ClusterSettings
 from testing.documents import Document
 from tests.docker.configuration import ROOT, alerts, compose

@@ -42,6 +42,16 @@ def test_many_clients_that_come_at_once_are_taken_in_few_rounds() -> None:
     assert rounds <= CLIENTS / LISTENERS + 2
 
 
+def test_sockets_are_duplicated_as_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def duplicate(_descriptor: int) -> int:
+        raise OSError("on Windows a socket is no file descriptor")
+
+    monkeypatch.setattr("os.dup", duplicate)
+    serving = server(make_app(), Settings(port=0))
+    with running_in_a_thread(serving):
+        assert len(serving.servers) == LISTENERS
+
+
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
 def test_on_all_addresses_both_protocols_are_answered(address: str) -> None:

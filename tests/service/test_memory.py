@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from manet.vision.faces import DetectedFace
-from manet.vision.images import BYTES_A_PIXEL
 from manet.vision.preprocess import Pixels
 from testing.fakes import RED_FACE, FakeDetector, encode, make_app, paint
 from testing.live import Live, live, until
@@ -159,17 +158,20 @@ def test_an_image_that_finds_no_room_before_its_deadline_is_answered_so() -> Non
 
 PEAK = """
 import sys
+from functools import partial
 from pathlib import Path
-from manet.vision.images import ImageLimits, read_image
+from manet.vision.images import ImageLimits, read_crop, read_image
+from manet.weights.registry import get
 
 def memory(name):
     return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
 
-small, large = (Path(name).read_bytes() for name in sys.argv[1:])
-read_image(small, limits=ImageLimits())
-before = memory("VmRSS")
-read_image(large, limits=ImageLimits())
-print(memory("VmHWM") - before)
+small, large = (Path(name).read_bytes() for name in sys.argv[2:])
+read = read_image if sys.argv[1] == "image" else partial(read_crop, spec=get("ferplus").preprocessing)
+read(small, limits=ImageLimits())
+before, reserved = memory("VmRSS"), []
+read(large, limits=ImageLimits(), reserve=reserved.append)
+print(memory("VmHWM") - before, *reserved)
 """
 SIDE = 4000
 
@@ -190,18 +192,28 @@ def _turned() -> Image.Exif:
         ("P", "PNG", {"transparency": 0}),
         ("I;16", "PNG", {}),
         ("RGBA", "PNG", {}),
+        ("RGB", "JPEG", {"progressive": True, "subsampling": 0}),
+        ("RGB", "WEBP", {}),
+        ("RGBA", "AVIF", {"speed": 10}),
+        ("I", "TIFF", {"compression": "tiff_lzw"}),
+        ("RGB", "GIF", {}),
     ],
-    ids=["RGB", "turned", "CMYK", "palette", "16 bit", "transparent"],
+    ids=[
+        *("RGB", "turned", "CMYK", "palette", "16 bit", "transparent"),
+        *("progressive", "WebP", "AVIF", "TIFF of 32 bits", "GIF"),
+    ],
 )
-def test_reading_an_image_takes_eight_bytes_a_pixel(
-    mode: str, format: str, options: dict[str, object], tmp_path: Path
+@pytest.mark.parametrize("read", ["image", "crop"])
+def test_reading_an_image_takes_no_more_than_was_reserved(
+    read: str, mode: str, format: str, options: dict[str, object], tmp_path: Path
 ) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     for path, side in ((small, 64), (large, SIDE)):
         Image.new(mode, (side, side)).save(path, format, **options)
 
-    command: list[str | Path] = [sys.executable, "-c", PEAK, small, large]
-    taken = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command: list[str | Path] = [sys.executable, "-c", PEAK, read, small, large]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    taken, reserved = map(int, printed.split())
 
     rows = 256 * SIDE * 16  # what a few rows take on their way, and the file itself
-    assert taken < BYTES_A_PIXEL * SIDE**2 + rows
+    assert taken < reserved + rows

@@ -289,6 +289,7 @@ def test_small_faces_are_looked_for_when_that_is_said(portrait: Pixels) -> None:
     assert [len(detector.detect(small)) for detector in (off, auto, on)] == [0, 48, 48]
     assert [len(detector.detect(mixed)) for detector in (off, auto)] == [1, 1]
     assert len(on.detect(mixed)) == len(off.detect(mixed, small_faces=True)) > 30
+    assert len(on.detect(small[::-1, ::-1].copy())) > 40, "and upside down"
 
 
 def test_a_warm_up_meets_the_usual_photographs_on_every_thread() -> None:

@@ -100,6 +100,17 @@ def test_the_handshake_of_a_websocket_has_no_body(path: bytes, method: bytes, fr
     assert found == [problem(400, "malformed-request")]
 
 
+@pytest.mark.parametrize("path", [b"/stream", b"/nowhere"])
+@pytest.mark.parametrize("behind", [b"", SMUGGLED], ids=["one request", "two requests"])
+def test_the_handshake_of_a_websocket_does_not_overtake_an_answer(path: bytes, behind: bytes) -> None:
+    upload = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    whole = upload + length(FORM) + b"\r\n\r\n" + FORM + behind + b"GET %b HTTP/1.1\r\n" % path + HANDSHAKE + b"\r\n"
+    with live(make_app()) as served:
+        found = sent(served, [whole])
+
+    assert [status for status, _ in found] == [200] * (1 + bool(behind)), "and then the connection is closed"
+
+
 def test_a_tunnel_is_not_opened() -> None:
     with live(make_app()) as served:
         found = sent(served, [b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n" + SMUGGLED])

@@ -128,6 +128,14 @@ async def test_compressed_forms_of_many_images_and_for_explanations_are_unpacked
     check(broken, 415, "unsupported-image", "supported: JPEG")
 
 
+async def test_a_coding_may_have_its_older_name() -> None:
+    head = {"content-type": FORM, "content-encoding": "X-GZip"}
+    async with running(make_app()) as client:
+        answer = await client.post("/predict", content=gzip.compress(GOOD), headers=head)
+
+    assert answer.status_code == 200
+
+
 CODED = {
     # content encoding, body, status, problem, words of the detail
     "another coding": ("br", GOOD, 415, "unsupported-encoding", "gzip and deflate"),
