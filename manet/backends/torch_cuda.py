@@ -4,7 +4,8 @@ Launching a network of six hundred small kernels takes the host ten to twenty ti
 them; a graph is launched as one. BatchNorm is folded. A batch is filled up to the next power of two; its pixels travel
 as bytes from page-locked memory and are normalised on the device; the host waits once a batch, for the logits.
 
-Everything that only such a device can run is ``cuda_graph``. Measured on one: ``bench/results/gpu.json``.
+Everything that only such a device can run is ``cuda_graph``. A prototype of this design was measured on one
+(``bench/results/gpu.json``); this module was not.
 
 Source: CUDA C++ Best Practices Guide, "Asynchronous and Overlapping Transfers with Computation"; PyTorch, "CUDA
 semantics", "CUDA Graphs".

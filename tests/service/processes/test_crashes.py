@@ -20,10 +20,10 @@ from testing.processes import ROOT, listens
 pytestmark = pytest.mark.slow
 
 
-def post(service: FrontEnds) -> int:
+def post(service: FrontEnds, route: str = "/predict") -> int:
     """Upload one image on a connection of its own; return the status, or 0 where the connection was lost."""
     try:
-        return httpx.post(f"{service.address}/predict", files={"image": ("x", RED_FACE)}, timeout=60).status_code
+        return httpx.post(f"{service.address}{route}", files={"image": ("x", RED_FACE)}, timeout=60).status_code
     except httpx.TransportError:
         return 0
 
@@ -139,9 +139,10 @@ def test_with_exit_a_lost_engine_ends_the_service_with_status_1(tmp_path: Path) 
 
 
 def test_a_killed_supervisor_leaves_no_process(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
-    with serving_with_front_ends(tmp_path) as service:
+    with serving_with_front_ends(tmp_path, explain=True) as service:
+        until(lambda: post(service, "/explain") == 200, 120)  # its process may be up a little later
         answers = held(service, clients, 4)
-        pids = [service.pids(name)[-1] for name in ("engine", "front end 0", "front end 1")]
+        pids = [service.pids(name)[-1] for name in ("engine", "explainer", "front end 0", "front end 1")]
         assert all(map(_runs, pids))
         service.process.kill()
         service.remove(HOLD)

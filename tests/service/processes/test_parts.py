@@ -5,10 +5,11 @@ import multiprocessing
 import socket
 
 import limits
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
-from service.batching.errors import DeadlinePassedError, EngineUnavailableError
+from service.batching.errors import DeadlinePassedError, EngineUnavailableError, QueueFullError
 from service.batching.policy import BatchPolicy, BatchTimes
 from service.clock import SystemClock
 from service.http.protocol import BoundedProtocol
@@ -197,6 +198,35 @@ def test_the_expected_wait_is_that_in_a_single_process_and_counts_the_faces_of_a
     assert remote.expected_wait(ahead=2) == policy.expected_wait(own, ahead=20, running=None, now=0.0)
     memory.report(running=8, started=clock.now() - 100)  # which is as good as done
     assert remote.expected_wait(ahead=2) == policy.expected_wait(own, ahead=12, running=None, now=0.0)
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_is_lost_gives_back_slots_and_counts(memory: SharedMemory) -> None:
+    remote = RemoteScheduler(memory, 1, policy=BatchPolicy(max_batch_size=8), clock=SystemClock())
+    face, deadline = np.zeros((LAYOUT.side, LAYOUT.side, 3), np.uint8), SystemClock().now() + 60
+    memory.counts["faces"][0] = 5  # the other front end's
+
+    for _ in range(2):  # as often as an engine is lost
+        engine_end, own_end = pair()
+        remote.connect(own_end)
+        waiting = [asyncio.create_task(remote.submit([face] * count, deadline=deadline)) for count in (1, 2, 1)]
+        async with asyncio.timeout(30):
+            packet = await asyncio.get_running_loop().sock_recv(engine_end, 1 << 17)
+        assert [len(request.slots) for request in Request.unpack(packet)] == [1, 2, 1]
+        assert list(memory.counts["faces"]) == [5, LAYOUT.slots]
+        with pytest.raises(QueueFullError):
+            await remote.submit([face], deadline=deadline)
+        waiting[1].cancel()  # its caller waits no more; its slots come back with the others
+        engine_end.close()
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+
+        assert [type(outcome) for outcome in (outcomes[0], outcomes[2])] == [EngineUnavailableError] * 2
+        assert isinstance(outcomes[1], asyncio.CancelledError)
+        assert list(memory.counts["faces"]) == [5, 0]
+        assert sorted(remote._free) == list(range(LAYOUT.slots))
+        with pytest.raises(EngineUnavailableError, match="started again"):
+            await remote.submit([face], deadline=deadline)
 
 
 # -- notes

@@ -1,4 +1,4 @@
-"""The supervisor's decisions, with processes that end as the test says."""
+"""The supervisor's decisions, with processes that end, or fall silent, as the test says."""
 
 import asyncio
 from typing import Any
@@ -42,11 +42,16 @@ def test_workers_are_as_many_as_cpus_or_twice_as_many_where_they_wait(
     assert default_workers(cpus, front_ends, wait=wait) == workers
 
 
+class OverError(Exception):
+    """The supervisor has done all that the test lets it do."""
+
+
 class FakeChild:
     """A process that is up as often as the test says, and then ends at once."""
 
     ups = 0
     started = 0
+    most = 100
     pid, status = 1, -9
 
     def __init__(self, name: str, *_: Any) -> None:
@@ -54,6 +59,8 @@ class FakeChild:
         self.takes, self.aborted = True, 0
         self.ended = asyncio.Event()
         self.ended.set()
+        if type(self).started == type(self).most:
+            raise OverError
         type(self).started += 1
 
     async def ready(self, _seconds: float) -> bytes | None:
@@ -151,3 +158,56 @@ async def test_a_lost_engine_is_not_started_again_where_that_is_set(
     await _supervisor(on_engine_failure="exit")._keep_engine()
 
     assert (FakeChild.started, pauses) == (1, [])
+
+
+async def test_a_front_end_that_ends_again_and_again_is_started_again_after_growing_pauses(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeChild, "ups", 3)
+    monkeypatch.setattr(FakeChild, "most", 9)
+    keeper = _supervisor()
+    keeper._engine_up.set()
+    with pytest.raises(OverError):
+        await keeper._keep_front_end(0)
+
+    assert pauses == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+class SilentChild(FakeChild):
+    """A process that runs until it is killed."""
+
+    kills = 0
+
+    async def kill(self) -> None:
+        self.kills += 1
+
+
+@pytest.mark.parametrize("name", ["engine", "front end"])
+@pytest.mark.parametrize(
+    ("looks", "kills"),
+    [("+++", 0), ("+-+", 0), ("+-+-+-+", 0), ("+--", 1), ("+-+--", 1)],
+    ids=["never silent", "silent once", "silent at every second look", "silent twice", "silent once and then twice"],
+)
+async def test_a_process_is_killed_when_it_is_silent_at_two_looks_in_succession(
+    name: str, looks: str, kills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, child, left = _supervisor(), SilentChild(name), iter(looks)
+    memory = watcher._memory
+
+    async def sleep(_seconds: float) -> None:
+        look = next(left, None)
+        if look is None:
+            raise OverError
+        if look == "+":
+            memory.report(beats=memory.engine("beats") + 1)
+            memory.counts["beats"][1] += 1
+
+    monkeypatch.setattr("service.processes.supervisor.asyncio.sleep", sleep)
+    if name == "engine":
+        watcher._engine = child  # type: ignore[assignment]
+    else:
+        watcher._up[1] = child  # type: ignore[assignment]
+    with pytest.raises(OverError):
+        await watcher._watch()
+
+    assert child.kills == kills
