@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,9 @@ import pytest
 from PIL import Image
 
 from manet.vision.faces import DetectedFace
+from manet.vision.formats import BYTES_A_PIXEL
 from manet.vision.preprocess import Pixels
+from service.concurrency import Budget
 from testing.fakes import RED_FACE, FakeDetector, encode, make_app, paint
 from testing.live import Live, live, until
 
@@ -137,6 +140,22 @@ def test_decoded_pixels_are_bounded_and_images_wait_for_their_turn() -> None:
             assert {answer.result() for answer in answers} == {200}
 
     assert detector.most == 40_000
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?faces=whole", "/explain"])
+def test_memory_is_reserved_for_every_image(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, hold = list[int](), Budget.hold
+
+    def noted(self: Budget, amount: int, *, seconds: float) -> AbstractContextManager[None]:
+        held.append(amount)
+        return hold(self, amount, seconds=seconds)
+
+    monkeypatch.setattr(Budget, "hold", noted)
+    image = encode(paint((255, 0, 0), size=(400, 300)))
+    with live(make_app(deadline=120)) as served:
+        answer = httpx.post(f"{served.address}{path}", files=_image(image), timeout=120)
+
+    assert (answer.status_code, held) == (200, [BYTES_A_PIXEL * 400 * 300])
 
 
 def test_an_image_that_finds_no_room_before_its_deadline_is_answered_so() -> None:
