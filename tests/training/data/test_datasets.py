@@ -11,7 +11,9 @@ from PIL import Image
 
 from manet.labels import CLASS_ORDERS, Expression, expression_named
 from training.data.datasets import load, without_broken
-from training.data.datasets.expression_set import DatasetError, count_remark
+from training.data.datasets.expression_set import DatasetError, Split, count_remark
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def _draw(path: Path, grey: int = 100, size: tuple[int, int] = (20, 24)) -> None:
@@ -246,6 +248,32 @@ def test_any_folders_have_the_classes_that_are_there(tmp_path: Path) -> None:
     _draw(tmp_path / "train/bored/a.png")
     with pytest.raises(DatasetError, match="bored is not named after an expression"):
         load("folders", tmp_path, "train")
+
+
+def test_every_split_of_any_folders_is_numbered_by_the_training_classes(tmp_path: Path) -> None:
+    for place in ("train/happy", "train/sad", "train/fear", "valid/sad", "valid/fear", "test/happy"):
+        _draw(tmp_path / place / "a.png")
+
+    train, valid, test = (load("folders", tmp_path, split) for split in SPLITS)
+
+    assert train.classes == valid.classes == test.classes == ("happiness", "sadness", "fear")
+    assert [valid.classes[label] for label in valid.labels] == ["fear", "sadness"]
+    assert [test.classes[label] for label in test.labels] == ["happiness"]
+
+
+def test_a_split_with_a_class_that_the_training_split_lacks_is_refused(tmp_path: Path) -> None:
+    for place in ("train/happy", "train/sad", "valid/sad", "valid/angry"):
+        _draw(tmp_path / place / "a.png")
+
+    with pytest.raises(DatasetError, match=r"valid has the classes sadness, anger; .*train has happiness, sadness;"):
+        load("folders", tmp_path, "valid")
+
+
+def test_a_split_alone_has_its_own_classes(tmp_path: Path) -> None:
+    for name in ("happy", "angry"):
+        _draw(tmp_path / "test" / name / "a.png")
+
+    assert load("folders", tmp_path, "test").classes == ("happiness", "anger")
 
 
 def test_a_class_that_a_set_does_not_have(tmp_path: Path) -> None:

@@ -193,6 +193,19 @@ def require_all(data: ExpressionSet, folder: Path) -> None:
         raise _missing_images(missing, data.paths, folder)
 
 
+def require_equal_classes(train: ExpressionSet, other: ExpressionSet) -> None:
+    """Make sure that a class has the same number in two splits.
+
+    Raises:
+        DatasetError: if their classes or the order of these differ.
+    """
+    if train.classes != other.classes:
+        raise DatasetError(
+            f"{train.name}: the {train.split} data have the classes {', '.join(train.classes)}; "
+            f"the {other.split} data {', '.join(other.classes)}"
+        )
+
+
 def _missing_images(missing: Sequence[Path], paths: Sequence[Path], folder: Path) -> DatasetError:
     first = [path.name for path in missing[:3]] + ["..."] * (len(missing) > 3)  # noqa: PLR2004
     listed = f": {', '.join(first)}" if first else ""

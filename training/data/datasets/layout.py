@@ -96,13 +96,17 @@ def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tu
     Raises:
         DatasetError: if the folder is missing, or one in it is not named after an expression.
     """
+    return [(path, expression) for entry, expression in class_folders(folder, numbered) for path in images_in(entry)]
+
+
+def class_folders(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tuple[Path, str]]:
+    """Return (folder, expression) of each class folder, by name; arguments and errors are those of ``by_class``."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} is missing")
     found: list[tuple[Path, str]] = []
     for entry in folders_in(folder):
         try:
-            expression = numbered[entry.name] if numbered else expression_named(entry.name)
+            found.append((entry, numbered[entry.name] if numbered else expression_named(entry.name)))
         except (KeyError, ValueError):
             raise DatasetError(f"{entry} is not named after an expression") from None
-        found.extend((path, expression) for path in images_in(entry))
     return found
