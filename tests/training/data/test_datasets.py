@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from manet.labels import CLASS_ORDERS, Expression, expression_named
-from training.data.datasets import load, without_broken
+from manet.vision.formats import SUFFIXES
+from training.data.datasets import Name, load, without_broken
 from training.data.datasets.expression_set import DatasetError, Split, count_remark
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -121,6 +122,60 @@ def test_images_in_a_folder_of_a_class_folder_are_not_missed_in_silence(tmp_path
         _draw(tmp_path / "people" / person / "2020/a.jpg")
     with pytest.raises(DatasetError, match="ann contains 1 folders, the first 2020"):
         load("identities", tmp_path / "people", "train")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_that_the_service_reads_is_read(tmp_path: Path, suffix: str) -> None:
+    _draw(tmp_path / "train/happy/a.png")
+    (tmp_path / "train/happy/a.png").rename(tmp_path / "train/happy" / f"a{suffix.upper()}")
+
+    assert load("folders", tmp_path, "train").read(0).shape == (24, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "full", "empty"),
+    [
+        ("folders", "train", "train/happy", "train/sad"),
+        ("fed_ro", "test", "FED-RO/happy", "FED-RO/sad"),
+        ("raf_db", "train", "train/0", "train/6"),
+        ("identities", "train", "ann", "bob"),
+    ],
+)
+def test_a_class_folder_without_images_is_refused(
+    tmp_path: Path, name: Name, split: Split, full: str, empty: str
+) -> None:
+    _draw(tmp_path / full / "a.png")
+    (tmp_path / empty).mkdir()
+    (tmp_path / empty / "a.txt").write_text("no image")
+
+    with pytest.raises(DatasetError, match=f"{empty} contains no image that is read"):
+        load(name, tmp_path, split)
+
+
+def test_files_that_are_passed_over_are_counted_by_suffix(tmp_path: Path) -> None:
+    for image in ("happy/a.png", "sad/a.png", "lost.PNG"):
+        _draw(tmp_path / "train" / image)
+    for file in ("happy/a.txt", "sad/b.TXT", "sad/README", "sad/.DS_Store", "labels.csv"):
+        (tmp_path / "train" / file).write_text("no image")
+
+    assert load("folders", tmp_path, "train").remark == (
+        f"{tmp_path / 'train'}: 5 files are not read: directly in it .csv 1, .png 1; "
+        "in its folders without suffix 1, .txt 2"
+    )
+
+
+def test_what_else_is_passed_over_is_counted_too(tmp_path: Path) -> None:
+    for image in ("sfew/Train/Train_Aligned_Faces/Happy/a.png", "people/ann/a.png", "people/bob/a.png"):
+        _draw(tmp_path / image)
+    _draw(tmp_path / "raf/train/0/a.png")
+    for folder in ("sfew/Train/Train_Aligned_Faces", "people", "raf/train"):
+        (tmp_path / folder / "labels.csv").write_text("no image")
+    names: tuple[tuple[Name, str], ...] = ("sfew", "sfew"), ("identities", "people"), ("raf_db", "raf")
+
+    for name, folder in names:
+        remark = load(name, tmp_path / folder, "train").remark
+        assert remark is not None
+        assert remark.endswith("1 files are not read: directly in it .csv 1")
 
 
 def test_raf_db_says_what_is_wrong(raf_db: Path) -> None:

@@ -43,7 +43,7 @@ class ExpressionSet:
         classes: the classes, in the order of ``targets``: expressions, or the people of an identity set.
         paths: the images; for images in a table, their names appended to the table's path.
         targets: (N, classes) float32, each row a distribution over the classes; one-hot for single labels.
-        remark: how this copy differs from what the owners ship, or None.
+        remark: how this copy differs from what the owners ship and which of its files are not read, or None.
         areas: the face's area in each image, None where the image is a face crop; for sets that ship photographs.
         pixels: the images themselves, uint8 (N, height, width), grey, for sets that ship a table.
     """
@@ -170,6 +170,11 @@ def count_remark(
         return None
     rows = ", ".join(f"{label} {have} of {want}" for label, want, have in differing)
     return f"{name} {split} has {total} images, this copy {len(labels)}" + (f": {rows}" if rows else "")
+
+
+def join_remarks(*remarks: str | None) -> str | None:
+    """Return several remarks as one, or None where there is none."""
+    return "; ".join(filter(None, remarks)) or None
 
 
 def require_any(paths: Sequence[Path], folder: Path) -> None:

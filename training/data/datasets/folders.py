@@ -16,11 +16,12 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
+    join_remarks,
     no_such_split,
     one_hot,
     require_any,
 )
-from training.data.datasets.layout import by_class, class_folders, require_root
+from training.data.datasets.layout import by_class, class_folders, not_read_remark, require_root
 
 PREPARED = "prepared.json"
 """The file that ``manet-train prepare`` writes beside the face crops."""
@@ -72,7 +73,8 @@ class FolderSet:
         paths = tuple(path for path, _ in items)
         require_any(paths, root / self.places[split])
         expected = self.expected.get(split)
-        remark = None if expected is None else count_remark(self.name, split, names, expected)
+        counts = None if expected is None else count_remark(self.name, split, names, expected)
+        remark = join_remarks(counts, not_read_remark(root / self.places[split]))
         return ExpressionSet(self.name, split, self.protocol, classes, paths, one_hot(names, classes), remark)
 
     def _training_classes(self, root: Path, split: Split, found: set[str]) -> tuple[Expression, ...]:

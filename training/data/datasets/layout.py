@@ -1,13 +1,16 @@
 """Layout: finding a data set's files under a given folder."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from manet.labels import expression_named
+from manet.vision.formats import ONE_OF_THE_FORMATS, SUFFIXES
 from training.data.datasets.expression_set import NOT_UTF8, DatasetError
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGES = frozenset(SUFFIXES)
+"""Suffixes of the images that are read: those of the service."""
 
 
 def find_root(data: Path, *markers: str) -> tuple[Path, str] | None:
@@ -71,14 +74,40 @@ def images_in(folder: Path) -> list[Path]:
     """Return the images of one class or person, by suffix, in the order of their names; hidden files are ignored.
 
     Raises:
-        DatasetError: if there are folders in it, whose images would be ignored.
+        DatasetError: if there are none, or folders in it, whose images would be ignored.
     """
     inner = folders_in(folder)
     if inner:
         raise DatasetError(
             f"{folder} contains {len(inner)} folders, the first {inner[0].name}; images must be directly in it"
         )
-    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry))
+    images = [entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry)]
+    if not images:
+        raise DatasetError(f"{folder} contains no image that is read; expected {ONE_OF_THE_FORMATS} by their suffixes")
+    return sorted(images)
+
+
+def not_read_remark(folder: Path) -> str | None:
+    """Return how many files of a folder with one folder for each class are not read, by suffix, or None.
+
+    These are all files directly in it, and in its folders those that are no images by their suffix; hidden files are
+    not counted.
+    """
+    direct = _suffixes(folder)
+    inner = sum((_suffixes(entry) for entry in folders_in(folder)), Counter[str]())
+    inner = Counter({suffix: count for suffix, count in inner.items() if suffix not in IMAGES})
+    places = [
+        f"{place} " + ", ".join(f"{suffix or 'without suffix'} {count}" for suffix, count in sorted(found.items()))
+        for place, found in (("directly in it", direct), ("in its folders", inner))
+        if found
+    ]
+    count = direct.total() + inner.total()
+    return f"{folder}: {count} files are not read: {'; '.join(places)}" if places else None
+
+
+def _suffixes(folder: Path) -> Counter[str]:
+    """Return the number of files in a folder by suffix, without hidden ones."""
+    return Counter(entry.suffix.lower() for entry in folder.iterdir() if not (_is_foreign(entry) or entry.is_dir()))
 
 
 def _is_foreign(entry: Path) -> bool:
