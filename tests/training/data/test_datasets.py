@@ -254,17 +254,36 @@ def test_affectnet_in_npy_files(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("label", [np.array("-1"), np.array(-1), np.array([1, 2]), np.array("happy")])
-def test_affectnet_refuses_what_is_no_label(tmp_path: Path, label: np.ndarray) -> None:
+@pytest.mark.parametrize("place", ["inf", "-inf", "nan", "1e999", "x", ""])
+def test_affectnet_refuses_a_face_at_no_place(affectnet_csv: Path, place: str) -> None:
+    _write(affectnet_csv / "training.csv", AFFECTNET_COLUMNS, [["1/0.jpg", place, 6, 10, 12, "", 6, 0, 0]])
+
+    with pytest.raises(DatasetError, match=r"training\.csv, line 2: "):
+        load("affectnet7", affectnet_csv, "train")
+
+
+@pytest.mark.parametrize("label", ["-1", "happy", -1, [1, 2], 3.7, -0.5, np.inf, np.nan, True, np.longdouble("3.5")])
+def test_affectnet_refuses_what_is_no_label(tmp_path: Path, label: object) -> None:
     _draw(tmp_path / "train_set/images/1.jpg")
     (tmp_path / "train_set/annotations").mkdir(parents=True)
-    np.save(tmp_path / "train_set/annotations/1_exp.npy", label)
+    np.save(tmp_path / "train_set/annotations/1_exp.npy", np.array(label))
 
     with pytest.raises(DatasetError, match=r"1_exp\.npy contains no label"):
         load("affectnet8", tmp_path, "train")
-    (tmp_path / "train_set/annotations/1_exp.npy").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"1_exp\.npy contains no label"):
-        load("affectnet8", tmp_path, "train")
+    for content in (b"", b"PK\3\4 no archive"):
+        (tmp_path / "train_set/annotations/1_exp.npy").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"1_exp\.npy contains no label"):
+            load("affectnet8", tmp_path, "train")
+
+
+@pytest.mark.parametrize("label", ["3", b"3", 3, 3.0, [3]])
+def test_affectnet_reads_a_label_of_any_type(tmp_path: Path, label: object) -> None:
+    _draw(tmp_path / "train_set/images/1.jpg")
+    (tmp_path / "train_set/annotations").mkdir(parents=True)
+    np.save(tmp_path / "train_set/annotations/1_exp.npy", np.array(label))
+    (tmp_path / "train_set/annotations/._1_exp.npy").write_text("a resource fork")
+
+    assert load("affectnet8", tmp_path, "train").labels.tolist() == [3]
 
 
 def test_affectnet_refuses_a_label_below_0_in_its_csv(affectnet_csv: Path) -> None:
@@ -400,7 +419,14 @@ def test_fer2013_by_the_challenge_s_name_with_blanks_in_its_header(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("vote", "complaint"),
-    [("x", "line 2: a vote is not a number"), ("", "not a number"), ("-1", "line 2: expected votes")],
+    [
+        ("x", "line 2: a vote is not a number"),
+        ("", "not a number"),
+        ("-1", "line 2: expected votes"),
+        ("inf", "line 2: expected votes"),
+        ("nan", "line 2: expected votes"),
+        ("1e39", "line 2: expected votes"),
+    ],
 )
 def test_ferplus_names_the_row_of_a_vote_that_is_none(tmp_path: Path, vote: str, complaint: str) -> None:
     _fer2013(tmp_path)

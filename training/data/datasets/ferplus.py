@@ -98,14 +98,15 @@ def _joined(root: Path, usage: str) -> Iterator[Row]:
 
 
 def _votes(row: Mapping[str, str], where: str) -> npt.NDArray[np.float32]:
-    """Return the ten votes of a row, each 0 or more."""
+    """Return the ten votes of a row, each 0 or more and finite."""
     try:
-        votes = np.array([row[column] for column in VOTE_COLUMNS], dtype=np.float32)
+        votes = np.array([row[column] for column in VOTE_COLUMNS], dtype=np.float64)
     except ValueError as error:
         raise DatasetError(f"{where}: a vote is not a number: {error}") from error
-    if not (votes >= 0).all():
-        raise DatasetError(f"{where}: expected votes of 0 or more, found {votes.min():g}")
-    return votes
+    if not (votes >= 0).all() or not votes.sum() * 2 <= np.finfo(np.float32).max:  # twice the sum is computed
+        found = ", ".join(f"{vote:g}" for vote in votes)
+        raise DatasetError(f"{where}: expected votes of 0 or more, all finite, found {found}")
+    return votes.astype(np.float32)
 
 
 def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np.float32] | None:
