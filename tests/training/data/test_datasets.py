@@ -417,6 +417,47 @@ def test_fer2013_by_the_challenge_s_name_with_blanks_in_its_header(tmp_path: Pat
     assert len(load("ferplus", tmp_path, "train")) == 2
 
 
+def test_blanks_around_the_values_of_a_table_are_no_part_of_them(tmp_path: Path) -> None:
+    _fer2013(tmp_path)
+    table = tmp_path / "fer2013.csv"
+    table.write_text(table.read_text().replace(",", ", ").replace("\n", " \n"))
+    rows = [[usage, f" {usage}.png", 9, *[0] * 9] for usage in ("Training", "PublicTest ", " Training")]
+    _write(tmp_path / "fer2013new.csv", VOTES, rows)
+
+    found = load("fer2013", tmp_path, "train")
+    assert [found.classes[label] for label in found.labels] == ["happiness", "anger"]
+    assert [path.name for path in load("ferplus", tmp_path, "train").paths] == ["Training.png", "Training.png"]
+
+
+@pytest.mark.parametrize("usage", ["training", "Train", ""])
+def test_a_usage_that_is_none_of_the_three_is_named(tmp_path: Path, usage: str) -> None:
+    _fer2013(tmp_path)
+    table = tmp_path / "fer2013.csv"
+    table.write_text(table.read_text().replace("Training", usage))
+    complaint = f"line 2: expected the Usage Training, PublicTest or PrivateTest, found '{usage}'"
+    with pytest.raises(DatasetError, match=rf"fer2013\.csv, {complaint}"):
+        load("fer2013", tmp_path, "valid")
+
+    rows = [[name, "a.png", 9, *[0] * 9] for name in (usage, "PublicTest", usage)]
+    _write(tmp_path / "fer2013new.csv", VOTES, rows)
+    with pytest.raises(DatasetError, match=rf"fer2013new\.csv, {complaint}"):
+        load("ferplus", tmp_path, "valid")
+    table.unlink()
+    with pytest.raises(DatasetError, match=rf"fer2013new\.csv, {complaint}"):
+        load("ferplus", tmp_path, "valid")
+
+
+def test_a_table_without_a_split_says_so(tmp_path: Path) -> None:
+    _fer2013(tmp_path)
+    _write(tmp_path / "fer2013new.csv", VOTES, [["Training", "a.png", 9, *[0] * 9]])
+
+    with pytest.raises(DatasetError, match=r"fer2013\.csv contains no images of this split"):
+        load("fer2013", tmp_path, "test")
+    (tmp_path / "fer2013.csv").unlink()
+    with pytest.raises(DatasetError, match=r"FER2013Test contains no images of this split"):
+        load("ferplus", tmp_path, "test")
+
+
 @pytest.mark.parametrize(
     ("vote", "complaint"),
     [

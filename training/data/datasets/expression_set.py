@@ -183,6 +183,8 @@ def require_any(paths: Sequence[Path], folder: Path) -> None:
     Raises:
         DatasetError: if none does; the message counts them and names the first three.
     """
+    if not paths:
+        raise DatasetError(f"{folder} contains no images of this split")
     if not any(path.is_file() for path in paths):
         raise _missing_images(paths, paths, folder)
 

@@ -81,8 +81,9 @@ Row = tuple[str, npt.NDArray[np.float32], str]
 def _named(root: Path, usage: str) -> Iterator[Row]:
     """Yield name, votes and no pixels of each face of a split."""
     for number, row in enumerate(rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS)), start=2):
-        if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), ""
+        where = f"{root / VOTES}, line {number}"
+        if fer2013.usage_of(row, where) == usage and row["Image name"]:
+            yield row["Image name"], _votes(row, where), ""
 
 
 def _joined(root: Path, usage: str) -> Iterator[Row]:
@@ -93,8 +94,9 @@ def _joined(root: Path, usage: str) -> Iterator[Row]:
     for number, (row, image) in enumerate(zip_longest(votes, pixels), start=2):
         if row is None or image is None or row["Usage"] != image["Usage"]:
             raise DatasetError(f"{root / VOTES} and {table} differ at line {number}; they must have the same rows")
-        if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), image["pixels"]
+        where = f"{root / VOTES}, line {number}"
+        if fer2013.usage_of(row, where) == usage and row["Image name"]:
+            yield row["Image name"], _votes(row, where), image["pixels"]
 
 
 def _votes(row: Mapping[str, str], where: str) -> npt.NDArray[np.float32]:

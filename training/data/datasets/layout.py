@@ -40,7 +40,7 @@ def require_root(data: Path, name: str, *markers: str) -> tuple[Path, str]:
 
 
 def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
-    """Yield a CSV's rows.
+    """Yield the given columns of a CSV's rows, without blanks around the values.
 
     Raises:
         DatasetError: if the file is missing, not UTF-8 or not CSV, or lacks a column, or a row lacks a field.
@@ -48,7 +48,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            # Some copies of FER2013's table have a blank before each name.
+            # Some copies of FER2013's table have a blank before each name or value.
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             missing = set(columns) - set(reader.fieldnames)
             if missing:
@@ -56,7 +56,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
             for row in reader:
                 if any(row[column] is None for column in columns):
                     raise DatasetError(f"{path}, line {reader.line_num}: fewer fields than columns")
-                yield row
+                yield {column: row[column].strip() for column in columns}
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing") from error
     except UnicodeDecodeError as error:
