@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from manet.cpus import available_cpus
 from training import recipe as recipes
 from training.data.datasets import broken, drop_broken, load, require_no_broken
-from training.data.datasets.expression_set import DatasetError, ExpressionSet
+from training.data.datasets.expression_set import DatasetError, ExpressionSet, require_equal_classes
 from training.distributed import World
 from training.init_weights import initial_state
 from training.ops import arithmetic
@@ -180,6 +180,7 @@ class TrainingJob:
             ),
             "eval": load(recipe.dataset, source, recipe.eval_split, skip_missing=self.skip_broken),
         }
+        require_equal_classes(listed["train"], listed["eval"])
         for images in listed.values():
             if images.remark is not None:
                 notify(f"note: {images.remark}")

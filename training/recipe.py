@@ -245,7 +245,7 @@ def validation_message(error: ValidationError) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise RecipeError(f"{path} is missing") from error
     except UnicodeDecodeError as error:

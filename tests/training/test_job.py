@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from training import job
@@ -82,6 +83,18 @@ def test_a_resumed_run_uses_what_was_found_when_it_began(
     assert again == checked
     assert broken not in trainer.train.paths
     assert len(trainer.train) == 11
+
+
+def test_splits_with_different_classes_are_refused(tmp_path: Path, decoded: list[int]) -> None:
+    for place in ("train/happy", "train/sad", "older/valid/sad"):  # ``valid`` is found beside no ``train``
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("L", (48, 48)).save(tmp_path / place / "a.png")
+    begun = TrainingJob.new("ferplus", ["dataset='folders'", "batch_size=2"], tmp_path, None, None, skip_broken=False)
+
+    with pytest.raises(DatasetError, match=r"train data have the classes happiness, sadness; the valid data sadness$"):
+        begun.trainer(ALONE, notify=_ignore, workers=0)
+
+    assert decoded == []
 
 
 def test_missing_images_are_left_out_where_broken_ones_may_be(ferplus_tree: Path, tmp_path: Path) -> None:

@@ -11,6 +11,13 @@ from training.recipe import Augmentation, Cycle, Cycles, Recipe, RecipeError, St
 from training.schedule import learning_rate
 
 
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(files("training").joinpath("recipes/ferplus.toml").read_text(), encoding="utf-8-sig")
+
+    assert recipes.load(str(own)) == recipes.load("ferplus")
+
+
 def test_the_recipe_of_the_default_weights() -> None:
     recipe = recipes.load("ferplus")
 

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from manet.labels import CLASS_ORDERS, Expression, expression_named
-from training.data.datasets import load, without_broken
-from training.data.datasets.expression_set import DatasetError, count_remark
+from manet.vision.formats import SUFFIXES
+from training.data.datasets import Name, load, without_broken
+from training.data.datasets.expression_set import DatasetError, Split, count_remark
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def _draw(path: Path, grey: int = 100, size: tuple[int, int] = (20, 24)) -> None:
@@ -121,6 +124,60 @@ def test_images_in_a_folder_of_a_class_folder_are_not_missed_in_silence(tmp_path
         load("identities", tmp_path / "people", "train")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_that_the_service_reads_is_read(tmp_path: Path, suffix: str) -> None:
+    _draw(tmp_path / "train/happy/a.png")
+    (tmp_path / "train/happy/a.png").rename(tmp_path / "train/happy" / f"a{suffix.upper()}")
+
+    assert load("folders", tmp_path, "train").read(0).shape == (24, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "full", "empty"),
+    [
+        ("folders", "train", "train/happy", "train/sad"),
+        ("fed_ro", "test", "FED-RO/happy", "FED-RO/sad"),
+        ("raf_db", "train", "train/0", "train/6"),
+        ("identities", "train", "ann", "bob"),
+    ],
+)
+def test_a_class_folder_without_images_is_refused(
+    tmp_path: Path, name: Name, split: Split, full: str, empty: str
+) -> None:
+    _draw(tmp_path / full / "a.png")
+    (tmp_path / empty).mkdir()
+    (tmp_path / empty / "a.txt").write_text("no image")
+
+    with pytest.raises(DatasetError, match=f"{empty} contains no image that is read"):
+        load(name, tmp_path, split)
+
+
+def test_files_that_are_passed_over_are_counted_by_suffix(tmp_path: Path) -> None:
+    for image in ("happy/a.png", "sad/a.png", "lost.PNG"):
+        _draw(tmp_path / "train" / image)
+    for file in ("happy/a.txt", "sad/b.TXT", "sad/README", "sad/.DS_Store", "labels.csv"):
+        (tmp_path / "train" / file).write_text("no image")
+
+    assert load("folders", tmp_path, "train").remark == (
+        f"{tmp_path / 'train'}: 5 files are not read: directly in it .csv 1, .png 1; "
+        "in its folders without suffix 1, .txt 2"
+    )
+
+
+def test_what_else_is_passed_over_is_counted_too(tmp_path: Path) -> None:
+    for image in ("sfew/Train/Train_Aligned_Faces/Happy/a.png", "people/ann/a.png", "people/bob/a.png"):
+        _draw(tmp_path / image)
+    _draw(tmp_path / "raf/train/0/a.png")
+    for folder in ("sfew/Train/Train_Aligned_Faces", "people", "raf/train"):
+        (tmp_path / folder / "labels.csv").write_text("no image")
+    names: tuple[tuple[Name, str], ...] = ("sfew", "sfew"), ("identities", "people"), ("raf_db", "raf")
+
+    for name, folder in names:
+        remark = load(name, tmp_path / folder, "train").remark
+        assert remark is not None
+        assert remark.endswith("1 files are not read: directly in it .csv 1")
+
+
 def test_raf_db_says_what_is_wrong(raf_db: Path) -> None:
     with pytest.raises(DatasetError, match="no valid split; its owners ship train, test"):
         load("raf_db", raf_db, "valid")
@@ -197,17 +254,36 @@ def test_affectnet_in_npy_files(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("label", [np.array("-1"), np.array(-1), np.array([1, 2]), np.array("happy")])
-def test_affectnet_refuses_what_is_no_label(tmp_path: Path, label: np.ndarray) -> None:
+@pytest.mark.parametrize("place", ["inf", "-inf", "nan", "1e999", "x", ""])
+def test_affectnet_refuses_a_face_at_no_place(affectnet_csv: Path, place: str) -> None:
+    _write(affectnet_csv / "training.csv", AFFECTNET_COLUMNS, [["1/0.jpg", place, 6, 10, 12, "", 6, 0, 0]])
+
+    with pytest.raises(DatasetError, match=r"training\.csv, line 2: "):
+        load("affectnet7", affectnet_csv, "train")
+
+
+@pytest.mark.parametrize("label", ["-1", "happy", -1, [1, 2], 3.7, -0.5, np.inf, np.nan, True, np.longdouble("3.5")])
+def test_affectnet_refuses_what_is_no_label(tmp_path: Path, label: object) -> None:
     _draw(tmp_path / "train_set/images/1.jpg")
     (tmp_path / "train_set/annotations").mkdir(parents=True)
-    np.save(tmp_path / "train_set/annotations/1_exp.npy", label)
+    np.save(tmp_path / "train_set/annotations/1_exp.npy", np.array(label))
 
     with pytest.raises(DatasetError, match=r"1_exp\.npy contains no label"):
         load("affectnet8", tmp_path, "train")
-    (tmp_path / "train_set/annotations/1_exp.npy").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"1_exp\.npy contains no label"):
-        load("affectnet8", tmp_path, "train")
+    for content in (b"", b"PK\3\4 no archive"):
+        (tmp_path / "train_set/annotations/1_exp.npy").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"1_exp\.npy contains no label"):
+            load("affectnet8", tmp_path, "train")
+
+
+@pytest.mark.parametrize("label", ["3", b"3", 3, 3.0, [3]])
+def test_affectnet_reads_a_label_of_any_type(tmp_path: Path, label: object) -> None:
+    _draw(tmp_path / "train_set/images/1.jpg")
+    (tmp_path / "train_set/annotations").mkdir(parents=True)
+    np.save(tmp_path / "train_set/annotations/1_exp.npy", np.array(label))
+    (tmp_path / "train_set/annotations/._1_exp.npy").write_text("a resource fork")
+
+    assert load("affectnet8", tmp_path, "train").labels.tolist() == [3]
 
 
 def test_affectnet_refuses_a_label_below_0_in_its_csv(affectnet_csv: Path) -> None:
@@ -246,6 +322,32 @@ def test_any_folders_have_the_classes_that_are_there(tmp_path: Path) -> None:
     _draw(tmp_path / "train/bored/a.png")
     with pytest.raises(DatasetError, match="bored is not named after an expression"):
         load("folders", tmp_path, "train")
+
+
+def test_every_split_of_any_folders_is_numbered_by_the_training_classes(tmp_path: Path) -> None:
+    for place in ("train/happy", "train/sad", "train/fear", "valid/sad", "valid/fear", "test/happy"):
+        _draw(tmp_path / place / "a.png")
+
+    train, valid, test = (load("folders", tmp_path, split) for split in SPLITS)
+
+    assert train.classes == valid.classes == test.classes == ("happiness", "sadness", "fear")
+    assert [valid.classes[label] for label in valid.labels] == ["fear", "sadness"]
+    assert [test.classes[label] for label in test.labels] == ["happiness"]
+
+
+def test_a_split_with_a_class_that_the_training_split_lacks_is_refused(tmp_path: Path) -> None:
+    for place in ("train/happy", "train/sad", "valid/sad", "valid/angry"):
+        _draw(tmp_path / place / "a.png")
+
+    with pytest.raises(DatasetError, match=r"valid has the classes sadness, anger; .*train has happiness, sadness;"):
+        load("folders", tmp_path, "valid")
+
+
+def test_a_split_alone_has_its_own_classes(tmp_path: Path) -> None:
+    for name in ("happy", "angry"):
+        _draw(tmp_path / "test" / name / "a.png")
+
+    assert load("folders", tmp_path, "test").classes == ("happiness", "anger")
 
 
 def test_a_class_that_a_set_does_not_have(tmp_path: Path) -> None:
@@ -315,9 +417,57 @@ def test_fer2013_by_the_challenge_s_name_with_blanks_in_its_header(tmp_path: Pat
     assert len(load("ferplus", tmp_path, "train")) == 2
 
 
+def test_blanks_around_the_values_of_a_table_are_no_part_of_them(tmp_path: Path) -> None:
+    _fer2013(tmp_path)
+    table = tmp_path / "fer2013.csv"
+    table.write_text(table.read_text().replace(",", ", ").replace("\n", " \n"))
+    rows = [[usage, f" {usage}.png", 9, *[0] * 9] for usage in ("Training", "PublicTest ", " Training")]
+    _write(tmp_path / "fer2013new.csv", VOTES, rows)
+
+    found = load("fer2013", tmp_path, "train")
+    assert [found.classes[label] for label in found.labels] == ["happiness", "anger"]
+    assert [path.name for path in load("ferplus", tmp_path, "train").paths] == ["Training.png", "Training.png"]
+
+
+@pytest.mark.parametrize("usage", ["training", "Train", ""])
+def test_a_usage_that_is_none_of_the_three_is_named(tmp_path: Path, usage: str) -> None:
+    _fer2013(tmp_path)
+    table = tmp_path / "fer2013.csv"
+    table.write_text(table.read_text().replace("Training", usage))
+    complaint = f"line 2: expected the Usage Training, PublicTest or PrivateTest, found '{usage}'"
+    with pytest.raises(DatasetError, match=rf"fer2013\.csv, {complaint}"):
+        load("fer2013", tmp_path, "valid")
+
+    rows = [[name, "a.png", 9, *[0] * 9] for name in (usage, "PublicTest", usage)]
+    _write(tmp_path / "fer2013new.csv", VOTES, rows)
+    with pytest.raises(DatasetError, match=rf"fer2013new\.csv, {complaint}"):
+        load("ferplus", tmp_path, "valid")
+    table.unlink()
+    with pytest.raises(DatasetError, match=rf"fer2013new\.csv, {complaint}"):
+        load("ferplus", tmp_path, "valid")
+
+
+def test_a_table_without_a_split_says_so(tmp_path: Path) -> None:
+    _fer2013(tmp_path)
+    _write(tmp_path / "fer2013new.csv", VOTES, [["Training", "a.png", 9, *[0] * 9]])
+
+    with pytest.raises(DatasetError, match=r"fer2013\.csv contains no images of this split"):
+        load("fer2013", tmp_path, "test")
+    (tmp_path / "fer2013.csv").unlink()
+    with pytest.raises(DatasetError, match=r"FER2013Test contains no images of this split"):
+        load("ferplus", tmp_path, "test")
+
+
 @pytest.mark.parametrize(
     ("vote", "complaint"),
-    [("x", "line 2: a vote is not a number"), ("", "not a number"), ("-1", "line 2: expected votes")],
+    [
+        ("x", "line 2: a vote is not a number"),
+        ("", "not a number"),
+        ("-1", "line 2: expected votes"),
+        ("inf", "line 2: expected votes"),
+        ("nan", "line 2: expected votes"),
+        ("1e39", "line 2: expected votes"),
+    ],
 )
 def test_ferplus_names_the_row_of_a_vote_that_is_none(tmp_path: Path, vote: str, complaint: str) -> None:
     _fer2013(tmp_path)

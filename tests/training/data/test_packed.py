@@ -1,5 +1,6 @@
 """Packed sets: one file that is loaded as the folder was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_a_packed_set_is_the_set(ferplus_tree: Path, file: Path, split: str, lab
     assert found.protocol == plain.protocol
     assert found.sha256 == plain.sha256
     assert all(np.array_equal(found.read(i), plain.read(i)) for i in range(len(plain)))
+
+
+def test_splits_with_different_classes_are_not_packed(ferplus_tree: Path, tmp_path: Path) -> None:
+    train, valid = load("ferplus", ferplus_tree, "train"), load("ferplus", ferplus_tree, "valid")
+    other = replace(valid, classes=valid.classes[::-1])
+
+    with pytest.raises(DatasetError, match=r"have the classes neutral, .*; the valid data contempt, "):
+        packed.save({"train": {"majority": train}, "valid": {"majority": other}}, tmp_path / "out.npz")
 
 
 def test_what_is_not_packed_is_named(file: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ number, and whole photographs in ``Manually_Annotated_Images/``; the face is cro
 8 and more (none, uncertain, no face) are ignored; the seven-class set leaves out contempt, too.
 """
 
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def _from_csv(root: Path, split: Split) -> Iterator[Item]:
             if label >= len(OWNERS_NUMBERS):
                 continue
             x, y, width, height = (round(float(row[f"face_{part}"])) for part in ("x", "y", "width", "height"))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise DatasetError(f"{table}, line {number}: {error}") from error
         yield root / CSV / row["subDirectory_filePath"], OWNERS_NUMBERS[label], (x, y, x + width, y + height)
 
@@ -100,21 +101,25 @@ def _number(label: str | npt.NDArray[Any]) -> int:
     """Return the owners' number of an expression.
 
     Raises:
-        ValueError: if it is not an integer, or below 0.
-        TypeError: if it is an array of several.
+        ValueError: if it is no whole number, or below 0, or an array of several.
+        OverflowError: if it is infinite.
+        TypeError: if it is no number at all.
     """
-    number = int(label)
-    if number < 0:
-        raise ValueError(f"expected an expression of 0 or more, found {number}")
+    value = label.item() if isinstance(label, np.ndarray) else label
+    number = int(value)
+    whole = isinstance(value, str | bytes) or (number == value and not isinstance(value, bool))
+    if not whole or number < 0:
+        raise ValueError(f"expected an expression of 0 or more, found {value}")
     return number
 
 
 def _from_npy(root: Path, split: Split) -> Iterator[Item]:
     folder = root / ("train_set" if split == "train" else "val_set")
-    for note in sorted((folder / "annotations").glob("*_exp.npy")):
+    for note in sorted((folder / "annotations").glob("[!.]*_exp.npy")):  # no hidden files
         try:
-            label = _number(np.load(note, allow_pickle=False))
-        except (ValueError, TypeError, EOFError) as error:
+            with note.open("rb") as file:
+                label = _number(np.load(file, allow_pickle=False))
+        except (ValueError, OverflowError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetError(f"{note} contains no label: {error}") from error
         if label < len(OWNERS_NUMBERS):
             yield folder / "images" / f"{note.name.removesuffix('_exp.npy')}.jpg", OWNERS_NUMBERS[label], None

@@ -43,7 +43,7 @@ class ExpressionSet:
         classes: the classes, in the order of ``targets``: expressions, or the people of an identity set.
         paths: the images; for images in a table, their names appended to the table's path.
         targets: (N, classes) float32, each row a distribution over the classes; one-hot for single labels.
-        remark: how this copy differs from what the owners ship, or None.
+        remark: how this copy differs from what the owners ship and which of its files are not read, or None.
         areas: the face's area in each image, None where the image is a face crop; for sets that ship photographs.
         pixels: the images themselves, uint8 (N, height, width), grey, for sets that ship a table.
     """
@@ -172,12 +172,19 @@ def count_remark(
     return f"{name} {split} has {total} images, this copy {len(labels)}" + (f": {rows}" if rows else "")
 
 
+def join_remarks(*remarks: str | None) -> str | None:
+    """Return several remarks as one, or None where there is none."""
+    return "; ".join(filter(None, remarks)) or None
+
+
 def require_any(paths: Sequence[Path], folder: Path) -> None:
     """Make sure that some of the listed images exist.
 
     Raises:
         DatasetError: if none does; the message counts them and names the first three.
     """
+    if not paths:
+        raise DatasetError(f"{folder} contains no images of this split")
     if not any(path.is_file() for path in paths):
         raise _missing_images(paths, paths, folder)
 
@@ -191,6 +198,19 @@ def require_all(data: ExpressionSet, folder: Path) -> None:
     missing = [path for path in data.paths if not path.is_file()] if data.pixels is None else []
     if missing:
         raise _missing_images(missing, data.paths, folder)
+
+
+def require_equal_classes(train: ExpressionSet, other: ExpressionSet) -> None:
+    """Make sure that a class has the same number in two splits.
+
+    Raises:
+        DatasetError: if their classes or the order of these differ.
+    """
+    if train.classes != other.classes:
+        raise DatasetError(
+            f"{train.name}: the {train.split} data have the classes {', '.join(train.classes)}; "
+            f"the {other.split} data {', '.join(other.classes)}"
+        )
 
 
 def _missing_images(missing: Sequence[Path], paths: Sequence[Path], folder: Path) -> DatasetError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from manet.labels import CLASS_ORDERS
 from training.data.datasets import affectnet, raf_db
-from training.data.datasets.expression_set import ExpressionSet, LabelKind, Split, no_such_split
+from training.data.datasets.expression_set import ExpressionSet, LabelKind, Split, join_remarks, no_such_split
 from training.data.datasets.folders import FolderSet
 
 CLASSES = CLASS_ORDERS["fed_ro"]
@@ -39,7 +39,6 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     if split == "valid":
         raise no_such_split("fed_ro", split, ("test",))
     parts = affectnet.load_7(data, split), raf_db.load(data, split)
-    remarks = [part.remark for part in parts if part.remark]
     areas = None
     if parts[0].areas is not None:
         areas = (*parts[0].areas, *(None for _ in parts[1].paths))
@@ -50,6 +49,6 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         CLASSES,
         tuple(path for part in parts for path in part.paths),
         np.concatenate([part.targets for part in parts]),
-        "; ".join(remarks) or None,
+        join_remarks(*(part.remark for part in parts)),
         areas=areas,
     )

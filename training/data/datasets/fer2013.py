@@ -1,5 +1,6 @@
 """FER2013: grey images of 48 x 48 px in one CSV (Goodfellow et al., ICONIP 2013)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -51,7 +52,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     images: list[Pixels] = []
     paths: list[Path] = []
     for number, row in enumerate(rows(table, ("emotion", "pixels", "Usage")), start=2):
-        if row["Usage"] == USAGES[split]:
+        if usage_of(row, f"{table}, line {number}") == USAGES[split]:
             if row["emotion"] not in OWNERS_NUMBERS:
                 raise DatasetError(f"{table}, line {number}: expected an emotion 0 to 6, found {row['emotion']!r}")
             names.append(OWNERS_NUMBERS[row["emotion"]])
@@ -75,6 +76,22 @@ def table_in(root: Path) -> Path:
     """Return the path of the table in a folder, under either name; under the first if there is none."""
     other = root / SAME_TABLE
     return other if other.is_file() and not (root / TABLE).is_file() else root / TABLE
+
+
+def usage_of(row: Mapping[str, str], where: str) -> str:
+    """Return the Usage of a row, one of ``USAGES``.
+
+    Args:
+        row: of FER2013's or FER+'s table.
+        where: the row, for the error message.
+
+    Raises:
+        DatasetError: if it is none of them.
+    """
+    train, valid, test = USAGES.values()
+    if row["Usage"] not in {train, valid, test}:
+        raise DatasetError(f"{where}: expected the Usage {train}, {valid} or {test}, found {row['Usage']!r}")
+    return row["Usage"]
 
 
 def image(text: str, where: str) -> Pixels:

@@ -81,8 +81,9 @@ Row = tuple[str, npt.NDArray[np.float32], str]
 def _named(root: Path, usage: str) -> Iterator[Row]:
     """Yield name, votes and no pixels of each face of a split."""
     for number, row in enumerate(rows(root / VOTES, ("Usage", "Image name", *VOTE_COLUMNS)), start=2):
-        if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), ""
+        where = f"{root / VOTES}, line {number}"
+        if fer2013.usage_of(row, where) == usage and row["Image name"]:
+            yield row["Image name"], _votes(row, where), ""
 
 
 def _joined(root: Path, usage: str) -> Iterator[Row]:
@@ -93,19 +94,21 @@ def _joined(root: Path, usage: str) -> Iterator[Row]:
     for number, (row, image) in enumerate(zip_longest(votes, pixels), start=2):
         if row is None or image is None or row["Usage"] != image["Usage"]:
             raise DatasetError(f"{root / VOTES} and {table} differ at line {number}; they must have the same rows")
-        if row["Usage"] == usage and row["Image name"]:
-            yield row["Image name"], _votes(row, f"{root / VOTES}, line {number}"), image["pixels"]
+        where = f"{root / VOTES}, line {number}"
+        if fer2013.usage_of(row, where) == usage and row["Image name"]:
+            yield row["Image name"], _votes(row, where), image["pixels"]
 
 
 def _votes(row: Mapping[str, str], where: str) -> npt.NDArray[np.float32]:
-    """Return the ten votes of a row, each 0 or more."""
+    """Return the ten votes of a row, each 0 or more and finite."""
     try:
-        votes = np.array([row[column] for column in VOTE_COLUMNS], dtype=np.float32)
+        votes = np.array([row[column] for column in VOTE_COLUMNS], dtype=np.float64)
     except ValueError as error:
         raise DatasetError(f"{where}: a vote is not a number: {error}") from error
-    if not (votes >= 0).all():
-        raise DatasetError(f"{where}: expected votes of 0 or more, found {votes.min():g}")
-    return votes
+    if not (votes >= 0).all() or not votes.sum() * 2 <= np.finfo(np.float32).max:  # twice the sum is computed
+        found = ", ".join(f"{vote:g}" for vote in votes)
+        raise DatasetError(f"{where}: expected votes of 0 or more, all finite, found {found}")
+    return votes.astype(np.float32)
 
 
 def _target(votes: npt.NDArray[np.float32], labels: LabelKind) -> npt.NDArray[np.float32] | None:

@@ -16,11 +16,12 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
+    join_remarks,
     no_such_split,
     one_hot,
     require_any,
 )
-from training.data.datasets.layout import by_class, require_root
+from training.data.datasets.layout import by_class, class_folders, not_read_remark, require_root
 
 PREPARED = "prepared.json"
 """The file that ``manet-train prepare`` writes beside the face crops."""
@@ -48,8 +49,8 @@ class FolderSet:
         """Return one split; every image has one label, so ``labels`` changes nothing.
 
         Raises:
-            DatasetError: if the split does not exist, a folder is not named after one of the set's expressions, an
-                image is missing, or the images must be prepared first.
+            DatasetError: if the split does not exist, a folder is not named after one of the set's expressions or is
+                one that the training split lacks, an image is missing, or the images must be prepared first.
         """
         if split not in self.places:
             raise no_such_split(self.name, split, tuple(self.places))
@@ -65,15 +66,40 @@ class FolderSet:
         """Return one split from under ``root``, of whole images or faces."""
         items = by_class(root / self.places[split])
         names = [name for _, name in items]
-        classes = CLASS_ORDERS.get(self.name) or tuple(e for e in Expression if e in set(names))
+        classes = CLASS_ORDERS.get(self.name) or self._training_classes(root, split, set(names))
         unknown = sorted(set(names) - set(classes))
         if unknown:
             raise DatasetError(f"{root / self.places[split]} has folders of other classes: {', '.join(unknown)}")
         paths = tuple(path for path, _ in items)
         require_any(paths, root / self.places[split])
         expected = self.expected.get(split)
-        remark = None if expected is None else count_remark(self.name, split, names, expected)
+        counts = None if expected is None else count_remark(self.name, split, names, expected)
+        remark = join_remarks(counts, not_read_remark(root / self.places[split]))
         return ExpressionSet(self.name, split, self.protocol, classes, paths, one_hot(names, classes), remark)
+
+    def _training_classes(self, root: Path, split: Split, found: set[str]) -> tuple[Expression, ...]:
+        """Return the classes of the training split, by which every split is numbered; of a set without one, its own.
+
+        Args:
+            root: the folder of the splits.
+            split: the one that is read.
+            found: its classes.
+
+        Raises:
+            DatasetError: if the training split lacks one of them.
+        """
+        own = tuple(e for e in Expression if e in found)
+        train = root / self.places["train"]
+        if split == "train" or not train.is_dir():
+            return own
+        trained = {expression for _, expression in class_folders(train)}
+        classes = tuple(e for e in Expression if e in trained)
+        if not found <= trained:
+            raise DatasetError(
+                f"{root / self.places[split]} has the classes {', '.join(own)}; {train} has {', '.join(classes)}; "
+                "expected no class that the training split lacks"
+            )
+        return classes
 
 
 _NONE: Mapping[Split, int] = MappingProxyType({})
@@ -102,4 +128,6 @@ FOLDERS = FolderSet(
     _NONE,
     "one folder for each expression",
 )
-"""A user's own set: ``train/happiness/*.jpg`` and so on; only the splits that are used must exist."""
+"""A user's own set: ``train/happiness/*.jpg`` and so on; only the splits that are used must exist.
+
+Its classes are those of ``train``, which the other splits may lack but not exceed."""

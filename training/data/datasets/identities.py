@@ -14,7 +14,7 @@ from training.data.datasets.expression_set import (
     one_hot,
     require_any,
 )
-from training.data.datasets.layout import folders_in, images_in
+from training.data.datasets.layout import folders_in, images_in, not_read_remark
 
 HELD_OUT_EVERY = 20
 """Of each person's images, in the order of their names, every twentieth is held out for validation."""
@@ -29,7 +29,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         labels: every image has one label, so this changes nothing.
 
     Raises:
-        DatasetError: if there is no such folder, or fewer than two people in it.
+        DatasetError: if there is no such folder, or fewer than two people in it, or no image of one.
     """
     if split == "test":
         raise no_such_split("identities", split, ("train", "valid"))
@@ -49,5 +49,11 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
     require_any(paths, data)
     protocol = f"one of {len(people)} people, every {HELD_OUT_EVERY}th image of each held out"
     return ExpressionSet(
-        "identities", split, protocol, tuple(people), paths, one_hot([person for _, person in items], people)
+        "identities",
+        split,
+        protocol,
+        tuple(people),
+        paths,
+        one_hot([person for _, person in items], people),
+        None if held_out else not_read_remark(data),  # said once for both splits
     )

@@ -1,13 +1,16 @@
 """Layout: finding a data set's files under a given folder."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from manet.labels import expression_named
+from manet.vision.formats import ONE_OF_THE_FORMATS, SUFFIXES
 from training.data.datasets.expression_set import NOT_UTF8, DatasetError
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGES = frozenset(SUFFIXES)
+"""Suffixes of the images that are read: those of the service."""
 
 
 def find_root(data: Path, *markers: str) -> tuple[Path, str] | None:
@@ -37,7 +40,7 @@ def require_root(data: Path, name: str, *markers: str) -> tuple[Path, str]:
 
 
 def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
-    """Yield a CSV's rows.
+    """Yield the given columns of a CSV's rows, without blanks around the values.
 
     Raises:
         DatasetError: if the file is missing, not UTF-8 or not CSV, or lacks a column, or a row lacks a field.
@@ -45,7 +48,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            # Some copies of FER2013's table have a blank before each name.
+            # Some copies of FER2013's table have a blank before each name or value.
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             missing = set(columns) - set(reader.fieldnames)
             if missing:
@@ -53,7 +56,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
             for row in reader:
                 if any(row[column] is None for column in columns):
                     raise DatasetError(f"{path}, line {reader.line_num}: fewer fields than columns")
-                yield row
+                yield {column: row[column].strip() for column in columns}
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing") from error
     except UnicodeDecodeError as error:
@@ -71,14 +74,40 @@ def images_in(folder: Path) -> list[Path]:
     """Return the images of one class or person, by suffix, in the order of their names; hidden files are ignored.
 
     Raises:
-        DatasetError: if there are folders in it, whose images would be ignored.
+        DatasetError: if there are none, or folders in it, whose images would be ignored.
     """
     inner = folders_in(folder)
     if inner:
         raise DatasetError(
             f"{folder} contains {len(inner)} folders, the first {inner[0].name}; images must be directly in it"
         )
-    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry))
+    images = [entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGES and not _is_foreign(entry)]
+    if not images:
+        raise DatasetError(f"{folder} contains no image that is read; expected {ONE_OF_THE_FORMATS} by their suffixes")
+    return sorted(images)
+
+
+def not_read_remark(folder: Path) -> str | None:
+    """Return how many files of a folder with one folder for each class are not read, by suffix, or None.
+
+    These are all files directly in it, and in its folders those that are no images by their suffix; hidden files are
+    not counted.
+    """
+    direct = _suffixes(folder)
+    inner = sum((_suffixes(entry) for entry in folders_in(folder)), Counter[str]())
+    inner = Counter({suffix: count for suffix, count in inner.items() if suffix not in IMAGES})
+    places = [
+        f"{place} " + ", ".join(f"{suffix or 'without suffix'} {count}" for suffix, count in sorted(found.items()))
+        for place, found in (("directly in it", direct), ("in its folders", inner))
+        if found
+    ]
+    count = direct.total() + inner.total()
+    return f"{folder}: {count} files are not read: {'; '.join(places)}" if places else None
+
+
+def _suffixes(folder: Path) -> Counter[str]:
+    """Return the number of files in a folder by suffix, without hidden ones."""
+    return Counter(entry.suffix.lower() for entry in folder.iterdir() if not (_is_foreign(entry) or entry.is_dir()))
 
 
 def _is_foreign(entry: Path) -> bool:
@@ -96,13 +125,17 @@ def by_class(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tu
     Raises:
         DatasetError: if the folder is missing, or one in it is not named after an expression.
     """
+    return [(path, expression) for entry, expression in class_folders(folder, numbered) for path in images_in(entry)]
+
+
+def class_folders(folder: Path, numbered: Mapping[str, str] | None = None) -> list[tuple[Path, str]]:
+    """Return (folder, expression) of each class folder, by name; arguments and errors are those of ``by_class``."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} is missing")
     found: list[tuple[Path, str]] = []
     for entry in folders_in(folder):
         try:
-            expression = numbered[entry.name] if numbered else expression_named(entry.name)
+            found.append((entry, numbered[entry.name] if numbered else expression_named(entry.name)))
         except (KeyError, ValueError):
             raise DatasetError(f"{entry} is not named after an expression") from None
-        found.extend((path, expression) for path in images_in(entry))
     return found

@@ -15,7 +15,7 @@ from PIL import Image
 
 from manet.files import atomic_write
 from manet.labels import Expression
-from training.data.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split
+from training.data.datasets.expression_set import DatasetError, ExpressionSet, LabelKind, Split, require_equal_classes
 
 SUFFIX = ".npz"
 
@@ -31,8 +31,11 @@ def save(splits: Mapping[Split, Kinds], out: Path) -> None:
         out: output file; its suffix must be ``.npz``.
 
     Raises:
-        DatasetError: if the images differ in size or are not grey.
+        DatasetError: if the images differ in size or are not grey, or the sets in their classes.
     """
+    first, *others = (data for kinds in splits.values() for data in kinds.values())
+    for other in others:
+        require_equal_classes(first, other)
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, object] = {}
     for split, kinds in splits.items():

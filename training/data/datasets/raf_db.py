@@ -16,12 +16,13 @@ from training.data.datasets.expression_set import (
     LabelKind,
     Split,
     count_remark,
+    join_remarks,
     no_such_split,
     one_hot,
     read_text,
     require_any,
 )
-from training.data.datasets.layout import by_class, require_root
+from training.data.datasets.layout import by_class, not_read_remark, require_root
 
 CLASSES = CLASS_ORDERS["raf_db"]
 LIST = "basic/EmoLabel/list_patition_label.txt"
@@ -64,7 +65,8 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
         found = by_class(root / split, authors if mark == "train/0" else OWNERS_NUMBERS)
     paths, names = tuple(path for path, _ in found), [name for _, name in found]
     require_any(paths, root)
-    remark = count_remark("raf_db", split, names, EXPECTED[split])
+    not_read = None if mark == LIST else not_read_remark(root / split)
+    remark = join_remarks(count_remark("raf_db", split, names, EXPECTED[split]), not_read)
     protocol = "the owners' single labels, aligned faces"
     return ExpressionSet("raf_db", split, protocol, CLASSES, paths, one_hot(names, CLASSES), remark)
 
