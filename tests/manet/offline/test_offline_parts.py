@@ -17,6 +17,7 @@ from manet.offline.loading import Resources, network, settled
 from manet.offline.part import answer, find, place
 from manet.offline.plan import ImageFiles, Job, Plan, TableRows, planned
 from manet.recognizer import Recognizer
+from manet.vision.formats import UNSUPPORTED
 from manet.vision.images import ImageLimits
 from testing.fakes import GREEN, NO_FACE, RED, RED_FACE, WEIGHTS, encode, paint, recognizer
 
@@ -150,7 +151,7 @@ def test_a_row_for_every_face_and_for_every_image_without_one(tmp_path: Path) ->
     assert sum(left[f"probability_{name}"] for name in WEIGHTS.classes) == pytest.approx(1)
     assert (none["faces"], none["face"], none["error"], none["image_width"]) == (0, None, None, 64)
     assert [text["error"], empty["error"], absent["error"]] == [
-        "unsupported image format; supported: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC",
+        f"{UNSUPPORTED}; convert it to JPEG or PNG",
         "the image is empty: it has 0 bytes",
         "No such file or directory",
     ]

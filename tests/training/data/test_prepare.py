@@ -10,6 +10,7 @@ from skimage import data as images
 from typer.testing import CliRunner
 
 from manet.backends.openvino.face_network import OpenVinoFaceNetwork
+from manet.vision.formats import UNSUPPORTED
 from manet.vision.retinaface import RetinaFaceDetector
 from training.cli import app
 from training.data.datasets import load
@@ -45,7 +46,7 @@ def test_caer_s(tmp_path: Path) -> None:
         listed = {Path(row["image"]).name: row["reason"] for row in csv.DictReader(file)}
     assert listed == {
         "0002.png": "no face found",
-        "0003.png": "unsupported image format; supported: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC",
+        "0003.png": f"{UNSUPPORTED}; convert it to JPEG or PNG",
     }
     found = load("caer_s", faces, "train")
     assert [path.name for path in found.paths] == ["0001.png"]
