@@ -18,9 +18,10 @@ test: check
 test-all: test test-slow
 
 # Browsers, generated clients, the wheel, Docker, many processes. Ray has a process of its own: in one that had run half
-# of the tests before, its driver hung in its first call to its server, and no part of that half alone did it.
+# of the tests before, its driver hung in its first call to its server, and no part of that half alone did it. Files stay
+# in their order, for the two that take minutes would else run last, one beside nothing.
 test-slow: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore=tests/ray
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore=tests/ray bench/tests tests
 	$(BIN)/python -m pytest tests/ray
 
 check: install
