@@ -197,7 +197,7 @@ class Channel:
             except ConnectionError:  # the other side is gone, as the reader sees
                 self._notes.clear()
                 return
-            except OSError as error:  # whoever waits for these notes would wait for ever
+            except OSError as error:  # what waits for these notes would wait for ever
                 give_up(f"notes cannot be sent to another process: {error}")
             del self._notes[:count]
 

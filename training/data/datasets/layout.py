@@ -1,6 +1,7 @@
 """Layout: finding a data set's files under a given folder."""
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -107,7 +108,9 @@ def not_read_remark(folder: Path) -> str | None:
 
 def _suffixes(folder: Path) -> Counter[str]:
     """Return the number of files in a folder by suffix, without hidden ones."""
-    return Counter(entry.suffix.lower() for entry in folder.iterdir() if not (_is_foreign(entry) or entry.is_dir()))
+    with os.scandir(folder) as entries:  # which knows folders without a call for each of maybe a million files
+        files = [Path(entry.name) for entry in entries if not entry.is_dir()]
+    return Counter(file.suffix.lower() for file in files if not _is_foreign(file))
 
 
 def _is_foreign(entry: Path) -> bool:
