@@ -7,6 +7,7 @@ The checksum of a file that no one else vouches for lies beside it, as ``NAME.sh
 import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,14 @@ from typing import Self
 from manet.errors import CheckpointError, ChecksumError
 
 SHA256_DIGITS = 64
+
+HTML_PAGE = (
+    rb"(?:\xef\xbb\xbf)?(?>\s+|<!--.{0,4096}?-->|<\?xml.{0,1024}?\?>)*+<(?:!doctype html|html|head|body|script)\b"
+)
+"""What an HTML page begins with, for a search without regard to case, in which a full stop is any byte. Download
+services and captive portals send pages in place of files."""
+
+_HTML_PAGE = re.compile(HTML_PAGE, re.IGNORECASE | re.DOTALL)
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
@@ -136,6 +145,25 @@ def verify_sha256(path: Path, expected: str) -> None:
     found = sha256_of(path)
     if found != expected.lower():
         raise ChecksumError(f"{path}: expected SHA-256 {expected.lower()}, found {found}")
+
+
+def refuse_html_page(path: Path, expected: str) -> None:
+    """Raise an error about a file that is an HTML page, as download services send one in place of a large file.
+
+    Args:
+        path: the file.
+        expected: what it should be, in words.
+
+    Raises:
+        CheckpointError: if it is one.
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if _HTML_PAGE.match(file.read(8192)):
+            raise CheckpointError(
+                f"{path}: expected {expected}, found an HTML page, as download services send one in place of a large "
+                "file; download it with a browser"
+            )
 
 
 def _record(path: Path) -> Path:

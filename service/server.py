@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.http.protocol import ConnectionBounds, bounded
+from service.http.websocket import WebSocketProtocol
 from service.observability.log_filters import logging_config
 from service.settings import Settings
 
@@ -76,7 +77,7 @@ def server(app: FastAPI, settings: Settings, kind: Callable[[uvicorn.Config], Se
         server_header=False,
         proxy_headers=False,  # the application believes those that are trusted
         http=bounded(app.state.service.metrics, _bounds(settings)),
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=min(settings.max_frame_bytes, settings.max_upload_bytes),
         ws_per_message_deflate=False,  # frames are compressed images, and answers are small
     )

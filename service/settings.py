@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     """The largest image, width times height; more is answered with 413 before it is decoded."""
     max_decoded_pixels: PositiveInt | None = None
     """The most pixels of decoded images in memory at once, 8 bytes each; others wait. A pixel of a WebP counts
-    as two, one of an AVIF, a TIFF or a progressive JPEG as up to one and a half. By default twice `max_pixels`.
+    as two, one of an AVIF or a progressive JPEG as up to one and a half. By default twice `max_pixels`.
     Front ends share them, but each has room for the largest image."""
     max_faces: PositiveInt = MAX_FACES
     """The most faces answered in one image, whatever the request says."""

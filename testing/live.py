@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.http.protocol import ConnectionBounds, bounded
+from service.http.websocket import WebSocketProtocol
 from service.state import ServiceState
 
 
@@ -73,7 +74,8 @@ def running_in_a_thread(server: uvicorn.Server) -> Iterator[None]:
 def live(app: FastAPI, bounds: ConnectionBounds | None = None) -> Iterator[Live]:
     """Serve an application on a free port while inside."""
     http = bounded(app.state.service.metrics, bounds or ConnectionBounds())
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None))
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=http, ws=WebSocketProtocol, log_config=None)
+    server = uvicorn.Server(config)
     with running_in_a_thread(server):
         yield Live(app, server)
 

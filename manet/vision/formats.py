@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from manet.errors import ImageCorruptError, ImageFormatError
+from manet.files import HTML_PAGE
 
 BYTES_A_PIXEL = 8
 """Bytes that reading an image takes at most in most formats: Pillow's own of an image and of the same turned upright,
@@ -45,7 +46,13 @@ FORMATS = (
     ImageFormat("WebP", "WEBP", _magic(rb"RIFF.{4}WEBP"), (".webp",), "image/webp", bytes_a_pixel=16),
     ImageFormat("BMP", "BMP", _magic(rb"BM"), (".bmp",), "image/bmp"),
     ImageFormat("GIF", "GIF", _magic(rb"GIF8[79]a"), (".gif",), "image/gif"),
-    ImageFormat("TIFF", "TIFF", _magic(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "image/tiff", bytes_a_pixel=10),
+    ImageFormat(
+        "TIFF",
+        "TIFF",
+        _magic(rb"II[*+]\0|MM\0[*+]"),
+        (".tif", ".tiff"),
+        "image/tiff",
+    ),
     # Both stand in ISO's base media file format (ISO/IEC 14496-12): their brands tell them apart, and where the first
     # of them is one that both may have, those that follow it.
     ImageFormat(
@@ -87,7 +94,7 @@ _UNREAD = (
     (rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]", "a camera's raw file", "export it as JPEG"),
     (rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", "a video", "send single frames as JPEG"),
     (rb"PK\x03\x04", "a ZIP archive", "send the images in it one by one"),
-    (rb"\s*<(?:!doctype html|html)", "an HTML page", "send the image itself"),
+    (HTML_PAGE, "an HTML page", "send the image itself"),
     (rb"data:image/|/9j/4|iVBORw0KGgo", "text in base64", "send the bytes that it stands for"),
 )
 """What else is sent, by what it begins with, and what to do about it. A raw file that is a TIFF is found when it is
@@ -105,11 +112,11 @@ def format_of(data: bytes) -> ImageFormat:
         raise ImageCorruptError("the image is empty: it has 0 bytes")
     known = next((known for known in FORMATS if known.magic.match(data)), None)
     if known is None:
-        raise ImageFormatError(_unsupported(data))
+        raise ImageFormatError(unsupported(data))
     return known
 
 
-def _unsupported(data: bytes) -> str:
+def unsupported(data: bytes) -> str:
     """Return why a file is not read, and what to do about it where that is known."""
     for magic, name, advice in _UNREAD:
         if re.match(magic, data, re.DOTALL | re.IGNORECASE):

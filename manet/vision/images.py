@@ -243,6 +243,7 @@ def _opened(data: bytes, limits: ImageLimits, reserve: Reserve | None) -> Iterat
         with Image.open(io.BytesIO(whole), formats=[known.codec]) as image:
             _check_size(image, limits)
             _check_first_frame(image)
+            _check_samples(image)
             if known.name in _DECODED_PIXELS:
                 _check_decoded(*_DECODED_PIXELS[known.name](data), limits)
             if unended and not jpeg.has_all_pixels(data):
@@ -320,6 +321,12 @@ def _check_first_frame(image: Image.Image) -> None:
     """Refuse a TIFF that begins with a thumbnail: what a camera saw stands behind it in a form of the camera's own."""
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:
         raise ImageFormatError(f"{UNSUPPORTED}; this is a camera's raw file: export it as JPEG")
+
+
+def _check_samples(image: Image.Image) -> None:
+    """Refuse numbers of 32 bits, of which only their program knows what is black and what is white."""
+    if image.mode in {"F", "I"}:
+        raise ImageFormatError(f"{UNSUPPORTED}; its samples have 32 bits: save it with 8 or 16")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from manet.errors import CheckpointError
-from manet.files import atomic_write, sha256_of
+from manet.files import atomic_write, refuse_html_page, sha256_of
 from manet.nn.model import MANet
 from manet.nn.wiring import Wiring
 from manet.weights.header import Header, verified_storage
@@ -191,11 +191,7 @@ def unpickle(path: Path) -> Any:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file, found none")
-    if _is_html(path):
-        raise CheckpointError(
-            f"{path}: expected a PyTorch checkpoint, found an HTML page, as download services send one in place of a "
-            "large file; download it with a browser"
-        )
+    refuse_html_page(path, "a PyTorch checkpoint")
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in _FOREIGN]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -204,12 +200,6 @@ def unpickle(path: Path) -> Any:
     # A file that is no pickle, or a broken one, can fail in any way at all.
     except Exception as error:
         raise CheckpointError(f"{path}: expected a PyTorch checkpoint, found something else") from error
-
-
-def _is_html(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return head.startswith((b"<!doctype html", b"<html"))
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:

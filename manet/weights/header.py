@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from manet.errors import CheckpointError
-from manet.files import recorded_sha256, verify_sha256
+from manet.files import recorded_sha256, refuse_html_page, verify_sha256
 from manet.labels import Expression
 from manet.nn.wiring import Wiring
 from manet.vision.faces import FaceCrop
@@ -105,6 +105,7 @@ def read_header(path: Path) -> Header | None:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except SafetensorError as error:
+        refuse_html_page(path, "a safetensors file")
         raise CheckpointError(f"{path}: expected a safetensors file, found something else ({error})") from error
     version = metadata.get("manet_format")
     if version is None:

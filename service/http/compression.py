@@ -61,6 +61,7 @@ class Decompressor:
     def __init__(self, coding: str, limit: int) -> None:
         self._limit = limit
         self._size = 0
+        self._coding = coding
         self._inflater = None if coding == PLAIN else zlib.decompressobj(_WINDOWS[coding])
 
     def unpacked(self, chunk: bytes) -> bytes:
@@ -86,11 +87,20 @@ class Decompressor:
             raise MalformedRequestError("the compressed body ends too early")
 
     def _inflated(self, inflater: "zlib._Decompress", chunk: bytes) -> bytes:
-        try:
-            # One byte more than allowed is enough to know.
-            content = inflater.decompress(chunk, self._limit + 1 - self._size)
-        except zlib.error:
-            raise MalformedRequestError("the body is not compressed as its Content-Encoding says") from None
-        if inflater.unused_data:
+        content = bytearray()
+        # One byte more than allowed is enough to know.
+        while chunk and (left := self._limit + 1 - self._size - len(content)) > 0:
+            if inflater.eof:
+                inflater = self._inflater = self._next_member()
+            try:
+                content += inflater.decompress(chunk, left)
+            except zlib.error:
+                raise MalformedRequestError("the body is not compressed as its Content-Encoding says") from None
+            chunk = inflater.unused_data
+        return bytes(content)
+
+    def _next_member(self) -> "zlib._Decompress":
+        """Return what unpacks the bytes behind the end: gzip may have several members (RFC 1952, section 2.2)."""
+        if self._coding != "gzip":
             raise MalformedRequestError("bytes follow the end of the compressed body")
-        return content
+        return zlib.decompressobj(_WINDOWS[self._coding])

@@ -1,6 +1,6 @@
 """Form: the images in a multipart form (RFC 7578), taken out of its bytes as they arrive and held in memory only."""
 
-from collections.abc import Collection
+import re
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,21 +21,27 @@ class ImageForm:
 
     Args:
         content_type: of the request.
-        fields: the names of the form field that carries the images.
+        field: the name of the form field that carries the images. Where several are expected, ``field[]`` and
+            ``field[0]`` are the same field, which some clients make of it.
         most: images that are expected, at most; more are read only to count them, and not all of them.
+
+    Attributes:
+        others: files that came in other fields.
 
     Raises:
         MalformedRequestError: if it is no multipart form, has no usable boundary, or names an unusable charset.
     """
 
-    def __init__(self, content_type: str, fields: Collection[str], *, most: int) -> None:
+    def __init__(self, content_type: str, field: str, *, most: int) -> None:
         media_type, options = parse_options_header(content_type)
         if media_type != MEDIA_TYPE.encode():
             raise MalformedRequestError(f"the body is not {MEDIA_TYPE}")
         if not (boundary := options.get(b"boundary")):
             raise MalformedRequestError("the content type names no boundary between the parts of the form")
         charset = options.get(b"charset", b"utf-8").decode("latin-1")
-        self._fields = {_encoded(field, charset) for field in fields}
+        number = rb"(?:\[\d*\])?" if most > 1 else b""
+        self._field = re.compile(re.escape(_encoded(field, charset)) + number)
+        self.others = 0
         self._most_files = self._files_left = most + OTHER_PARTS
         self._texts_left = OTHER_PARTS
         self._text_left = _LONGEST_TEXT
@@ -107,10 +113,11 @@ class ImageForm:
         name = options.get(b"name")
         if name is None:
             raise MalformedRequestError("a part of the form has no name")
-        self._pieces = [] if name in self._fields else None
+        self._pieces = [] if self._field.fullmatch(name) else None
         self._is_file = self._pieces is not None or b"filename" in options
         if self._is_file:
             self._files_left -= 1
+            self.others += self._pieces is None
         else:
             self._texts_left -= 1
             self._text_left = _LONGEST_TEXT

@@ -5,6 +5,7 @@ A form is taken apart as it arrives. One image may also be the body itself, or s
 
 import asyncio
 import base64
+import codecs
 import re
 from contextlib import closing
 
@@ -22,8 +23,8 @@ OCTETS, JSON = "application/octet-stream", "application/json"
 IMAGES = "image/*"
 """Any image's type; which it is, its bytes say."""
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_DATA = re.compile(r"data:[^,]*?(;base64)?,", re.IGNORECASE)
+_URL = re.compile(r"\s*(?!data:)(?:[a-z][a-z0-9+.-]+:|//)", re.IGNORECASE)
+_DATA = re.compile(r"\s*data:[^,]*?(;base64)?,", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -65,8 +66,7 @@ async def read_images(
     Args:
         request: whose body no one has read yet.
         upload: what counts its bytes, unpacked.
-        field: the form field that carries them. Where they may be several, ``field[]`` is the same field, which some
-            clients make of it.
+        field: the form field that carries them (see ``ImageForm``).
         most: images, at most.
         limit: the most bytes of body, unpacked; more are refused while they are still being sent.
         seconds: in which the whole body must have arrived.
@@ -80,13 +80,13 @@ async def read_images(
         UnsupportedEncodingError: if it is compressed in a way that is not read.
         UploadTimedOutError: if it did not arrive in time.
     """
-    names = (field,) if most == 1 else (field, f"{field}[]")
-    with closing(ImageForm(request.headers.get("content-type", ""), names, most=most)) as form:
+    with closing(ImageForm(request.headers.get("content-type", ""), field, most=most)) as form:
         await receive(request, upload, form.write, limit=limit, seconds=seconds)
         images = form.finish()
     if not 1 <= len(images) <= most:
         expected = "one file" if most == 1 else f"1 to {most} files"
-        raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(images)}")
+        elsewhere = f", and {form.others} in other fields" if form.others else ""
+        raise InvalidParameterError(f"expected {expected} in the form field {field!r}, found {len(images)}{elsewhere}")
     return images
 
 
@@ -98,14 +98,13 @@ def _media_type(request: Request) -> str:
 def _decoded(body: bytes) -> bytes:
     """Return the image that stands in JSON, in base64 (RFC 4648) or as a data URI (RFC 2397)."""
     try:
-        text = EncodedImage.model_validate_json(body).image
+        # Some clients begin with a byte order mark, which a reader may ignore (RFC 8259, section 8.1).
+        text = EncodedImage.model_validate_json(body.removeprefix(codecs.BOM_UTF8)).image
     except ValidationError as error:
         [what, *_] = error.errors(include_input=False, include_context=False, include_url=False)
         if what["type"] == "json_invalid":
             raise MalformedRequestError("the body is not JSON") from None
         raise InvalidParameterError(f"image: {what['msg']}") from None
-    if _URL.match(text):
-        raise InvalidParameterError("image: this is a URL, and URLs are not fetched; send the image itself, in base64")
     uri = _DATA.match(text)
     if uri is not None and uri[1] is None:
         raise InvalidParameterError("image: the data URI is not in base64")
@@ -114,4 +113,7 @@ def _decoded(body: bytes) -> bytes:
         plain = text[uri.end() if uri else 0 :].encode("ascii").translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
         return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except ValueError:
+        # What follows a scheme, and what stands in a path, is not base64: no image is taken for a URL.
+        if uri is None and _URL.match(text):
+            raise InvalidParameterError("image: URLs are not fetched; send the image itself, in base64") from None
         raise InvalidParameterError("image: the text is not base64") from None

@@ -4,7 +4,7 @@ from pydantic import BaseModel
 
 import manet
 from manet.labels import Expression
-from manet.vision.formats import UNSUPPORTED
+from manet.vision.formats import unsupported
 from manet.weights.registry import get
 from service.errors import NAMESPACE, UnsupportedImageError
 from service.schemas.explain import ExplainedFace, ExplainedImage, FaceExplanation
@@ -64,7 +64,7 @@ _TEXT = Problem(
     type=NAMESPACE + UnsupportedImageError.problem,
     title=UnsupportedImageError.title,
     status=UnsupportedImageError.status,
-    detail=UNSUPPORTED,
+    detail=unsupported(b"%PDF-"),
 )
 
 

@@ -111,7 +111,8 @@ async def predict(request: Request, faces: Mode = "detect", max_faces: Most = No
 async def predict_batch(request: Request, faces: Mode = "detect", max_faces: Most = None) -> Predictions:
     """Answer each image with a prediction or a problem, in their order; a bad image spoils its own row only.
 
-    The form's field may also be called `images[]`. The body may be compressed with gzip or deflate.
+    The form's field may also be called `images[]`, or `images[0]` and so on. The body may be compressed with gzip or
+    deflate.
 
     Each image is admitted by itself, as if it had come alone, and this request takes turns with others.
     """

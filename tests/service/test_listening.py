@@ -8,6 +8,7 @@ import threading
 import httpx
 import pytest
 
+from service.processes.listener import bind
 from service.server import LISTENERS, server
 from service.settings import Settings
 from testing.fakes import make_app
@@ -61,3 +62,13 @@ def test_on_all_addresses_both_protocols_are_answered(address: str) -> None:
         port = serving.servers[0].sockets[0].getsockname()[1]
 
         assert httpx.get(f"http://{address}:{port}/health/live").status_code == 200
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_several_front_ends_take_connections_of_both_protocols() -> None:
+    bound = bind("::", 0)
+    with contextlib.ExitStack() as opened:
+        for listening in bound:
+            opened.enter_context(listening).listen()
+        for address in ("127.0.0.1", "::1"):
+            opened.enter_context(socket.create_connection((address, bound[0].getsockname()[1]), timeout=20))

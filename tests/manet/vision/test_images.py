@@ -3,6 +3,7 @@
 import struct
 import tracemalloc
 import zlib
+from typing import Any
 
 import numpy as np
 import pi_heif
@@ -241,6 +242,14 @@ def test_modes_of_tiff_are_those_of_other_formats(mode: str) -> None:
     assert np.array_equal(read_image(encode(image, "TIFF"), limits=LIMITS), np.asarray(wanted))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_samples_of_32_bits_are_refused(kind: type) -> None:
+    grey: np.ndarray[Any, Any] = np.asarray(PORTRAIT.convert("L")).astype(kind)
+
+    with pytest.raises(ImageFormatError, match="samples have 32 bits"):
+        read_image(encode(Image.fromarray(grey), "TIFF"), limits=LIMITS)
+
+
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "AVIF", "HEIC"])
 def test_what_is_transparent_is_white_in_every_format(format: str) -> None:
     clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
@@ -370,6 +379,7 @@ UNREAD = {
     "a clip": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video: send single frames as JPEG"),
     "an archive": (b"PK\3\4\x14\0", "a ZIP archive: send the images in it one by one"),
     "a page": (b"<!DOCTYPE html><html>", "an HTML page: send the image itself"),
+    "a page after a comment": (b"<!-- a -->\n<!-- b -->\r\n<head>", "an HTML page: send the image itself"),
     "base64": (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "text in base64: send the bytes that it stands for"),
 }
 

@@ -318,13 +318,33 @@ def test_a_state_dict_alone_is_read(authors_checkpoints: Mapping[str, Path], tmp
     assert state["fc_1.bias"].shape == (8,)
 
 
-@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Quota</title>", "\ufeff\n<html>", "<HTML lang=en>"])
+PAGES = (
+    "<!DOCTYPE html><title>Quota</title>",
+    "\ufeff\n<html>",
+    "<HTML lang=en>",
+    "<!-- a proxy's -->\n<!---->\n<html>",
+    '<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN">',
+    "<head><title>Quota</title>",
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_an_html_page_is_called_one(tmp_path: Path, page: str) -> None:
     path = tmp_path / "Pretrained_on_MSCeleb.pth.tar"
     path.write_text(page, encoding="utf-8")
 
     with pytest.raises(CheckpointError, match="found an HTML page, as download services send one"):
         read_authors_checkpoint(path, num_classes=7)
+    with pytest.raises(CheckpointError, match="expected a safetensors file, found an HTML page"):
+        read_header(path)
+
+
+def test_a_page_of_comments_is_looked_at_in_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_text("<!---->" * 1000 + "<p>")
+
+    with pytest.raises(CheckpointError, match="found something else"):
+        read_header(path)
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")

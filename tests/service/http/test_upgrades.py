@@ -1,14 +1,18 @@
 """Upgrades on the wire: one that is not taken is ignored, and the body belongs to its request (RFC 9110, 7.8)."""
 
 import base64
+import json
 import os
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from testing.fakes import make_app
+from testing.fakes import RED_FACE, make_app
 from testing.live import Live, live
 from tests.service.http.test_protocol import FORM, GET, answers, problem
 
@@ -81,6 +85,20 @@ def test_it_does_not_matter_where_a_stream_is_cut() -> None:
     with live(make_app()) as served:
         for size in (1, 7, 61, len(whole)):
             assert sent(served, [whole[at : at + size] for at in range(0, len(whole), size)]) == expected, size
+
+
+def test_curl_uploads_where_it_offers_http_2(tmp_path: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None or b"HTTP2" not in subprocess.run([curl, "--version"], capture_output=True, check=True).stdout:
+        pytest.skip("curl with HTTP/2 is not installed here")
+    image = tmp_path / "face.png"
+    image.write_bytes(RED_FACE)
+    with live(make_app()) as served:
+        command = [curl, "--http2", "--silent", "--form", f"image=@{image}", f"{served.address}/predict"]
+        answer = subprocess.run([*command, "--verbose"], capture_output=True, check=True, timeout=60)
+
+    assert b"Upgrade: h2c" in answer.stderr
+    assert len(json.loads(answer.stdout)["faces"]) == 1
 
 
 HANDSHAKE = (

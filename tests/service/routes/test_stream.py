@@ -169,11 +169,12 @@ def test_a_key_opens_in_a_header_or_as_a_subprotocol(options: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("offered", [None, "manet.key.", "manet.key.x", "manet.key.azItYWJjZGVmZ2hpamtsbW5vcA"])
-def test_without_a_known_key_the_handshake_is_refused(offered: str | None) -> None:
+def test_without_a_known_key_the_handshake_is_refused(offered: str | None, caplog: pytest.LogCaptureFixture) -> None:
     with streaming(api_keys=KEY) as served, pytest.raises(InvalidStatus) as refused:
         opened(served, subprotocols=offered and [PROTOCOL, offered])
     assert refused.value.response.status_code == 401
     assert json.loads(refused.value.response.body)["type"] == "urn:manet:problem:unauthorized"
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize(
