@@ -9,11 +9,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,9 +183,10 @@ with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(
     assert watched.calls_elsewhere() == []
 
 
-def test_manet(watched: Watched, portrait: Path, clip: Path) -> None:
+def test_manet(watched: Watched, portrait: Path, clip: Path, authors_checkpoints: Mapping[str, Path]) -> None:
     for arguments in (
         ("weights", "list"),
+        ("weights", "import", authors_checkpoints["seven"], "--dataset", "raf_db", "--store", watched.folder / "store"),
         ("predict", portrait),
         (
             "predict",
@@ -206,6 +208,48 @@ def test_manet_on_ray(watched: Watched, portrait: Path) -> None:
     watched.run(_program("manet"), "predict", portrait.parent, "--executor", "ray", "--out", watched.folder / "answers")
 
     assert watched.calls_elsewhere() == []
+    logs = watched.folder / "TMPDIR" / "ray"
+    key = watched.folder / "HOME" / ".ray" / "auth_token"
+    assert [path for path in watched.files() if logs not in path.parents and path != key] == [], "but for Ray's own"
+
+
+def test_ray_serve(watched: Watched, portrait: Path) -> None:
+    with _ray_node(watched) as (node, environment):
+        port = free_port()
+        for command in (
+            ("start", "--address", node, "--http-port", str(port)),
+            (
+                "run",
+                "--address",
+                node,
+                "--non-blocking",
+                "service.ray_app:app",
+                "replica_cpus=1",
+                "replica_memory=1000",
+            ),
+        ):
+            subprocess.run([_program("serve"), *command], cwd=ROOT, env=environment, check=True, timeout=120)
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": portrait.read_bytes()}, timeout=120)
+        assert answer.status_code == 200, answer.text
+
+    assert watched.calls_elsewhere() == []
+
+
+@contextlib.contextmanager
+def _ray_node(watched: Watched) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give the address of a node of Ray that is watched with all its processes, and the environment to use it in."""
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(watched.folder / "ray")}
+    environment, port = watched.environment | settings, free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # keeps Ray's dashboard out (``manet.offline.pipeline``)
+        dashboard = f"--dashboard-port={taken.getsockname()[1]}"
+        command = [*watched.prefix, str(_program("ray")), "start", "--head", "--block", f"--port={port}", dashboard]
+        with subprocess.Popen(command, cwd=ROOT, env=environment) as node:
+            try:
+                yield f"127.0.0.1:{port}", environment
+            finally:
+                for process in psutil.Process(node.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--front-ends", "2")], ids=["one process", "front ends"])
@@ -237,3 +281,4 @@ def test_manet_train(watched: Watched) -> None:
     for arguments in commands:
         watched.run(_program("manet-train"), *arguments)
         assert watched.calls_elsewhere() == [], arguments
+    assert watched.files() == []
