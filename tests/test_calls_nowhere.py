@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -25,11 +26,15 @@ import skimage.data
 from PIL import Image
 
 from testing.clips import write_clip
+from testing.compose import missing
+from testing.live import until
 from testing.processes import ROOT, free_port, wait_until_ready
 from testing.weights import NARROW
 from tests.training.conftest import draw_ferplus_tree
 
 pytestmark = pytest.mark.slow
+
+NO_ENGINE = missing()
 
 PLACES = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 DNS = 53
@@ -233,6 +238,51 @@ def test_ray_serve(watched: Watched, portrait: Path) -> None:
         assert answer.status_code == 200, answer.text
 
     assert watched.calls_elsewhere() == []
+
+
+@pytest.mark.skipif(NO_ENGINE is not None, reason=str(NO_ENGINE))
+@pytest.mark.timeout(1800)
+def test_the_docker_image(watched: Watched, portrait: Path) -> None:
+    subprocess.run(["docker", "compose", "build", "manet"], cwd=ROOT, capture_output=True, check=True)
+    port, name = free_port(), f"manet-{secrets.token_hex(4)}"
+    # It waits for a line, so that it is watched from its first call on.
+    program = ("--entrypoint", "sh", "manet:cpu", "-c", "read line; exec manet-serve --allow-anonymous true")
+    command = ["docker", "run", "--rm", "--interactive", "--name", name, "--publish", f"127.0.0.1:{port}:8000"]
+    with subprocess.Popen([*command, *program], stdin=subprocess.PIPE) as container:
+        try:
+            with subprocess.Popen([*watched.prefix, "-p", _first_process(container, name)]):
+                until(watched.log.exists)
+                assert container.stdin is not None
+                container.stdin.write(b"go\n")
+                container.stdin.flush()
+                address = f"http://127.0.0.1:{port}"
+                wait_until_ready(address, container)
+                answer = httpx.post(f"{address}/predict", files={"image": portrait.read_bytes()}, timeout=120)
+                assert answer.status_code == 200, answer.text
+                written = subprocess.run(["docker", "diff", name], capture_output=True, text=True, check=True).stdout
+                subprocess.run(["docker", "stop", name], capture_output=True, check=True)
+        finally:
+            subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
+
+    assert "sendto" in watched.log.read_text(), "its answers, at least"
+    assert watched.calls_elsewhere() == []
+    assert written == ""
+
+
+def _first_process(container: "subprocess.Popen[bytes]", name: str) -> str:
+    """Return the number that a container's first process has outside, once it runs."""
+
+    def running() -> bool:
+        assert container.poll() is None
+        return _inspected(name, "{{.State.Running}}") == "true"
+
+    until(running, seconds=120)
+    return _inspected(name, "{{.State.Pid}}")
+
+
+def _inspected(name: str, what: str) -> str:
+    command = ["docker", "inspect", "--format", what, name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @contextlib.contextmanager
