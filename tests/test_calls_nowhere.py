@@ -59,8 +59,16 @@ class Watched:
     @property
     def prefix(self) -> list[str]:
         """Return what comes before the command."""
+        return [*self._strace, "--seccomp-bpf"]
+
+    def attached(self, pid: str) -> list[str]:
+        """Return the command that watches a process which runs already."""
+        return [*self._strace, "-p", pid]
+
+    @property
+    def _strace(self) -> list[str]:
         calls = "trace=connect,sendto,sendmsg,sendmmsg"
-        return ["strace", "-f", "-yy", "--seccomp-bpf", "-qq", "-e", calls, "-e", "signal=none", "-o", str(self.log)]
+        return ["strace", "-f", "-yy", "-qq", "-e", calls, "-e", "signal=none", "-o", str(self.log)]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -250,7 +258,7 @@ def test_the_docker_image(watched: Watched, portrait: Path) -> None:
     command = ["docker", "run", "--rm", "--interactive", "--name", name, "--publish", f"127.0.0.1:{port}:8000"]
     with subprocess.Popen([*command, *program], stdin=subprocess.PIPE) as container:
         try:
-            with subprocess.Popen([*watched.prefix, "-p", _first_process(container, name)]):
+            with subprocess.Popen(watched.attached(_first_process(container, name))):
                 until(watched.log.exists)
                 assert container.stdin is not None
                 container.stdin.write(b"go\n")
