@@ -9,7 +9,7 @@ from functools import partial
 
 from manet.vision.face_network import Candidates
 from service.inference.batched_faces import BatchedFaceNetwork
-from service.processes.channel import FAILED, LOOK, SEEN, Channel
+from service.processes.channel import FAILED, LOOK, SEEN, WITHDRAWN, Channel
 from service.processes.memory import SharedMemory
 
 _log = logging.getLogger("manet.detection")
@@ -60,6 +60,10 @@ class DetectionServer:
 
     def _take(self, front_end: int, packet: bytes) -> None:
         for slot, height, width, least in LOOK.iter_unpack(packet):
+            if not height:  # it may have been answered meanwhile
+                if (left := self._looking.get((front_end, slot))) is not None:
+                    self._network.withdraw(left)
+                continue
             canvas = self._memory.canvas(front_end, slot, height, width)
             try:
                 outcome = self._network.submit(canvas, least)
@@ -70,7 +74,7 @@ class DetectionServer:
             outcome.add_done_callback(partial(self._found, (front_end, slot)))
 
     def _found(self, key: tuple[int, int], outcome: Future[Candidates]) -> None:
-        """Have the loop answer; in the network's thread."""
+        """Have the loop answer; in the network's thread, or in the loop's where the canvas was withdrawn."""
         with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the front ends
             self._loop.call_soon_threadsafe(self._answer, key, outcome)
 
@@ -79,7 +83,9 @@ class DetectionServer:
             return  # of a front end that has ended; its slots may be another's
         del self._looking[key]
         front_end, slot = key
-        if (error := outcome.exception()) is not None:
+        if outcome.cancelled():
+            count = WITHDRAWN
+        elif (error := outcome.exception()) is not None:
             _log.error("face detection failed on a canvas", exc_info=error)
             count = FAILED
         else:
