@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +102,22 @@ class Child:
         asyncio.get_running_loop().remove_reader(self._process.sentinel)
         self._process.join()
         self.ended.set()
+
+
+def end_after_parent(seconds: float) -> None:
+    """Have this process end so many seconds after the one that started it, if it has not ended itself by then.
+
+    A thread sees to it, also where the event loop hangs; it needs the interpreter's lock.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
 
 
 @dataclass

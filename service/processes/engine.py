@@ -21,7 +21,7 @@ from service.inference.engine import make_scheduler
 from service.observability.log_filters import logging_config
 from service.processes.channel import ANSWERED, LEFT, Channel, Request, Result
 from service.processes.detection import DetectionServer
-from service.processes.memory import BUCKETS, SharedMemory
+from service.processes.memory import BUCKETS, ENGINE_BEATS, SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.spec import ENGINE, READY, Spec, receive
 from service.runtime import tune_runtime
@@ -184,7 +184,7 @@ async def _run(spec: Spec, backend: Backend, faces: BatchedFaceNetwork | None, c
     loop.add_reader(control, take)
     tune_runtime()
     while not lost() and not (ending.is_set() and not served.connected):
-        memory.report(beats=memory.engine("beats") + 1)
+        memory.beats[ENGINE_BEATS] += 1
         served.publish()
         if detection is not None:
             detection.look(BEAT)

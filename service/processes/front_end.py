@@ -99,7 +99,7 @@ class FrontEndServer(Server):
     ) -> None:
         super().__init__(config)
         self._number = number
-        self._counts = memory.counts
+        self._beats = memory.beats
         self._control = control
         self._remote = remote
         self._faces = faces
@@ -129,7 +129,7 @@ class FrontEndServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Show, ten times a second, that the event loop runs; look whether to stop."""
-        self._counts["beats"][self._number] += 1
+        self._beats[self._number] += 1
         self._detection.publish()
         return await super().on_tick(counter)
 
