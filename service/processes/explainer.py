@@ -5,9 +5,7 @@ It loads PyTorch for the first of them, not before.
 
 import itertools
 import logging
-import logging.config
 import os
-import signal
 import socket
 import threading
 from multiprocessing.connection import Connection
@@ -23,7 +21,6 @@ from manet.vision.preprocess import Pixels
 from service.batching.supervisor import EngineSupervisor
 from service.errors import NotReadyError
 from service.inference.explainer import FaceExplainer
-from service.observability.log_filters import logging_config
 from service.processes.held import Held
 from service.processes.memory import EXPLAINER_BEATS
 from service.processes.spec import READY, RemoteBackend, Spec, receive
@@ -149,10 +146,6 @@ def run(spec: Spec, control: socket.socket) -> NoReturn:
         spec: what all processes have in common.
         control: to the supervisor.
     """
-    # A terminal sends its signals to all processes. This one ends when no front end needs it any more.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.config.dictConfig(logging_config(spec.settings.log_level, spec.settings.access_log))
     ForkingPickler.register(MappingProxyType, _reduce)  # in which an answer has its probabilities
     threading.excepthook = _die
     server, threads = ExplanationServer(spec), list[threading.Thread]()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import signal
 import socket
 from functools import partial
 from types import FrameType
@@ -210,7 +209,6 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         control: to the supervisor.
         number: which front end this is, from 0.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the server handles it
     silence_pillow_warnings()
     settings, clock, memory = spec.settings, SystemClock(), spec.memory
     faces = None if spec.load.faces is None else RemoteFaceNetwork(memory, number)

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import ClassVar, NoReturn
 
 from manet.cpus import available_cpus
-from service.batching.supervisor import EngineSupervisor, Recovery
+from service.batching.supervisor import EngineSupervisor
 from service.inference.engine import detects_on_device, load_detector, load_faces, load_network, load_weights
 from service.inference.explainer import NEEDED
 from service.observability.log_filters import logging_config
@@ -54,6 +54,10 @@ CLOSING = 10.0
 
 def be(module: str, spec: Spec, control: socket.socket, *number: int) -> None:
     """Be the process that a module of this package runs; what it loads, FastAPI say, is not in the supervisor."""
+    # A terminal sends its signals to all processes. Only the supervisor heeds them, and says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.config.dictConfig(logging_config(spec.settings.log_level, spec.settings.access_log))
     end_after_parent(spec.settings.shutdown_timeout + CLOSING)
     import_module(f"service.processes.{module}").run(spec, control, *number)
 
@@ -136,7 +140,7 @@ class Supervisor:
 
     async def _keep_engine(self) -> None:
         """Keep an engine's process running; return when that is to be the end."""
-        pauses, attempts = Pauses(), Recovery().attempts
+        pauses = Pauses()
         while True:
             completed, began = self._memory.engine("completed"), asyncio.get_running_loop().time()
             child = await self._begin("engine", "engine")
@@ -150,7 +154,7 @@ class Supervisor:
                 return
             lasted = asyncio.get_running_loop().time() - began > self.LASTING
             pause = pauses.next(lasted or self._memory.engine("completed") > completed)
-            if pauses.failures > attempts:
+            if pauses.failures > pauses.recovery.attempts:
                 _log.critical("the engine's process ended %d times in succession", pauses.failures)
                 return
             await asyncio.sleep(pause)
