@@ -76,9 +76,8 @@ class BatchedFaceNetwork:
         waiting = caller()
         outcome = self.submit(canvas, least)
         if waiting is not None:
-            leave = partial(self._leave, outcome)
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the caller
-                waiting.get_loop().call_soon_threadsafe(waiting.add_done_callback, leave)
+                waiting.get_loop().call_soon_threadsafe(waiting.add_done_callback, partial(self._leave, outcome))
         try:
             return outcome.result(self._timeout)
         except CancelledError:
