@@ -79,12 +79,11 @@ class RemoteFaceNetwork:
     def _ask(self, slot: int, look: bytes) -> Future[int]:
         """Hand a canvas in; in a worker's thread."""
         outcome: Future[int] = Future()
-        waiting = caller()
         with self._lock:
             if self._channel is None or self._loop is None:
                 raise _unavailable()
+            self._loop.call_soon_threadsafe(self._send, slot, look, outcome, caller())
             self._waiting[slot] = outcome
-            self._loop.call_soon_threadsafe(self._send, slot, look, outcome, waiting)
         return outcome
 
     def _send(self, slot: int, look: bytes, outcome: Future[int], waiting: asyncio.Future[Any] | None) -> None:
@@ -95,7 +94,9 @@ class RemoteFaceNetwork:
 
     def _leave(self, slot: int, outcome: Future[int], _waiting: asyncio.Future[Any]) -> None:
         """Take a canvas back whose caller has left; its slot is free when the engine's process says so."""
-        if self._channel is not None and self._waiting.get(slot) is outcome:
+        with self._lock:
+            waits = self._waiting.get(slot) is outcome
+        if self._channel is not None and waits:
             self._channel.put(LOOK.pack(slot, 0, 0, 0.0))
 
     def _take(self, packet: bytes) -> None:
