@@ -3,12 +3,14 @@
     python -m bench.soak --minutes 20 --out bench/results/soak.json
 
 Starts ``python -m service`` with the shipped weights and small bounds, and for so many minutes sends crops, photos,
-broken and wrong uploads, oversized ones, batches, bursts over capacity, and clients that hang up at any stage. Then it
-asks ``/metrics`` and holds four promises, any of which broken ends it with status 1:
+broken and wrong uploads, oversized ones, batches, explanations, bursts over capacity, and clients that hang up at any
+stage. Then it sends as many images at once as the bound allows, asks ``/metrics``, and holds five promises, any of
+which broken ends it with status 1:
 
 - no answer is a 500, and the log has no error;
 - sent = answered + refused + hung up, by what the clients saw and by what the service counted;
 - resident memory in the last minutes is at most 3 % above that after the warm-up;
+- at the end there is a place for every image of the bound, and all are answered;
 - the process ends on SIGTERM with status 0.
 
 With ``--front-ends N`` the service is several processes, and with ``--kill-every SECONDS`` one of them, taken at
@@ -44,7 +46,7 @@ from typing import Any, NoReturn
 import psutil
 
 from bench.soak_kills import Kills
-from bench.soak_load import Ledger, Upload, WakingClock, connection, read_answer, send_mixed_load
+from bench.soak_load import Ledger, Upload, WakingClock, connection, fill, read_answer, send_mixed_load
 from training.provenance import commit, machine
 
 BOUNDS = {"MANET_PORT": "0", "MANET_MAX_INFLIGHT_IMAGES": "32", "MANET_MAX_UPLOAD_BYTES": "2000000"}
@@ -52,6 +54,7 @@ BOUNDS = {"MANET_PORT": "0", "MANET_MAX_INFLIGHT_IMAGES": "32", "MANET_MAX_UPLOA
 
 ROOT = Path(__file__).parents[1]
 MOST_GROWTH = 0.03
+SLOTS = int(BOUNDS["MANET_MAX_INFLIGHT_IMAGES"])
 
 
 class Service:
@@ -113,8 +116,7 @@ class Service:
 def started(front_ends: int) -> Iterator[Service]:
     """Hold a service; whatever happens, its process ends with it."""
     command = [sys.executable, "-m", "service"]
-    several = {"MANET_FRONT_ENDS": str(front_ends), "MANET_EXPLAIN": "false"} if front_ends > 1 else {}
-    environment = {**os.environ, **BOUNDS, **several}
+    environment = {**os.environ, **BOUNDS, "MANET_FRONT_ENDS": str(front_ends)}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -187,8 +189,8 @@ def _service_seconds() -> float:
 
 async def observed(
     service: Service, seconds: float, ledger: Ledger, clock: WakingClock, *, seed: int, kills: Kills | None
-) -> tuple[list[tuple[float, float]], Counter[str]]:
-    """Soak a service; return its memory over time and what it counted."""
+) -> tuple[list[tuple[float, float]], Counter[str], bool]:
+    """Soak a service; return its memory over time, what it counted, and whether it had all its places at the end."""
     ticking = asyncio.create_task(clock.run())
     killing = None
     if kills is not None:
@@ -198,7 +200,9 @@ async def observed(
         series = await sampled(service, work, clock, every=2.0)
         if killing is not None:
             await killing
-        return series, await service.counted()
+        await service.counted()  # nothing is in flight
+        filled = await fill(service.port, SLOTS, ledger, clock)
+        return series, await service.counted(), filled
     finally:
         ticking.cancel()
 
@@ -223,7 +227,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     busy, own = _busy(), time.process_time()
     with started(asked.front_ends) as service:
-        series, counted = asyncio.run(
+        series, counted, filled = asyncio.run(
             observed(service, 60 * asked.minutes, ledger, clock, seed=asked.seed, kills=kills)
         )
         status = service.stop()
@@ -235,6 +239,7 @@ def main() -> None:
     else:
         held = kills.promises(ledger, counted, service.errors, went["growth_percent"])
         held["ends with status 0"] = status == 0
+    held["a place for every image at the end"] = filled
     result = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

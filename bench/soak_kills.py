@@ -51,7 +51,9 @@ class Kills:
                 await asyncio.sleep(0.1)
             if clock.seconds >= end:
                 return
-            newest = dict(re.findall(r"^INFO: +(engine|front end \d+): process (\d+)", "".join(log), re.MULTILINE))
+            newest = dict(
+                re.findall(r"^INFO: +(engine|explainer|front end \d+): process (\d+)", "".join(log), re.MULTILINE)
+            )
             name = chance.choice(sorted(newest))
             self._kill(name, psutil.Process(int(newest[name])))
 
@@ -60,7 +62,7 @@ class Kills:
             return  # it is being started again
         process.suspend()  # so that what it holds is what is counted
         descriptors = Path(f"/proc/{process.pid}/fd")
-        if name != "engine":
+        if name.startswith("front end"):
             self.held += sum(os.readlink(found).startswith("socket:") for found in descriptors.iterdir())
         process.kill()
         self.killed[name] += 1

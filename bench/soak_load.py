@@ -76,6 +76,7 @@ def uploads() -> dict[str, tuple[int, Upload]]:
         "photo": (10, form("/predict", ("image", photo))),
         "drawn": (10, form("/predict", ("image", drawn))),
         "batch": (5, form("/predict/batch?faces=whole", *[("images", crop)] * 5, ("images", b"no image"))),
+        "explain": (1, form("/explain?faces=whole&overlays=false", ("image", crop))),
         "broken": (10, form("/predict", ("image", photo[: len(photo) // 2]))),
         "no image": (10, form("/predict", ("image", b"no image"))),
         "empty": (5, form("/predict", ("image", b""))),
@@ -241,6 +242,14 @@ async def leave(port: int, kind: str, upload: Upload, ledger: Ledger, chance: ra
             await asyncio.sleep(chance.random() * 0.2)
         except ConnectionError:
             return
+
+
+async def fill(port: int, count: int, ledger: Ledger, clock: WakingClock) -> bool:
+    """Send as many images at once as the service takes; return whether all were answered, or a place was missing."""
+    crop = uploads()["crop"][1]
+    before = ledger.seen["200"]
+    await asyncio.gather(*(ask(port, "last burst", crop, ledger, clock) for _ in range(count)))
+    return ledger.seen["200"] - before == count
 
 
 async def send_mixed_load(port: int, seconds: float, ledger: Ledger, clock: WakingClock, chance: random.Random) -> None:

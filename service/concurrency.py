@@ -45,6 +45,23 @@ class Budget:
                 self._changed.notify_all()
 
 
+_making = threading.local()
+
+
+def caller() -> asyncio.Future[Any] | None:
+    """Return what the caller of the call waits for that this thread, one of ``Workers``, makes; None in other threads.
+
+    It is cancelled, in its loop's thread, when the caller leaves.
+
+    Raises:
+        asyncio.CancelledError: if the caller has left: what the call has still to do is for no one.
+    """
+    outcome: asyncio.Future[Any] | None = getattr(_making, "outcome", None)
+    if outcome is not None and outcome.cancelled():
+        raise asyncio.CancelledError
+    return outcome
+
+
 Call = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]
 
 
@@ -88,7 +105,9 @@ class Workers:
         while (task := self._calls.get()) is not None:
             loop, outcome, call = task
             if not outcome.cancelled():
+                _making.outcome = outcome
                 deliver = attempt(call, outcome)
+                _making.outcome = None
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the caller
                     loop.call_soon_threadsafe(deliver)
                 del deliver

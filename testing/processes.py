@@ -51,6 +51,16 @@ def listens(port: int) -> bool:
     return True
 
 
+def sending(address: str, image: bytes) -> socket.socket:
+    """Return a connection to the service at an address, on which an image was sent to be answered."""
+    host, port = address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n' + image + b"\r\n--x--\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(form) + form)
+    return connection
+
+
 @dataclass
 class Service:
     """A running process and its address."""

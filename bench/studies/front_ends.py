@@ -37,7 +37,7 @@ from service.processes.children import Child
 from service.processes.memory import Layout, SharedMemory
 from service.processes.remote import RemoteScheduler
 from service.processes.spec import ENGINE, Loaders, Spec
-from service.processes.supervisor import engine_process, supervise
+from service.processes.supervisor import be, supervise
 from service.processes.usage import SharedUsage
 from service.settings import Settings
 
@@ -123,7 +123,7 @@ def bookkeeping(seconds: float) -> dict[str, Any]:
     face = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
 
     async def run() -> dict[str, Any]:
-        child = Child("engine", engine_process, (spec,), ())
+        child = Child("engine", be, ("engine", spec), ())
         assert await child.ready(60) is not None
         one, other = pair()
         child.tell(ENGINE + b"0", other)

@@ -3,17 +3,21 @@
 There is no waiting for company: what came in while a batch ran is the next one.
 """
 
+import asyncio
+import contextlib
 import itertools
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from functools import partial
 
 import numpy as np
 
 from manet.vision.face_network import BatchFaceNetwork, Candidates
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import LARGEST_CANVAS
+from service.concurrency import caller
 
 _log = logging.getLogger("manet.detection")
 
@@ -67,15 +71,22 @@ class BatchedFaceNetwork:
 
         Raises:
             RuntimeError: if the network fails on it, does not return in time, or was closed.
+            asyncio.CancelledError: if the caller, see ``service.concurrency.caller``, leaves before it was searched.
         """
+        waiting = caller()
         outcome = self.submit(canvas, least)
+        if waiting is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the caller
+                waiting.get_loop().call_soon_threadsafe(waiting.add_done_callback, partial(self._leave, outcome))
         try:
             return outcome.result(self._timeout)
+        except CancelledError:
+            raise asyncio.CancelledError from None
         except TimeoutError:
             self.withdraw(outcome)
             raise RuntimeError(f"face detection did not return within {self._timeout:g} s") from None
         finally:
-            del outcome  # an error keeps this frame, which would keep the error, and with both the canvases
+            del outcome, waiting  # an error keeps this frame, which would keep the error, and with both the canvases
 
     def submit(self, canvas: Pixels, least: float) -> Future[Candidates]:
         """Hand a canvas in and return its outcome, which is set in the network's thread.
@@ -92,9 +103,14 @@ class BatchedFaceNetwork:
         return outcome
 
     def withdraw(self, outcome: Future[Candidates]) -> None:
-        """Take a canvas back, if it still waits; its outcome is never set then."""
+        """Take a canvas back, if it still waits; its outcome is cancelled then."""
         with self._changed:
-            self._waiting.pop(outcome, None)
+            waited = self._waiting.pop(outcome, None) is not None
+        if waited:
+            outcome.cancel()
+
+    def _leave(self, outcome: Future[Candidates], _waiting: asyncio.Future[object]) -> None:
+        self.withdraw(outcome)
 
     def close(self) -> None:
         """Let the thread end after the batch that it is at; what waits fails."""

@@ -37,12 +37,14 @@ _RESULT = struct.Struct("<QBddIH")  # group, outcome, started, answered, largest
 
 LOOK = struct.Struct("<IIId")
 """A canvas on which a front end has faces looked for: the slot where it lies, which is not used again before the
-answer, its height and width in pixels, and the least score of a candidate."""
+answer, its height and width in pixels, and the least score of a candidate. No height: the caller left."""
 
 SEEN = struct.Struct("<Ii")
-"""What became of a canvas: its slot, which is the front end's again, and its number of candidates, or ``FAILED``."""
+"""What became of a canvas: its slot, which is the front end's again, and its number of candidates, or ``FAILED``, or
+``WITHDRAWN``: it was not looked at."""
 
-ANSWERED, LEFT, FAILED = 0, 255, -1
+ANSWERED, LEFT = 0, 255
+FAILED, WITHDRAWN = -1, -2
 ERRORS: tuple[type[BatchingError], ...] = (
     EngineUnavailableError,
     QueueFullError,

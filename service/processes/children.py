@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from service.batching.supervisor import Recovery
 from service.processes.channel import pair
 from service.processes.spec import MESSAGE, READY
 
 _SPAWN = multiprocessing.get_context("spawn")
+_RECOVERY = Recovery(pause=0.5)
 
 
 class Child:
@@ -101,21 +106,35 @@ class Child:
         self.ended.set()
 
 
+def end_after_parent(seconds: float) -> None:
+    """Have this process end so many seconds after the one that started it, if it has not ended itself by then.
+
+    A thread sees to it, also where the event loop hangs; it needs the interpreter's lock.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+
+
 @dataclass
 class Pauses:
     """How long to wait before a process that ended is started again: each time longer, unless it lasted.
 
     Attributes:
-        first: seconds before the second start in succession; each further one waits twice as long.
-        longest: the longest pause, in seconds.
+        recovery: the bounds; the second start in succession is the first that waits.
         failures: starts in succession that did not last.
     """
 
-    first: float = 0.5
-    longest: float = 30.0
+    recovery: Recovery = _RECOVERY
     failures: int = 0
 
     def next(self, lasted: bool) -> float:
         """Return the seconds to wait, after a process that lasted or did not."""
         self.failures = 0 if lasted else self.failures + 1
-        return 0.0 if self.failures <= 1 else min(self.longest, self.first * 2.0 ** (self.failures - 2))
+        return self.recovery.delay(max(0, self.failures - 1))

@@ -9,7 +9,8 @@ from functools import partial
 
 from manet.vision.face_network import Candidates
 from service.inference.batched_faces import BatchedFaceNetwork
-from service.processes.channel import FAILED, LOOK, SEEN, Channel
+from service.processes.channel import FAILED, LOOK, SEEN, WITHDRAWN, Channel
+from service.processes.held import Held
 from service.processes.memory import SharedMemory
 
 _log = logging.getLogger("manet.detection")
@@ -31,25 +32,16 @@ class DetectionServer:
         self._loop = asyncio.get_running_loop()
         self._channels: dict[int, Channel] = {}
         self._looking: dict[tuple[int, int], Future[Candidates]] = {}  # by front end and slot
-        self._running: int | None = None  # the batch of the last look
-        self._held = 0.0  # seconds of looks that met the same batch
+        self._held = Held()
 
     @property
     def lost(self) -> bool:
         """Whether the network fails on every canvas, or hangs: only a new process helps."""
-        return self._network.failing or self._held > self._timeout
+        return self._network.failing or self._held.seconds > self._timeout
 
     def look(self, seconds: float) -> None:
-        """See whether the network is still at the same batch.
-
-        The time that a batch takes is the sum of these seconds, so that a process which was frozen finds it as it was.
-
-        Args:
-            seconds: since the last look.
-        """
-        running = self._network.running
-        self._held = self._held + seconds if running is not None and running == self._running else 0.0
-        self._running = running
+        """See whether the network is still at the same batch, so many seconds after the last look."""
+        self._held.look(self._network.running, seconds)
 
     def connect(self, front_end: int, end: socket.socket) -> None:
         """Serve a front end; one of that number that was here before has ended."""
@@ -60,6 +52,10 @@ class DetectionServer:
 
     def _take(self, front_end: int, packet: bytes) -> None:
         for slot, height, width, least in LOOK.iter_unpack(packet):
+            if not height:  # it may have been answered meanwhile
+                if (left := self._looking.get((front_end, slot))) is not None:
+                    self._network.withdraw(left)
+                continue
             canvas = self._memory.canvas(front_end, slot, height, width)
             try:
                 outcome = self._network.submit(canvas, least)
@@ -70,7 +66,7 @@ class DetectionServer:
             outcome.add_done_callback(partial(self._found, (front_end, slot)))
 
     def _found(self, key: tuple[int, int], outcome: Future[Candidates]) -> None:
-        """Have the loop answer; in the network's thread."""
+        """Have the loop answer; in the network's thread, or in the loop's where the canvas was withdrawn."""
         with contextlib.suppress(RuntimeError):  # the loop is closed, and with it went the front ends
             self._loop.call_soon_threadsafe(self._answer, key, outcome)
 
@@ -79,7 +75,9 @@ class DetectionServer:
             return  # of a front end that has ended; its slots may be another's
         del self._looking[key]
         front_end, slot = key
-        if (error := outcome.exception()) is not None:
+        if outcome.cancelled():
+            count = WITHDRAWN
+        elif (error := outcome.exception()) is not None:
             _log.error("face detection failed on a canvas", exc_info=error)
             count = FAILED
         else:

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import logging
-import logging.config
 import os
-import signal
 import socket
 from functools import partial
 
@@ -18,10 +16,9 @@ from service.batching.scheduler import BatchObserver, InferenceResult, Scheduler
 from service.clock import Clock, SystemClock
 from service.inference.batched_faces import BatchedFaceNetwork
 from service.inference.engine import make_scheduler
-from service.observability.log_filters import logging_config
 from service.processes.channel import ANSWERED, LEFT, Channel, Request, Result
 from service.processes.detection import DetectionServer
-from service.processes.memory import BUCKETS, SharedMemory
+from service.processes.memory import BUCKETS, ENGINE_BEATS, SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.spec import ENGINE, READY, Spec, receive
 from service.runtime import tune_runtime
@@ -184,7 +181,7 @@ async def _run(spec: Spec, backend: Backend, faces: BatchedFaceNetwork | None, c
     loop.add_reader(control, take)
     tune_runtime()
     while not lost() and not (ending.is_set() and not served.connected):
-        memory.report(beats=memory.engine("beats") + 1)
+        memory.beats[ENGINE_BEATS] += 1
         served.publish()
         if detection is not None:
             detection.look(BEAT)
@@ -206,12 +203,7 @@ def run(spec: Spec, control: socket.socket) -> None:
         spec: what all processes have in common.
         control: to the supervisor.
     """
-    # A terminal sends its signals to all processes. This one ends when no front end needs it any more.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    settings = spec.settings
-    logging.config.dictConfig(logging_config(settings.log_level, settings.access_log))
-    status = 1
+    settings, status = spec.settings, 1
     try:
         backend = spec.load.backend(settings)
         faces = None if spec.load.faces is None else spec.load.faces(settings)

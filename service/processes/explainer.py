@@ -3,10 +3,9 @@
 It loads PyTorch for the first of them, not before.
 """
 
+import itertools
 import logging
-import logging.config
 import os
-import signal
 import socket
 import threading
 from multiprocessing.connection import Connection
@@ -19,12 +18,20 @@ from manet.labels import Expression
 from manet.recognizer import FaceInput, Recognizer
 from manet.vision.faces import DetectedFace
 from manet.vision.preprocess import Pixels
+from service.batching.supervisor import EngineSupervisor
 from service.errors import NotReadyError
 from service.inference.explainer import FaceExplainer
-from service.observability.log_filters import logging_config
+from service.processes.held import Held
+from service.processes.memory import EXPLAINER_BEATS
 from service.processes.spec import READY, RemoteBackend, Spec, receive
 
 _log = logging.getLogger("manet.explainer")
+
+LONGEST = EngineSupervisor.BUILDING
+"""Seconds after which one explanation is taken for hanging; the first of a process loads the network, too."""
+
+_BEAT = 0.5
+"""Seconds between two signs of life."""
 
 _ABSENT = RemoteBackend("none", "none", "none", "explanations have a network of their own")
 
@@ -67,13 +74,25 @@ class RemoteExplainer:
         raise outcome
 
 
-class _Owner:
-    """Loads the explainer, once, and serves front ends with it, each in a thread of its own."""
+class ExplanationServer:
+    """Loads the explainer, once, and serves front ends with it, each in a thread of its own.
+
+    Args:
+        spec: what all processes have in common.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._turn = threading.Lock()
         self._explainer: FaceExplainer | None = None
+        self._numbers = itertools.count(1)
+        self._running: int | None = None  # the number of the explanation that is being made
+        self._held = Held()
+
+    def look(self, seconds: float) -> bool:
+        """Return, so many seconds after the last look, whether explanations come back."""
+        self._held.look(self._running, seconds)
+        return self._held.seconds <= LONGEST
 
     def serve(self, end: socket.socket) -> None:
         """Serve a front end until it ends."""
@@ -89,13 +108,20 @@ class _Owner:
     def _outcome(self, face: FaceInput, expression: Expression | None) -> Explanation | Exception:
         try:
             with self._turn:
-                if self._explainer is None:
-                    spec = self._spec
-                    recognizer = Recognizer(spec.weights, _ABSENT, _NoDetector())
-                    self._explainer = spec.load.explainer(recognizer, spec.settings.weights_dir)
-                return self._explainer.explain(face, expression)
+                self._running = next(self._numbers)
+                try:
+                    return self._explain(face, expression)
+                finally:
+                    self._running = None
         except Exception as error:  # whatever it is, it belongs to the caller
             return error
+
+    def _explain(self, face: FaceInput, expression: Expression | None) -> Explanation:
+        if self._explainer is None:
+            spec = self._spec
+            recognizer = Recognizer(spec.weights, _ABSENT, _NoDetector())
+            self._explainer = spec.load.explainer(recognizer, spec.settings.weights_dir)
+        return self._explainer.explain(face, expression)
 
 
 def _reduce(view: "MappingProxyType[Any, Any]") -> tuple[Any, ...]:
@@ -120,22 +146,23 @@ def run(spec: Spec, control: socket.socket) -> NoReturn:
         spec: what all processes have in common.
         control: to the supervisor.
     """
-    # A terminal sends its signals to all processes. This one ends when no front end needs it any more.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.config.dictConfig(logging_config(spec.settings.log_level, spec.settings.access_log))
     ForkingPickler.register(MappingProxyType, _reduce)  # in which an answer has its probabilities
     threading.excepthook = _die
-    owner, threads = _Owner(spec), list[threading.Thread]()
-    control.setblocking(True)
+    server, threads = ExplanationServer(spec), list[threading.Thread]()
+    control.settimeout(_BEAT)
     control.send(READY)
     while True:
-        message, ends = receive(control)
+        if server.look(_BEAT):  # the supervisor kills a process that gives no sign of life
+            spec.memory.beats[EXPLAINER_BEATS] += 1
+        try:
+            message, ends = receive(control)
+        except TimeoutError:
+            continue
         if not message:
             break
         threads = [thread for thread in threads if thread.is_alive()]
         for end in ends:
-            threads.append(threading.Thread(target=owner.serve, args=(end,), daemon=True))
+            threads.append(threading.Thread(target=server.serve, args=(end,), daemon=True))
             threads[-1].start()
     for thread in threads:
         thread.join()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import signal
 import socket
 from functools import partial
 from types import FrameType
@@ -99,7 +98,7 @@ class FrontEndServer(Server):
     ) -> None:
         super().__init__(config)
         self._number = number
-        self._counts = memory.counts
+        self._beats = memory.beats
         self._control = control
         self._remote = remote
         self._faces = faces
@@ -129,7 +128,7 @@ class FrontEndServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Show, ten times a second, that the event loop runs; look whether to stop."""
-        self._counts["beats"][self._number] += 1
+        self._beats[self._number] += 1
         self._detection.publish()
         return await super().on_tick(counter)
 
@@ -210,7 +209,6 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         control: to the supervisor.
         number: which front end this is, from 0.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the server handles it
     silence_pillow_warnings()
     settings, clock, memory = spec.settings, SystemClock(), spec.memory
     faces = None if spec.load.faces is None else RemoteFaceNetwork(memory, number)

@@ -25,15 +25,17 @@ COUNTS = (
     *("requests", "streams"),  # of clients, see service.places
     "gone",  # connections from the supervisor that have ended
     *("detector_failing", "detections_failed"),
-    "beats",  # grows as long as the event loop runs
 )
 """What a front end counts."""
 
-ENGINE = ("alive_until", "running", "started", "depth", "completed", "beats")
+ENGINE = ("alive_until", "running", "started", "depth", "completed")
 """What the engine's process reports: until when it is trusted, the size and the start of the running batch (seconds of
-the clock), faces that wait, batches that were completed, and a number that grows as long as its event loop runs."""
+the clock), faces that wait, and batches that were completed."""
 
 _ENGINE = {name: place for place, name in enumerate(ENGINE)}
+
+ENGINE_BEATS, EXPLAINER_BEATS = -2, -1
+"""Places of these processes among the beats, behind those of the front ends."""
 
 CLIENTS = 65_536
 """Counters of clients: they are distinguished by a hash into so many, and two that meet in one share it."""
@@ -79,6 +81,7 @@ class Layout:
         return {
             "counts": (np.int64, (len(COUNTS), n)),
             "engine": (np.float64, (len(ENGINE),)),
+            "beats": (np.int64, (n + 2,)),  # of each process: grows as long as it does not hang
             "restarts": (np.int64, (1,)),  # of the engine's process; the supervisor's
             "times": (np.float64, (BUCKETS,)),  # seconds; 0 where none was measured
             "requests": (np.int64, (n, CLIENTS)),  # of each client, in flight
@@ -117,6 +120,7 @@ class SharedMemory:
         # Numbers that every request reads and writes are plain ones: a memoryview takes a tenth of NumPy's time.
         self.counts = {name: row.data for name, row in zip(COUNTS, part("counts"), strict=True)}
         self._engine: memoryview[float] = part("engine").data  # type: ignore[assignment]
+        self.beats = part("beats").data
         self.restarts = part("restarts").data
         self.times: memoryview[float] = part("times").data  # type: ignore[assignment]
         self.requests = [row.data for row in part("requests")]

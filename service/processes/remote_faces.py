@@ -4,12 +4,15 @@ import asyncio
 import socket
 import threading
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 from manet.vision.face_network import Candidates
 from manet.vision.preprocess import Pixels
+from service.concurrency import caller
 from service.errors import NotReadyError
-from service.processes.channel import FAILED, LOOK, SEEN, Channel
+from service.processes.channel import FAILED, LOOK, SEEN, WITHDRAWN, Channel
 from service.processes.memory import SharedMemory
 
 
@@ -45,12 +48,15 @@ class RemoteFaceNetwork:
         Raises:
             NotReadyError: if the engine's process has ended; another is being started.
             RuntimeError: if the network fails on the canvas.
+            asyncio.CancelledError: if the caller, see ``service.concurrency.caller``, leaves before it was searched.
         """
         slot = self._idle.get()
         try:
             height, width = canvas.shape[:2]
             self._memory.canvas(self._front_end, slot, height, width)[:] = canvas
             count = self._ask(slot, LOOK.pack(slot, height, width, least)).result()
+            if count == WITHDRAWN:
+                raise asyncio.CancelledError
             if count == FAILED:
                 raise RuntimeError("the network in the engine's process fails on this canvas")
             return self._memory.candidates(self._front_end, slot, count)
@@ -71,18 +77,27 @@ class RemoteFaceNetwork:
             self._lose()
 
     def _ask(self, slot: int, look: bytes) -> Future[int]:
-        """Hand a canvas in; in a caller's thread."""
+        """Hand a canvas in; in a worker's thread."""
         outcome: Future[int] = Future()
         with self._lock:
             if self._channel is None or self._loop is None:
                 raise _unavailable()
+            self._loop.call_soon_threadsafe(self._send, slot, look, outcome, caller())
             self._waiting[slot] = outcome
-            self._loop.call_soon_threadsafe(self._send, look, outcome)
         return outcome
 
-    def _send(self, look: bytes, outcome: Future[int]) -> None:
+    def _send(self, slot: int, look: bytes, outcome: Future[int], waiting: asyncio.Future[Any] | None) -> None:
         if self._channel is not None and not outcome.done():
             self._channel.put(look)
+            if waiting is not None:
+                waiting.add_done_callback(partial(self._leave, slot, outcome))
+
+    def _leave(self, slot: int, outcome: Future[int], _waiting: asyncio.Future[Any]) -> None:
+        """Take a canvas back whose caller has left; its slot is free when the engine's process says so."""
+        with self._lock:
+            waits = self._waiting.get(slot) is outcome
+        if self._channel is not None and waits:
+            self._channel.put(LOOK.pack(slot, 0, 0, 0.0))
 
     def _take(self, packet: bytes) -> None:
         for slot, found in SEEN.iter_unpack(packet):

@@ -12,18 +12,19 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from importlib.util import find_spec
 from typing import ClassVar, NoReturn
 
 from manet.cpus import available_cpus
-from service.batching.supervisor import EngineSupervisor, Recovery
+from service.batching.supervisor import EngineSupervisor
 from service.inference.engine import detects_on_device, load_detector, load_faces, load_network, load_weights
 from service.inference.explainer import NEEDED
 from service.observability.log_filters import logging_config
 from service.processes.channel import MOST_SLOTS, pair
-from service.processes.children import Child, Pauses
+from service.processes.children import Child, Pauses, end_after_parent
 from service.processes.listener import Listener, bind
-from service.processes.memory import Layout, SharedMemory
+from service.processes.memory import ENGINE_BEATS, EXPLAINER_BEATS, Layout, SharedMemory
 from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MOST_SOCKETS, Loaders, Spec
 from service.settings import Settings
 
@@ -47,23 +48,18 @@ def loaders(settings: Settings) -> Loaders:
     return Loaders(weights=load_weights, backend=load_network, detector=load_detector, faces=faces)
 
 
-def engine_process(spec: Spec, control: socket.socket) -> None:
-    """Be the engine's process."""
-    from service.processes.engine import run  # noqa: PLC0415 - not in the supervisor
-
-    run(spec, control)
+CLOSING = 10.0
+"""Seconds that a process gets to end, after its requests were answered or given up."""
 
 
-def _front_end(spec: Spec, control: socket.socket, number: int) -> None:
-    from service.processes.front_end import run  # noqa: PLC0415 - FastAPI, not in the supervisor
-
-    run(spec, control, number)
-
-
-def _explainer_process(spec: Spec, control: socket.socket) -> None:
-    from service.processes.explainer import run  # noqa: PLC0415 - not in the supervisor
-
-    run(spec, control)
+def be(module: str, spec: Spec, control: socket.socket, *number: int) -> None:
+    """Be the process that a module of this package runs; what it loads, FastAPI say, is not in the supervisor."""
+    # A terminal sends its signals to all processes. Only the supervisor heeds them, and says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.config.dictConfig(logging_config(spec.settings.log_level, spec.settings.access_log))
+    end_after_parent(spec.settings.shutdown_timeout + CLOSING)
+    import_module(f"service.processes.{module}").run(spec, control, *number)
 
 
 def _explains(settings: Settings) -> bool:
@@ -95,8 +91,6 @@ class Supervisor:
     """Seconds after which a process that ends is started again at once."""
     LEAST_LOOK: ClassVar[float] = 5.0
     """Seconds between two looks at the processes, at least: with less, one that has much to do would seem to hang."""
-    CLOSING: ClassVar[float] = 10.0
-    """Seconds that a process gets to end, after its requests were answered or given up."""
 
     def __init__(self, spec: Spec, sockets: list[socket.socket]) -> None:
         self._spec = spec
@@ -146,10 +140,10 @@ class Supervisor:
 
     async def _keep_engine(self) -> None:
         """Keep an engine's process running; return when that is to be the end."""
-        pauses, attempts = Pauses(), Recovery().attempts
+        pauses = Pauses()
         while True:
             completed, began = self._memory.engine("completed"), asyncio.get_running_loop().time()
-            child = await self._begin("engine", engine_process)
+            child = await self._begin("engine", "engine")
             facts = await child.ready(self.STARTING)
             if facts is not None:
                 self._engine_is_up(child, facts)
@@ -160,7 +154,7 @@ class Supervisor:
                 return
             lasted = asyncio.get_running_loop().time() - began > self.LASTING
             pause = pauses.next(lasted or self._memory.engine("completed") > completed)
-            if pauses.failures > attempts:
+            if pauses.failures > pauses.recovery.attempts:
                 _log.critical("the engine's process ended %d times in succession", pauses.failures)
                 return
             await asyncio.sleep(pause)
@@ -194,7 +188,7 @@ class Supervisor:
         pauses = Pauses()
         while True:
             began = asyncio.get_running_loop().time()
-            child = await self._begin("explainer", _explainer_process)
+            child = await self._begin("explainer", "explainer")
             if await child.ready(self.STARTING) is not None:
                 self._explainer = child
                 for front_end in self._started.values():
@@ -215,7 +209,7 @@ class Supervisor:
         pauses, once_up = Pauses(), False
         while True:
             began = asyncio.get_running_loop().time()
-            child = await self._begin(f"front end {number}", _front_end, number)
+            child = await self._begin(f"front end {number}", "front_end", number)
             self._started[number] = child
             self._connect(number, child)
             self._connect_explainer(child)
@@ -257,12 +251,12 @@ class Supervisor:
 
     # -- all processes
 
-    async def _begin(self, name: str, target: Callable[..., None], *more: int) -> Child:
+    async def _begin(self, name: str, module: str, *number: int) -> Child:
         """Start a process, as soon as the system has room for one; until then the others go on."""
         pauses = Pauses()
         while True:
             try:
-                child = Child(name, target, (self._spec,), more)
+                child = Child(name, be, (module, self._spec), number)
             except OSError as error:
                 _log.error("%s cannot be started: %s", name, error)
                 await asyncio.sleep(pauses.next(lasted=False))
@@ -297,14 +291,13 @@ class Supervisor:
         _log.error("%s (process %d) ended with status %s", child.name, child.pid, child.status)
 
     async def _watch(self) -> None:
-        """Kill processes whose event loop hangs: at two looks in succession, lest this one was frozen with them."""
-        beats: dict[Child, float] = {}
+        """Kill processes that hang: at two looks in succession, lest this one was frozen with them."""
+        beats: dict[Child, int] = {}
         still: set[Child] = set()
         while True:
             await asyncio.sleep(max(self.LEAST_LOOK, self._spec.settings.engine_timeout / 2))
-            now: dict[Child, float] = {child: self._memory.counts["beats"][k] for k, child in self._up.items()}
-            if self._engine is not None:
-                now[self._engine] = self._memory.engine("beats")
+            places = {**self._up, ENGINE_BEATS: self._engine, EXPLAINER_BEATS: self._explainer}
+            now = {child: self._memory.beats[place] for place, child in places.items() if child is not None}
             silent = {child for child, count in now.items() if beats.get(child) == count}
             for child in silent & still:
                 _log.critical("%s (process %d) hangs and is killed", child.name, child.pid)
@@ -326,8 +319,8 @@ class Supervisor:
     async def _end_in_order(self) -> None:
         front_ends = set(self._started.values())
         for group, seconds in (
-            (front_ends, self._spec.settings.shutdown_timeout + self.CLOSING),
-            (self._children - front_ends, self.CLOSING),
+            (front_ends, self._spec.settings.shutdown_timeout + CLOSING),
+            (self._children - front_ends, CLOSING),
         ):
             for child in group:
                 child.finish()

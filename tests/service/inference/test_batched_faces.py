@@ -1,9 +1,11 @@
 """Canvases of many threads in batches: which meet, who fails alone, and that no one waits for a thread that is gone."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from manet.backends.torch_face_network import TorchFaceNetwork
 from manet.vision.face_network import Candidates
 from manet.vision.preprocess import Pixels
 from manet.vision.retinaface import RetinaFaceDetector
+from service.concurrency import Workers
 from service.inference.batched_faces import BatchedFaceNetwork
 from testing.live import until
 
@@ -130,6 +133,23 @@ def test_a_caller_waits_no_longer_than_the_timeout_and_leaves_nothing_behind(fak
     assert network.candidates(canvas(2), 0.5).places == [2]
     assert fake.batches == [[99], [2]]
     network.close()
+
+
+@pytest.mark.anyio
+async def test_a_canvas_whose_caller_has_left_is_not_searched(network: BatchedFaceNetwork, fake: FakeNetwork) -> None:
+    first, workers = _held(network, fake), Workers(2, "image")
+    staying, leaving = (workers.run(partial(network.candidates, canvas(place), 0.5)) for place in (1, 2))
+    async with asyncio.timeout(20):
+        while len(network._waiting) < 2:
+            await asyncio.sleep(0.005)
+        leaving.cancel()
+        await workers.run(lambda: None)  # in the worker of the one that left
+        fake.gate.set()
+
+        assert (await staying).places == [1]
+    assert _places([first]) == [99]
+    assert fake.batches == [[99], [1]]
+    workers.close()
 
 
 def test_once_closed_what_waits_and_what_comes_fails(network: BatchedFaceNetwork, fake: FakeNetwork) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,6 +132,20 @@ def test_a_process_whose_event_loop_hangs_is_killed_and_restarted(name: str, tmp
         assert f"{name} (process {service.pids(name)[0]}) hangs and is killed" in service.text
 
 
+def test_an_explainer_that_hangs_is_503_and_200_again_from_a_new_process(
+    tmp_path: Path, clients: ThreadPoolExecutor
+) -> None:
+    with serving_with_front_ends(tmp_path, explain=True, engine_timeout=10, deadline=120) as service:
+        until(lambda: post(service, "/explain") == 200, 120)  # its process may be up a little later
+        os.kill(service.pids("explainer")[-1], signal.SIGSTOP)
+        waiting = clients.submit(post, service, "/explain")
+
+        assert waiting.result() == 503
+        until(lambda: post(service, "/explain") == 200, 120)
+        assert f"explainer (process {service.pids('explainer')[0]}) hangs and is killed" in service.text
+        assert [len(service.pids(name)) for name in ("explainer", "engine", "front end 0")] == [2, 1, 1]
+
+
 def test_with_exit_a_lost_engine_ends_the_service_with_status_1(tmp_path: Path) -> None:
     with serving_with_front_ends(tmp_path, on_engine_failure="exit") as service:
         os.kill(service.pids("engine")[-1], signal.SIGKILL)
@@ -149,6 +164,20 @@ def test_a_killed_supervisor_leaves_no_process(tmp_path: Path, clients: ThreadPo
 
         until(lambda: not any(map(_runs, pids)), 60)
         assert [answer.result() for answer in answers] == [200] * 4, "what was admitted is answered even so"
+
+
+def test_a_process_that_hangs_outlives_a_killed_supervisor_no_longer_than_its_requests(tmp_path: Path) -> None:
+    (tmp_path / SLOW).touch()  # the engine's process never comes to its event loop
+    with starting_with_front_ends(tmp_path, shutdown_timeout=1) as service:
+        until(lambda: all(service.pids(name) for name in ("engine", "front end 0", "front end 1")), 60)
+        pids = [service.pids(name)[-1] for name in ("engine", "front end 0", "front end 1")]
+        time.sleep(2)  # it has begun to load
+        service.process.kill()
+
+        try:
+            until(lambda: not any(map(_runs, pids)), 60)
+        finally:
+            service.remove(SLOW)
 
 
 def _runs(pid: int) -> bool:

@@ -27,6 +27,7 @@ from testing.front_ends import (
     serving_with_front_ends,
 )
 from testing.live import until
+from testing.processes import sending
 
 pytestmark = pytest.mark.slow
 
@@ -184,6 +185,24 @@ def test_a_killed_front_end_loses_its_own_connections_only_and_its_slots_come_ba
         assert set(Counter(statuses(answers))) == {0, 200}, "some were on either front end"
         assert all_well(service, 20), "its slots are free again"
         assert len(service.pids("front end 1")) == len(service.pids("engine")) == 1
+
+
+def test_images_whose_clients_have_left_are_not_searched(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
+    with serving_with_front_ends(tmp_path, faces="fake", workers=2) as service:
+        answers = held(service, clients, 1)
+        leaving = [sending(service.address, RED_FACE) for _ in range(6)]
+        service.wait_for("manet_images_in_flight", 7)
+        for connection in leaving:
+            connection.close()
+        service.wait_for("manet_images_in_flight", 1)
+        answers.append(clients.submit(post, service))
+        service.wait_for("manet_images_in_flight", 2)
+        service.remove(HOLD_FACES)
+
+        assert statuses(answers) == [200] * 2
+        assert service.batches == [1, 1]
+        assert all_well(service)
+        assert service.metric("manet_detections_failed") == 0
 
 
 def test_sigterm_answers_all_that_was_admitted(tmp_path: Path, clients: ThreadPoolExecutor) -> None:

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from testing.fakes import NO_FACE, RED, RED_FACE, encode, make_app, paint, running
 from testing.front_ends import HOLD, POISON, FrontEnds, serving_with_front_ends
 from testing.live import until
-from testing.processes import ROOT
+from testing.processes import ROOT, sending
 from tests.service.observability.test_tracing import Collector
 
 pytestmark = pytest.mark.slow
@@ -277,11 +277,7 @@ def test_cancelled_requests_leave_the_queue_and_give_back_their_slots(
 def _leaving(service: FrontEnds) -> socket.socket:
     """Return a connection on which a request waits in the queue."""
     depth = service.metric("manet_queue_depth")
-    host, port = service.address.removeprefix("http://").split(":")
-    leaving = socket.create_connection((host, int(port)))
-    form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n' + RED_FACE + b"\r\n--x--\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-    leaving.sendall(head + b"Content-Length: %d\r\n\r\n" % len(form) + form)
+    leaving = sending(service.address, RED_FACE)
     service.wait_for("manet_queue_depth", depth + 1)
     return leaving
 

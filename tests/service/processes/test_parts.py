@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 
 from service.batching.errors import DeadlinePassedError, EngineUnavailableError, QueueFullError
 from service.batching.policy import BatchPolicy, BatchTimes
+from service.batching.supervisor import Recovery
 from service.clock import SystemClock
 from service.http.protocol import BoundedProtocol
 from service.observability.metrics import Metrics
@@ -271,7 +272,7 @@ async def test_a_channel_loses_no_note_where_the_other_side_reads_late() -> None
 
 
 def test_pauses_grow_and_end_with_a_process_that_lasts() -> None:
-    pauses = Pauses(first=1.0, longest=5.0)
+    pauses = Pauses(Recovery(pause=1.0, longest=5.0))
 
     assert [pauses.next(lasted=False) for _ in range(6)] == [0.0, 1.0, 2.0, 4.0, 5.0, 5.0]
     assert pauses.next(lasted=True) == 0.0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from manet.vision.face_network import MOST_CANDIDATES, Candidates
 from manet.vision.preprocess import Pixels
+from service.concurrency import Workers
 from service.errors import NotReadyError
 from service.inference.batched_faces import BatchedFaceNetwork
 from service.processes.channel import pair
@@ -144,6 +146,42 @@ async def test_a_front_end_that_is_gone_takes_its_canvases_with_it(ends: Ends) -
     assert [isinstance(outcome, Candidates) for outcome in outcomes] == [False, True, False, True, *[True] * 4]
     assert [len(outcome.places) for outcome in outcomes[4:] if isinstance(outcome, Candidates)] == [0] * 4
     assert sum(ends.batches) == 1 + 2 + 4, "what it had handed in and no one had begun is never looked at"
+
+
+async def test_a_canvas_whose_caller_has_left_is_not_searched(ends: Ends) -> None:
+    [held] = await ends.hold(1)
+    workers = Workers(2, "image")
+    find = partial(ends.front_ends[1].candidates, BRIGHT, 0.5)
+    staying, leaving = workers.run(find), workers.run(find)
+    await until(lambda: len(ends.server._looking) == 3)
+    leaving.cancel()
+    await until(lambda: len(ends.server._looking) == 2)
+    again = workers.run(find)  # in the worker and the slot of the one that left
+    await until(lambda: len(ends.server._looking) == 3)
+    ends.release()
+
+    assert [len((await found).places) for found in (held, staying, again)] == [1] * 3
+    assert ends.batches == [1, 2]
+    workers.close()
+
+
+async def test_a_caller_that_leaves_while_its_canvas_is_searched_asks_for_no_other(ends: Ends) -> None:
+    (ends.folder / HOLD_FACES).touch()
+    workers, outcomes = Workers(1, "image"), list[int]()
+
+    def find_twice() -> None:
+        for _ in range(2):
+            outcomes.append(len(ends.front_ends[1].candidates(BRIGHT, 0.5).places))
+
+    leaving = workers.run(find_twice)
+    await until(lambda: ends.network.running is not None)
+    leaving.cancel()
+    await asyncio.sleep(0.05)  # the engine's process is told
+    ends.release()
+    await workers.run(lambda: None)
+
+    assert (outcomes, ends.batches) == ([1], [1])
+    workers.close()
 
 
 async def test_a_network_that_hangs_or_fails_on_everything_is_lost(ends: Ends) -> None:

@@ -9,7 +9,7 @@ from manet.backends.selection import Machine
 from service.batching.supervisor import Recovery
 from service.inference.engine import load_faces
 from service.processes import supervisor
-from service.processes.memory import Layout, SharedMemory
+from service.processes.memory import ENGINE_BEATS, EXPLAINER_BEATS, Layout, SharedMemory
 from service.processes.spec import Spec
 from service.processes.supervisor import Supervisor, default_workers, loaders
 from service.settings import Settings
@@ -182,7 +182,7 @@ class SilentChild(FakeChild):
         self.kills += 1
 
 
-@pytest.mark.parametrize("name", ["engine", "front end"])
+@pytest.mark.parametrize("name", ["engine", "explainer", "front end"])
 @pytest.mark.parametrize(
     ("looks", "kills"),
     [("+++", 0), ("+-+", 0), ("+-+-+-+", 0), ("+--", 1), ("+-+--", 1)],
@@ -199,12 +199,14 @@ async def test_a_process_is_killed_when_it_is_silent_at_two_looks_in_succession(
         if look is None:
             raise OverError
         if look == "+":
-            memory.report(beats=memory.engine("beats") + 1)
-            memory.counts["beats"][1] += 1
+            for place in (1, ENGINE_BEATS, EXPLAINER_BEATS):
+                memory.beats[place] += 1
 
     monkeypatch.setattr("service.processes.supervisor.asyncio.sleep", sleep)
     if name == "engine":
         watcher._engine = child  # type: ignore[assignment]
+    elif name == "explainer":
+        watcher._explainer = child  # type: ignore[assignment]
     else:
         watcher._up[1] = child  # type: ignore[assignment]
     with pytest.raises(OverError):
