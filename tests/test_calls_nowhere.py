@@ -260,8 +260,9 @@ def test_the_docker_image(watched: Watched, portrait: Path) -> None:
     command = ["docker", "run", "--rm", "--interactive", "--name", name, "--publish", f"127.0.0.1:{port}:8000"]
     with subprocess.Popen([*command, *program], stdin=subprocess.PIPE) as container:
         try:
-            with subprocess.Popen(watched.attached(_first_process(container, name))):
-                until(watched.log.exists)
+            first = _first_process(container, name)
+            with subprocess.Popen(watched.attached(first)):
+                until(lambda: "TracerPid:\t0\n" not in Path(f"/proc/{first}/status").read_text())
                 assert container.stdin is not None
                 container.stdin.write(b"go\n")
                 container.stdin.flush()
