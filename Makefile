@@ -59,7 +59,7 @@ bench: .venv/bench
 install: .venv/installed
 
 .venv/serving: pyproject.toml constraints.txt
-	@echo "Installing into .venv what serving needs, about 400 MB"
+	@echo "Installing into .venv what serving needs, about 330 MB"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --editable .
 	@touch $@
