@@ -355,7 +355,7 @@ CODED: dict[str, tuple[str, bytes, int, str, str]] = {
     "not as it says": ("deflate", PACKED, 400, "malformed-request", "Content-Encoding"),
     "cut short": ("gzip", PACKED[:-20], 400, "malformed-request", "too early"),
     "empty": ("gzip", b"", 400, "malformed-request", "too early"),
-    "trailing": ("gzip", PACKED + b"more", 400, "malformed-request", "bytes follow"),
+    "trailing": ("gzip", PACKED + b"more", 400, "malformed-request", "Content-Encoding"),
 }
 
 
