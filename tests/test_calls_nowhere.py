@@ -26,7 +26,7 @@ import skimage.data
 from PIL import Image
 
 from testing.clips import write_clip
-from testing.compose import missing
+from testing.compose import inspect, missing
 from testing.live import until
 from testing.processes import ROOT, free_port, wait_until_ready
 from testing.weights import NARROW
@@ -285,15 +285,12 @@ def _first_process(container: "subprocess.Popen[bytes]", name: str) -> str:
 
     def running() -> bool:
         assert container.poll() is None
-        return _inspected(name, "{{.State.Running}}") == "true"
+        with contextlib.suppress(subprocess.CalledProcessError):  # the engine does not know it yet
+            return bool(inspect(name)["State"]["Running"])
+        return False
 
     until(running, seconds=120)
-    return _inspected(name, "{{.State.Pid}}")
-
-
-def _inspected(name: str, what: str) -> str:
-    command = ["docker", "inspect", "--format", what, name]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return str(inspect(name)["State"]["Pid"])
 
 
 @contextlib.contextmanager

@@ -46,13 +46,7 @@ FORMATS = (
     ImageFormat("WebP", "WEBP", _magic(rb"RIFF.{4}WEBP"), (".webp",), "image/webp", bytes_a_pixel=16),
     ImageFormat("BMP", "BMP", _magic(rb"BM"), (".bmp",), "image/bmp"),
     ImageFormat("GIF", "GIF", _magic(rb"GIF8[79]a"), (".gif",), "image/gif"),
-    ImageFormat(
-        "TIFF",
-        "TIFF",
-        _magic(rb"II[*+]\0|MM\0[*+]"),
-        (".tif", ".tiff"),
-        "image/tiff",
-    ),
+    ImageFormat("TIFF", "TIFF", _magic(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "image/tiff"),
     # Both stand in ISO's base media file format (ISO/IEC 14496-12): their brands tell them apart, and where the first
     # of them is one that both may have, those that follow it.
     ImageFormat(
