@@ -3,25 +3,36 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: serve test test-all test-slow check install format contract audit fuzz soak bench
+.PHONY: serve test test-all test-alone test-ray check install format contract audit fuzz soak bench
 
 serve: .venv/serving
 	$(BIN)/manet-serve
 
-# The promises, in eight minutes on two cores. Each of two processes has whole files, whose tests share what is dear. Not
-# so the operations of the contract: Schemathesis gives all of them one name, of which pytest-xdist would run one.
-EXAMINED := tests/service/openapi/test_document_examined.py
+# The promises, in eight minutes on two cores.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/ray --ignore=$(EXAMINED)
-	$(BIN)/python -m pytest $(EXAMINED)
+	$(PROMISES)
+	$(OPERATIONS)
 
-test-all: test test-slow
+# Each of two processes has whole files, whose tests share what is dear.
+PROMISES = $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/ray --ignore=$(EXAMINED)
 
-# Browsers, generated clients, the wheel, Docker, many processes. Ray has a process of its own: in one that had run half
-# of the tests before, its driver hung in its first call to its server, and no part of that half alone did it. Files stay
-# in their order, for the two that take minutes would else run last, one beside nothing.
-test-slow: install
+# In a process of its own: Schemathesis gives all operations of the contract one name, of which pytest-xdist runs one.
+EXAMINED := tests/service/openapi/test_document_examined.py
+OPERATIONS = $(BIN)/python -m pytest $(EXAMINED)
+
+# What leaves one of two processors idle runs side by side. Files stay in their order, for the two that take minutes
+# would else run last, one beside nothing.
+test-all: install
+	$(MAKE) --jobs 2 --output-sync=target test-ray test-alone
+	$(PROMISES)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore=tests/ray bench/tests tests
+
+test-alone: check
+	$(OPERATIONS)
+
+# In a process of its own: in one that had run half of the tests before, Ray's driver hung in its first call to its
+# server, and no part of that half alone did it.
+test-ray: install
 	$(BIN)/python -m pytest tests/ray
 
 check: install

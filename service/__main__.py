@@ -1,6 +1,7 @@
 """``manet-serve``: the service as a process."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NoReturn
 
@@ -38,16 +39,19 @@ def _supervise(settings: Settings) -> None:
 def _serve(settings: Settings) -> None:
     """Serve in this process."""
     # Not above: the processes of several front ends import this module, and most need none of these.
-    from service.app import create_app  # noqa: PLC0415
-    from service.clock import SystemClock  # noqa: PLC0415
     from service.inference.engine import load_network, load_recognizer  # noqa: PLC0415
     from service.observability.log_filters import silence_pillow_warnings  # noqa: PLC0415
-    from service.runtime import tune_runtime  # noqa: PLC0415
-    from service.server import run, server  # noqa: PLC0415
 
     silence_pillow_warnings()
     try:
-        app = create_app(settings, load_recognizer(settings), SystemClock(), reload=partial(load_network, settings))
+        with ThreadPoolExecutor(1) as pool:
+            recognizer = pool.submit(load_recognizer, settings)
+            # Meanwhile: the web framework takes as long to import as the network to compile.
+            from service.app import create_app  # noqa: PLC0415
+            from service.clock import SystemClock  # noqa: PLC0415
+            from service.runtime import tune_runtime  # noqa: PLC0415
+            from service.server import run, server  # noqa: PLC0415
+        app = create_app(settings, recognizer.result(), SystemClock(), reload=partial(load_network, settings))
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
     tune_runtime()

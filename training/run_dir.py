@@ -14,12 +14,11 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torch.utils.tensorboard import SummaryWriter
 
 from manet.errors import CheckpointError
 from manet.files import atomic_write, remove_temporary_files
@@ -33,6 +32,9 @@ from training.eval.plots import MAX_CLASSES, draw_confusion, draw_curve
 from training.eval.published import published_run
 from training.recipe import Recipe, validation_message
 from training.trainer import EpochResult, Trainer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 MAX_ERROR_CHARS = 200
 """Characters of PyTorch's message about a checkpoint that are shown; it may name every key of a network."""
@@ -192,8 +194,10 @@ class RunDir:
         for name in _FILES:
             remove_temporary_files(self.path / name)
 
-    def tensorboard(self, first_epoch: int) -> SummaryWriter:
+    def tensorboard(self, first_epoch: int) -> "SummaryWriter":
         """Return the writer of TensorBoard events; earlier rows from ``first_epoch`` on are purged."""
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - only a run that trains writes any
+
         return SummaryWriter(str(self.path / "tensorboard"), purge_step=first_epoch)
 
     def _weights(self, name: Literal["best", "last"], result: EpochResult, trainer: Trainer) -> None:

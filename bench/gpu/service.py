@@ -12,7 +12,9 @@ from bench.server import Server, finished, loading, started
 from bench.summary import summary
 from manet.cpus import available_cpus
 
-_WARM_SECONDS = 1.0
+_WARM_SHARE = 0.25
+"""Of a load's seconds; for so long requests are sent before it and not counted."""
+
 _ANSWER_SECONDS = 15.0
 _CORES_A_GENERATOR = 8
 """One load generator for so many cores: its own core would bound what is measured."""
@@ -46,7 +48,7 @@ def _way(setting: Setting, name: str, front_ends: int, **settings: str) -> Itera
         with started(program, log) as server:
             for faces, uploads in (("whole", images.crops()), ("detect", images.photographs())):
                 asked = Server(replace(program, path=f"/predict?faces={faces}"), server.process, server.port)
-                _send(asked, uploads, setting, clients, _WARM_SECONDS)
+                _send(asked, uploads, setting, clients, _WARM_SHARE * setting.scale.load_seconds)
                 before = server.cpu_seconds()
                 found = summary(joined(_send(asked, uploads, setting, clients, setting.scale.load_seconds)))
                 spent = {

@@ -67,13 +67,13 @@ FULL = Scale(
 )
 TINY = Scale(
     seconds=0.05,
-    load_seconds=1.5,
+    load_seconds=1.0,
     clients=4,
     served_batches=(4,),
     sizes=(1, 2),
     sides=(80,),
-    noise=3,
-    batches=2,
+    noise=2,
+    batches=1,
     matrix=128,
     copied=2**20,
     training=MappingProxyType({"ferplus": (*_NARROW, "epoch_sizes=[48, 48]", _CYCLE), "raf_db": _NARROW}),

@@ -42,7 +42,7 @@ class Backend(Protocol):
         """Why this backend runs, and in this number format, in one line for people."""
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size, so that the first real one pays for no set-up.
+        """Run blank batches, so that the first real one of each size pays for little or no set-up.
 
         Raises:
             ValueError: if a size is below one.
@@ -102,7 +102,7 @@ class BaseBackend(ABC, Generic[Network]):
         return self._precision
 
     def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size, and of whatever other sizes batches up to them will run in.
+        """Run blank batches of these sizes, or of those that prepare for them.
 
         Raises:
             ValueError: if a size is below one.

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from testing.weights import NARROW
+from tests.training.conftest import draw_ferplus_tree
 from training.distributed import World, init_distributed
 
 STEPS = 20
@@ -32,45 +33,57 @@ torch.set_default_dtype(torch.float64)
 recipe = recipes.load("ferplus", ["augment.mixup=0.0"])  # which mixes the images of one process
 recipe = recipe.model_copy(update={
     "precision": "float32", "batch_size": 12, "epoch_sizes": None, "input_size": 64, "width": 8,
-    "accumulate": int(sys.argv[3]),
-    "schedule": Step(kind="step", lr=float(sys.argv[4]), step_size=20, gamma=1.0), "averaging": None})
+    "schedule": Step(kind="step", lr=0.001, step_size=20, gamma=1.0), "averaging": None})
 data = Path(sys.argv[1])
 with init_distributed(os.environ) as world:
     images = ferplus.load(data, "train", "distribution")
     images = replace(images, targets=images.targets.astype(np.float64))
-    trainer = Trainer(recipe, images, images, world=world)
-    trainer.model.register_forward_pre_hook(lambda module, arguments: (arguments[0].double(),))
-    losses = []
-    while len(losses) < int(sys.argv[5]):
-        losses.extend(map(float, trainer.steps()))
-        trainer.end_epoch()
+
+    def run(accumulate, steps):
+        trainer = Trainer(recipe.model_copy(update={"accumulate": accumulate}), images, images, world=world)
+        trainer.model.register_forward_pre_hook(lambda module, arguments: (arguments[0].double(),))
+        losses = []
+        while len(losses) < steps:
+            losses.extend(map(float, trainer.steps()))
+            trainer.end_epoch()
+        return {"losses": losses, "size": world.size, "running": trainer.model.bn1.running_var.tolist()}
+
+    found = {accumulate: run(int(accumulate), int(steps)) for accumulate, steps in map(str.split, sys.argv[3:])}
     if world.is_main:
-        running = trainer.model.bn1.running_var.tolist()
-        Path(sys.argv[2]).write_text(json.dumps({"losses": losses, "size": world.size, "running": running}))
+        Path(sys.argv[2]).write_text(json.dumps(found))
 """
 
 
-def _losses(tree: Path, out: Path, processes: int, accumulate: int = 1, steps: int = STEPS) -> dict[str, Any]:
-    arguments = ["-c", PROGRAM, str(tree), str(out), str(accumulate), "0.001", str(steps)]
+def _runs(tree: Path, out: Path, processes: int, *runs: str) -> dict[str, Any]:
+    """Return what came of each run, by its ``accumulate``; a run is that and its steps, such as ``2 20``."""
     if processes == 1:
-        command = [sys.executable, *arguments]
+        command = [sys.executable, "-c", PROGRAM]
     else:
         script = out.with_suffix(".py")
         script.write_text(PROGRAM)
         options = ["--standalone", f"--nproc-per-node={processes}"]
-        command = [sys.executable, "-m", "torch.distributed.run", *options, str(script), *arguments[2:]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+        command = [sys.executable, "-m", "torch.distributed.run", *options, str(script)]
+    done = subprocess.run(
+        [*command, tree, out, *runs], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two runs of two processes; to start these takes longer than the runs."""
+    folder = tmp_path_factory.mktemp("together")
+    return _runs(draw_ferplus_tree(folder), folder / "found.json", 2, f"1 {STEPS}", "2 2")
+
+
 @pytest.mark.slow
-def test_two_processes_follow_the_losses_of_one(ferplus_tree: Path, tmp_path: Path) -> None:
+def test_two_processes_follow_the_losses_of_one(together: dict[str, Any], ferplus_tree: Path, tmp_path: Path) -> None:
     # In double precision. In single, rounding alone parts two runs: one process whose first weights are changed by one
     # part in ten million is 0.03 away from itself after seven such steps.
-    alone = _losses(ferplus_tree, tmp_path / "alone.json", 1)
-    together = _losses(ferplus_tree, tmp_path / "together.json", 2)
+    alone = _runs(ferplus_tree, tmp_path / "alone.json", 1, f"1 {STEPS}")["1"]
+    together = together["1"]
 
     assert together["size"] == 2
     assert len(alone["losses"]) == STEPS
@@ -80,10 +93,11 @@ def test_two_processes_follow_the_losses_of_one(ferplus_tree: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_processes_may_accumulate_too(ferplus_tree: Path, tmp_path: Path) -> None:
-    found = _losses(ferplus_tree, tmp_path / "both.json", 2, accumulate=2, steps=2)
+def test_processes_may_accumulate_too(together: dict[str, Any]) -> None:
+    found = together["2"]
 
     assert found["size"] == 2
+    assert len(found["losses"]) == 2
     assert all(0 < loss < 20 for loss in found["losses"])
 
 

@@ -1,6 +1,7 @@
 """The commands of docs/training.md and the README's section on training run."""
 
 import json
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from manet.labels import CLASS_ORDERS
 from manet.nn.model import MANet
@@ -17,11 +19,27 @@ from testing.documents import README, Document, in_this_environment, run_command
 from testing.weights import NARROW
 from tests.training.conftest import draw_face_api, draw_ferplus
 from training import recipe as recipes
+from training.cli import app
 from training.run_dir import weights_header
 
 pytestmark = pytest.mark.slow
 
 PAGE = Document("docs/training.md")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in its own folder, where the page's commands find their files."""
+    monkeypatch.chdir(tmp_path)
+
+
+def _here(command: str) -> str:
+    """Run a command of `manet-train` in this process, and return its output."""
+    program, *arguments = shlex.split(command)
+    assert Path(program).name == "manet-train"
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
@@ -32,7 +50,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
     draw_face_api(tmp_path / "FACE_API")
     header = weights_header(recipes.load("ferplus"), CLASS_ORDERS["ferplus"], "random")
     assert header is not None
-    assert run_command(PAGE.command("cluster-faces"), tmp_path).returncode == 0
+    _here(PAGE.command("cluster-faces"))
     small = f"--threads 1 --set batch_size=8 --set width={NARROW}"
     for command, changes in (
         (PAGE.command("fit ferplus_identity"), small),
@@ -51,8 +69,7 @@ def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
                 save_weights(MANet(8, width=NARROW), tmp_path / run / "best.safetensors", header)
 
     for command in (PAGE.command("evaluate "), PAGE.command(" pack RUN")):
-        done = run_command(command, tmp_path)
-        assert done.returncode == 0, done.stderr
+        _here(command)
     assert json.loads((tmp_path / "valid.json").read_text())["n"] == 6
     assert (tmp_path / "ferplus.safetensors").stat().st_size < 55e6
 
@@ -78,11 +95,8 @@ def test_the_commands_that_repeat_a_figure_of_the_paper(tmp_path: Path) -> None:
                 Image.new("RGB", (40, 40), (30 * label, 20 * i, 60)).save(folder / f"{i}.png")
     torch.save({"state_dict": MANet(12, width=NARROW).state_dict()}, tmp_path / "Pretrained_on_MSCeleb.pth.tar")
 
-    done = run_command(fit + SMALL, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "; the authors then had 71.87 %" in done.stdout
-    done = run_command(report, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert "; the authors then had 71.87 %" in _here(fit + SMALL)
+    _here(report)
     assert "| the authors' published log | 88.40 @ 29 |" in (tmp_path / "reports/raf_db/report.md").read_text()
 
 
@@ -91,9 +105,7 @@ def test_the_commands_for_film_frames_and_many_devices(tmp_path: Path) -> None:
     _portraits(tmp_path / "FRAMES/train/Happy", 8)
     _portraits(tmp_path / "FRAMES/test/Happy", 2)
 
-    done = run_command(prepare, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "10 faces" in done.stdout
+    assert "10 faces" in _here(prepare)
     done = run_command(torchrun + SMALL, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished") == 1

@@ -1,17 +1,19 @@
 """Transforms: from images of an ExpressionSet to network inputs, in worker processes or cached for all epochs."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from manet.vision.preprocess import Pixels, Preprocessing, network_input
 from training.data.datasets.expression_set import ExpressionSet
+
+if TYPE_CHECKING:
+    from torchvision.transforms.v2 import RandomResizedCrop
 
 
 class Draw(NamedTuple):
@@ -45,7 +47,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self, data: ExpressionSet, spec: Preprocessing, *, crop_area: float | None = None, seed: int = 0
     ) -> None:
         self.data, self.spec = data, spec
-        self._crop = None if crop_area is None else v2.RandomResizedCrop(1, scale=(crop_area, 1))
+        self._crop = None if crop_area is None else _random_resized_crop(crop_area)
         self._seed = seed
 
     def __len__(self) -> int:
@@ -71,7 +73,14 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return self._crop is None
 
 
-def _random_crop(image: Pixels, crop: v2.RandomResizedCrop) -> Pixels:
+def _random_resized_crop(area: float) -> "RandomResizedCrop":
+    # Not above: torchvision loads PyTorch's compiler, seconds that only training with random crops has to spend.
+    from torchvision.transforms.v2 import RandomResizedCrop  # noqa: PLC0415
+
+    return RandomResizedCrop(1, scale=(area, 1))
+
+
+def _random_crop(image: Pixels, crop: "RandomResizedCrop") -> Pixels:
     """Return a random part of an image (height, width, 3), before it is resized."""
     shape = torch.empty((3, *image.shape[:2]), device="meta")
     top, left, height, width = crop.make_params([shape]).values()

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from training.eval.published import PublishedRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_CLASSES = 32
 """A matrix with more classes is not readable."""
@@ -18,7 +21,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], pat
     counts = confusion.sum(axis=1)
     shares = 100 * confusion / np.maximum(counts, 1)[:, None]
     side = 2.0 + 0.7 * len(classes)
-    figure = Figure(figsize=(side, side * 0.9), layout="constrained")
+    figure = _figure(side, side * 0.9)
     axis = figure.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for row, column in np.ndindex(*shares.shape):
@@ -33,7 +36,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], pat
 
 def draw_curve(rows: list[dict[str, float]], path: Path, published: PublishedRun | None = None) -> None:
     """Draw loss and accuracy over the epochs, beside the authors' accuracy where they published a run."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = _figure(9, 3.6)
     losses, rates = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     for axis, columns, title in (
@@ -49,3 +52,10 @@ def draw_curve(rows: list[dict[str, float]], path: Path, published: PublishedRun
         axis.legend()
         axis.grid(alpha=0.3)
     figure.savefig(path)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of a size in inches."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - most commands draw nothing
+
+    return Figure(figsize=(width, height), layout="constrained")

@@ -5,7 +5,6 @@ Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 BINS = 15
@@ -33,6 +32,8 @@ def expected_calibration_error(logits: Logits, labels: Labels, temperature: floa
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:
     """Return the temperature in 0.05..20 that minimises the cross-entropy; predictions do not change."""
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - a second that most commands do not spend
+
     found = minimize_scalar(
         lambda log_t: cross_entropy(logits, labels, float(np.exp(log_t))), bounds=np.log([0.05, 20.0]), method="bounded"
     )

@@ -60,7 +60,7 @@ class Int8:
     def weight(self, weight: Weight) -> Output:
         """Return the weight as whole numbers times their steps, a form in which OpenVINO leaves them."""
         rounded = weight if isinstance(weight, Int8Weight) else Int8Weight.rounded(weight)
-        whole = ops.convert(ops.constant(rounded.whole), "f32")
+        whole = ops.convert(ops.constant(rounded.whole, shared_memory=True), "f32")
         return ops.multiply(whole, constant(along_channels(rounded.steps, rounded.whole.ndim))).output(0)
 
 
@@ -70,5 +70,5 @@ def exact(weight: Weight) -> Output:
 
 
 def constant(values: npt.ArrayLike) -> Output:
-    """Return float32 numbers as a part of a graph."""
-    return ops.constant(np.asarray(values, np.float32)).output(0)
+    """Return float32 numbers as a part of a graph, which holds on to an array of that type instead of a copy of it."""
+    return ops.constant(np.asarray(values, np.float32), shared_memory=True).output(0)

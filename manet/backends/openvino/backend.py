@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,8 @@ from manet.weights.registry import locate, locate_calibration
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The batch sizes that OpenVINO is given; a batch in between is filled up with blanks, a larger one is cut.
 
-For each size that it meets it compiles the network again, which takes 50 to 100 ms, and keeps 15 MB for ever (seen with
-2026.4 at 80 px): with every size up to 32 that made stalls of a quarter of a second and 750 MB.
+For each size that it meets it compiles the network again, which takes 15 to 100 ms, and keeps 3 to 15 MB for ever (seen
+with 2026.4 at 80 px): with every size up to 32 that made stalls of a quarter of a second and 750 MB.
 """
 
 _HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -112,11 +111,11 @@ class OpenVINOBackend(BaseBackend[Network]):
     device = "cpu"
 
     def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:
-        parts = len(network.apart)
-        largest = padded(ceil(min(max(batch_sizes), network.most) / parts))
-        shared = {padded(count): count for count in range(1, parts)}
-        apart = [size * parts for size in SIZES if size <= largest]
-        return sorted({*batch_sizes, *shared.values(), *apart})
+        """Return the least batch of each compiled network: its first one, of any size, takes 100 to 200 ms more.
+
+        Any other size takes 15 to 60 ms more the first time, less than the blank batch would that prepares for it.
+        """
+        return sorted({min(batch_sizes), len(network.apart)})
 
     def _logits(self, network: Network, images: Pixels) -> Logits:
         most = network.most
