@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from bench import gpu_check
@@ -22,6 +21,7 @@ from bench.gpu_check import GRACE, PATIENCE, limited, rows_of, slower
 from bench.load import Samples
 from bench.server import ROOT
 from bench.summary import summary
+from testing.processes import runs
 
 NINE_MINUTES = 540
 
@@ -59,16 +59,9 @@ def test_a_step_that_hangs_is_ended_with_what_it_started(
 
     assert ended == "out of time"
     end = time.monotonic() + 10
-    while _runs(int(output)):
+    while runs(int(output)):
         assert time.monotonic() < end, "what the step started still runs"
         time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_row_that_was_cut_off_is_left_out() -> None:

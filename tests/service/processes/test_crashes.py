@@ -16,7 +16,7 @@ import pytest
 from testing.fakes import RED_FACE
 from testing.front_ends import HOLD, SLOW, FrontEnds, serving_with_front_ends, starting_with_front_ends
 from testing.live import until
-from testing.processes import ROOT, listens
+from testing.processes import ROOT, listens, runs
 
 pytestmark = pytest.mark.slow
 
@@ -158,11 +158,11 @@ def test_a_killed_supervisor_leaves_no_process(tmp_path: Path, clients: ThreadPo
         until(lambda: post(service, "/explain") == 200, 120)  # its process may be up a little later
         answers = held(service, clients, 4)
         pids = [service.pids(name)[-1] for name in ("engine", "explainer", "front end 0", "front end 1")]
-        assert all(map(_runs, pids))
+        assert all(map(runs, pids))
         service.process.kill()
         service.remove(HOLD)
 
-        until(lambda: not any(map(_runs, pids)), 60)
+        until(lambda: not any(map(runs, pids)), 60)
         assert [answer.result() for answer in answers] == [200] * 4, "what was admitted is answered even so"
 
 
@@ -175,16 +175,9 @@ def test_a_process_that_hangs_outlives_a_killed_supervisor_no_longer_than_its_re
         service.process.kill()
 
         try:
-            until(lambda: not any(map(_runs, pids)), 60)
+            until(lambda: not any(map(runs, pids)), 60)
         finally:
             service.remove(SLOW)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_sigterm_answers_all_that_was_admitted(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
@@ -197,7 +190,7 @@ def test_sigterm_answers_all_that_was_admitted(tmp_path: Path, clients: ThreadPo
 
         assert [answer.result() for answer in answers] == [200] * 12
         assert service.process.wait(60) == 0
-        assert not any(_runs(pid) for name in ("engine", "front end 0", "front end 1") for pid in service.pids(name))
+        assert not any(runs(pid) for name in ("engine", "front end 0", "front end 1") for pid in service.pids(name))
 
 
 # -- the start
@@ -225,11 +218,11 @@ def test_sigterm_during_the_start_ends_it_in_order(tmp_path: Path) -> None:
     with starting_with_front_ends(tmp_path) as service:
         until(lambda: len(service.pids("front end 1")) == 1, 60)
         service.process.send_signal(signal.SIGTERM)
-        until(lambda: not _runs(service.pids("front end 0")[0]), 60)
+        until(lambda: not runs(service.pids("front end 0")[0]), 60)
         service.remove(SLOW)
 
         assert service.process.wait(60) == 0
-        assert not _runs(service.pids("engine")[0])
+        assert not runs(service.pids("engine")[0])
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
@@ -241,4 +234,4 @@ def test_a_second_signal_does_not_wait(tmp_path: Path, clients: ThreadPoolExecut
 
         assert service.process.wait(60) == 0
         assert {answer.result() for answer in answers} <= {0, 503}
-        assert not any(_runs(pid) for name in ("engine", "front end 0", "front end 1") for pid in service.pids(name))
+        assert not any(runs(pid) for name in ("engine", "front end 0", "front end 1") for pid in service.pids(name))

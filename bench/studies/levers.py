@@ -1,0 +1,90 @@
+"""Levers: what each choice of the recipe `ferplus` gives by itself, on a narrow network, with several seeds.
+
+    python bench/studies/levers.py --data DIR --duplicates CSV --runs runs/levers --out bench/results/levers.json
+
+Each lever is one change of the same base, ``levers.toml``. All runs have the same length and are evaluated on FER+
+Valid (majority protocol). The network has a sixteenth of the shipped one's operations and begins with random weights,
+so that the table fits a processor: it says which way a lever moves, not how far the shipped network would go. A call
+continues where the one before it stopped.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from bench.machine import heading
+
+BASE = Path(__file__).with_suffix(".toml")
+SEEDS = (1, 2)
+TEACHER = "half of each target from the two base runs"
+LEVERS: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        "base": (),
+        "balanced draws": ("class_balance=0.5",),
+        "soft targets of all rows": ("labels='all_votes'",),
+        "logit adjustment": ("logit_adjustment=0.5",),
+        "changes of the kinds that users' images have": (
+            *("augment.low_resolution=0.1", "augment.blur=0.1", "augment.gamma=0.4", "augment.contrast=0.4"),
+            *("augment.brightness=0.3", "augment.jpeg=0.1", "augment.cover=0.05"),
+        ),
+        "random erasing": ("augment.random_erasing=0.25",),
+        "mixup": ("augment.mixup=0.1",),
+        "cutmix": ("augment.cutmix=0.3",),
+        TEACHER: ("teacher_share=0.5",),
+        "last two of six epochs at 64 px": ("input_size=64", "epoch_sizes=[48, 48, 48, 48, 64, 64]"),
+    }
+)
+"""Changes of the base by what they are called."""
+
+MEASURED = ("valid_accuracy", "valid_macro_recall")
+
+
+def trained(lever: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """Return the rows of a run's log, one for each epoch; a run that was stopped is continued."""
+    run: Path = arguments.runs / f"{list(LEVERS).index(lever)}-{seed}"
+    command = [sys.executable, "-m", "training", "fit"]
+    if (run / "checkpoint.pt").is_file():
+        command += ["--resume", str(run)]
+    else:
+        command += [str(BASE), "--data", arguments.data, "--duplicates", arguments.duplicates, "--out", str(run)]
+        command += [word for change in (*LEVERS[lever], f"seed={seed}") for word in ("--set", change)]
+        if lever == TEACHER:
+            command += [
+                word for other in SEEDS for word in ("--teacher", arguments.runs / f"0-{other}/best.safetensors")
+            ]
+    subprocess.run(command, check=True)
+    with (run / "log.csv").open() as log:
+        return list(csv.DictReader(log))
+
+
+def main() -> None:
+    """Train what is missing, and write the result after each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--data", "--duplicates"):
+        parser.add_argument(name, required=True)
+    for name in ("--runs", "--out"):
+        parser.add_argument(name, type=Path, required=True)
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for lever in LEVERS:
+        logs = [trained(lever, seed, arguments) for seed in SEEDS]
+        row: dict[str, Any] = {"lever": lever, "changes": LEVERS[lever]}
+        for name in MEASURED:
+            best = [max(log, key=lambda epoch: float(epoch["valid_accuracy"]))[name] for log in logs]
+            row[name] = {"best": [float(value) for value in best], "last": [float(log[-1][name]) for log in logs]}
+            row[name]["mean_of_last"] = round(statistics.mean(row[name]["last"]), 2)
+        rows.append(row)
+        print(row, flush=True)
+        result = {**heading(), "recipe": BASE.read_text(), "seeds": SEEDS, "valid_images": 3199, "rows": rows}
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
