@@ -2,8 +2,8 @@
 
     python bench/studies/start.py --before CHECKOUT --out bench/results/start_two_checkouts.json
 
-Seconds are from starting the process to the first 200 of ``/health/ready``, without a cache of any kind; CPU seconds are
-those of the whole process, its end included; memory is what is resident when it is ready.
+Seconds are from starting the process to the first 200 of ``/health/ready``, without a cache of any kind; CPU seconds
+are those of the whole process, its end included; memory is what is resident when it is ready.
 """
 
 import argparse
