@@ -152,11 +152,11 @@ def run(spec: Spec, control: socket.socket) -> NoReturn:
     control.settimeout(_BEAT)
     control.send(READY)
     while True:
-        if server.look(_BEAT):  # the supervisor kills a process that gives no sign of life
-            spec.memory.beats[EXPLAINER_BEATS] += 1
         try:
             message, ends = receive(control)
         except TimeoutError:
+            if server.look(_BEAT):  # the supervisor kills a process that gives no sign of life
+                spec.memory.beats[EXPLAINER_BEATS] += 1
             continue
         if not message:
             break
