@@ -54,7 +54,7 @@ def attacked(made: Project, image: bytes) -> dict[str, Any]:
         except httpx.TransportError as error:
             return type(error).__name__
 
-    before = memory(made)
+    before, restarts = memory(made), made.state()["RestartCount"]
     with ThreadPoolExecutor(CLIENTS) as clients:
         answers = Counter(clients.map(send, range(CLIENTS * IMAGES_EACH)))
     after, state = memory(made), made.state()
@@ -62,5 +62,5 @@ def attacked(made: Project, image: bytes) -> dict[str, Any]:
         "before_mb": before,
         "after_mb": after,
         "answers": dict(answers),
-        "killed": state["State"]["OOMKilled"] or state["RestartCount"] > 0,
+        "killed": state["State"]["OOMKilled"] or state["RestartCount"] > restarts,
     }
