@@ -11,7 +11,7 @@ import json
 import statistics
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,15 +21,18 @@ from manet.backends.openvino.backend import SIZES, OpenVINOBackend, network_of
 from manet.backends.selection import Precision
 from manet.weights.registry import get
 
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+THREADS = 2
+AGAIN = 5
 START = (1, SIZES[-1])
 """Sizes that the service asks for at its start."""
 
 
-def measured(precision: Precision, threads: int, again: int = 5) -> dict[str, Any]:
+def measured(precision: Precision) -> dict[str, Any]:
     """Return milliseconds and memory of each size's first batch, and the milliseconds of those after it."""
     weights = get("ferplus")
     side = weights.preprocessing.input_size
-    network = network_of(weights, precision, threads=threads, store=None)
+    network = network_of(weights, precision, threads=THREADS, store=None)
     backend = OpenVINOBackend(network, side=side, precision=precision, reason="requested")
 
     def milliseconds(size: int) -> float:
@@ -44,10 +47,10 @@ def measured(precision: Precision, threads: int, again: int = 5) -> dict[str, An
     for size in [size * len(network.apart) for size in SIZES if size * len(network.apart) not in START]:
         held, first = _resident_mib(), milliseconds(size)
         taken = _resident_mib() - held
-        hot = statistics.median(milliseconds(size) for _ in range(again))
+        hot = statistics.median(milliseconds(size) for _ in range(AGAIN))
         row = {"size": size, "first_ms": first, "again_ms": hot, "more_ms": first - hot, "memory_mib": taken}
         rows.append({key: round(value, 1) for key, value in row.items()})
-    return {"precision": precision, "threads": threads, "side": side, "sizes": rows}
+    return {"precision": precision, "threads": THREADS, "side": side, "sizes": rows}
 
 
 def _resident_mib() -> float:
@@ -58,11 +61,9 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--precision", choices=get_args(Precision), nargs="+", default=["float32", "int8"])
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     quiet = quietness()
-    found = [measured(precision, arguments.threads) for precision in arguments.precision]
+    found = [measured(precision) for precision in PRECISIONS]
     print(json.dumps(found))
     arguments.out.write_text(json.dumps({**heading(), "machine_before": quiet, "found": found}, indent=2) + "\n")
 

@@ -9,7 +9,6 @@ continues where the one before it stopped.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bench.machine import heading
+from training.run_dir import RunDir
 
 BASE = Path(__file__).with_suffix(".toml")
 SEEDS = (1, 2)
@@ -46,22 +46,27 @@ LEVERS: Mapping[str, Sequence[str]] = MappingProxyType(
 MEASURED = ("valid_accuracy", "valid_macro_recall")
 
 
-def trained(lever: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, str]]:
+def trained(lever: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, float]]:
     """Return the rows of a run's log, one for each epoch; a run that was stopped is continued."""
-    run: Path = arguments.runs / f"{list(LEVERS).index(lever)}-{seed}"
+
+    def run(lever: str, seed: int) -> RunDir:
+        return RunDir(arguments.runs / f"{list(LEVERS).index(lever)}-{seed}")
+
+    folder = run(lever, seed)
     command = [sys.executable, "-m", "training", "fit"]
-    if (run / "checkpoint.pt").is_file():
-        command += ["--resume", str(run)]
+    if folder.checkpoint.is_file():
+        command += ["--resume", str(folder.path)]
     else:
-        command += [str(BASE), "--data", arguments.data, "--duplicates", arguments.duplicates, "--out", str(run)]
-        command += [word for change in (*LEVERS[lever], f"seed={seed}") for word in ("--set", change)]
+        given = ["--data", arguments.data, "--duplicates", arguments.duplicates, "--out", str(folder.path)]
+        command += [str(BASE), *given, *_each("--set", *LEVERS[lever], f"seed={seed}")]
         if lever == TEACHER:
-            command += [
-                word for other in SEEDS for word in ("--teacher", arguments.runs / f"0-{other}/best.safetensors")
-            ]
+            command += _each("--teacher", *(str(run("base", other).weights("best")) for other in SEEDS))
     subprocess.run(command, check=True)
-    with (run / "log.csv").open() as log:
-        return list(csv.DictReader(log))
+    return folder.rows()
+
+
+def _each(option: str, *values: str) -> list[str]:
+    return [word for value in values for word in (option, value)]
 
 
 def main() -> None:
@@ -77,8 +82,8 @@ def main() -> None:
         logs = [trained(lever, seed, arguments) for seed in SEEDS]
         row: dict[str, Any] = {"lever": lever, "changes": LEVERS[lever]}
         for name in MEASURED:
-            best = [max(log, key=lambda epoch: float(epoch["valid_accuracy"]))[name] for log in logs]
-            row[name] = {"best": [float(value) for value in best], "last": [float(log[-1][name]) for log in logs]}
+            best = [max(log, key=lambda epoch: epoch["valid_accuracy"])[name] for log in logs]
+            row[name] = {"best": best, "last": [log[-1][name] for log in logs]}
             row[name]["mean_of_last"] = round(statistics.mean(row[name]["last"]), 2)
         rows.append(row)
         print(row, flush=True)
