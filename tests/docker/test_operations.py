@@ -59,6 +59,14 @@ def test_the_figures_of_the_image_are_those_of_the_result_file() -> None:
     assert f"built in {IMAGE['seconds_to_build']} s" in PAGE
 
 
+def test_so_are_those_of_the_readme() -> None:
+    text = Document("README.md").text
+
+    assert f"an image of {IMAGE['megabytes']['all']:,.0f} MB" in text
+    assert f"ready {round(max(IMAGE['seconds_to_ready']))} s after its start" in text
+    assert f"takes {IMAGE['resident_mb']:.0f} MB of memory" in text
+
+
 def test_the_figures_of_large_images_are_those_of_the_result_file() -> None:
     found = json.loads((ROOT / "bench/results/large_images.json").read_text())
 
