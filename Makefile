@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: serve test test-all test-alone test-ray check install format contract audit fuzz soak bench
+.PHONY: serve test test-ci test-all test-alone test-ray check install format contract audit fuzz soak bench
 
 serve: .venv/serving
 	$(BIN)/manet-serve
@@ -24,12 +24,16 @@ PROMISES = $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=t
 EXAMINED := tests/service/openapi/test_document_examined.py
 OPERATIONS = $(BIN)/python -m pytest $(EXAMINED)
 
+# The rest, too; CI leaves out what is marked `long`, for it has 25 minutes, the installation included.
+#
 # What leaves one of two processors idle runs side by side. Files stay in their order, for the two that take minutes
 # would else run last, one beside nothing.
-test-all: install
+test-all: export LENGTHS := long or not long
+test-ci: export LENGTHS := not long
+test-all test-ci: install
 	$(MAKE) --jobs 2 --output-sync=target test-ray test-alone
 	$(PROMISES)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore=tests/ray bench/tests tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'slow and ($(LENGTHS))' --ignore=tests/ray bench/tests tests
 
 test-alone: check
 	$(OPERATIONS)
@@ -37,7 +41,7 @@ test-alone: check
 # In a process of its own: in one that had run half of the tests before, Ray's driver hung in its first call to its
 # server, and no part of that half alone did it.
 test-ray: install
-	$(BIN)/python -m pytest tests/ray
+	$(BIN)/python -m pytest -m '$(LENGTHS)' tests/ray
 
 check: install
 	$(BIN)/ruff check .

@@ -226,6 +226,7 @@ def test_manet_on_ray(watched: Watched, portrait: Path) -> None:
     assert [path for path in watched.files() if logs not in path.parents and path != key] == [], "but for Ray's own"
 
 
+@pytest.mark.long
 def test_ray_serve(watched: Watched, portrait: Path) -> None:
     with _ray_node(watched) as (node, environment):
         port = free_port()

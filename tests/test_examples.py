@@ -93,6 +93,7 @@ def test_a_program_fine_tunes_on_its_own_faces(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_in_minutes_ends_in_parts_that_join_to_weights(tmp_path: Path) -> None:
     votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
     names = [("Training", f"t{i}.png") for i in range(12)] + [("PublicTest", f"v{i}.png") for i in range(6)]

@@ -101,6 +101,7 @@ def test_generators_that_send_side_by_side_are_one_load() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_rehearsal_without_a_gpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"

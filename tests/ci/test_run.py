@@ -47,8 +47,8 @@ class Checkout:
         self.environment = {**given, "HOME": str(self.home), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
 
     def start(self, test: str, *arguments: str, install: str = "true") -> "subprocess.Popen[str]":
-        """Start ``.ci/run`` with these commands as the recipes of ``make install`` and ``make test-all``."""
-        (self.folder / "Makefile").write_text(f"install:\n\t@{install}\ntest-all:\n\t@{test}\n")
+        """Start ``.ci/run`` with these commands as the recipes of ``make install`` and ``make test-ci``."""
+        (self.folder / "Makefile").write_text(f"install:\n\t@{install}\ntest-ci:\n\t@{test}\n")
         # A shell that starts the tests in the background has them ignore SIGINT, and nohup has them ignore SIGHUP; a
         # script cannot undo that for itself.
         command = ["env", "--default-signal=INT,HUP", "bash", str(self.folder / ".ci/run"), *arguments]

@@ -63,6 +63,7 @@ def _predict(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, command)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_image_has_the_answer_of_one_process_whichever_process_is_killed(
     one_process: Recognizer, portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -79,6 +79,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_follow_the_losses_of_one(together: dict[str, Any], ferplus_tree: Path, tmp_path: Path) -> None:
     # In double precision. In single, rounding alone parts two runs: one process whose first weights are changed by one
     # part in ten million is 0.03 away from itself after seven such steps.
@@ -93,6 +94,7 @@ def test_two_processes_follow_the_losses_of_one(together: dict[str, Any], ferplu
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processes_may_accumulate_too(together: dict[str, Any]) -> None:
     found = together["2"]
 
@@ -102,6 +104,7 @@ def test_processes_may_accumulate_too(together: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_two_processes_writes_one_folder_and_goes_on_alone(ferplus_tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     fields = ("epochs=2", "epoch_sizes=[32, 32]", "input_size=32", "batch_size=6", f"width={NARROW}")

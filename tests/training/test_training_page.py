@@ -42,6 +42,7 @@ def _here(command: str) -> str:
     return done.output
 
 
+@pytest.mark.long
 def test_the_commands_that_train_the_default_weights(tmp_path: Path) -> None:
     votes = [[8 * (column == k) for column in range(10)] for k in (0, 1, 4)]
     rows = [("Training", f"t{i}.png", votes[i % 3]) for i in range(512)]
