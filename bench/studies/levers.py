@@ -4,8 +4,9 @@
 
 Each lever is one change of the same base, ``levers.toml``. All runs have the same length and are evaluated on FER+
 Valid (majority protocol). The network has a sixteenth of the shipped one's operations and begins with random weights,
-so that the table fits a processor: it says which way a lever moves, not how far the shipped network would go. A call
-continues where the one before it stopped.
+so that the table fits a processor: it says which way a lever moves, not how far the shipped network would go. The seeds
+run side by side with a thread each: two cores train 1.6 times the images of one run with two threads. A call continues
+where the one before it stopped.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -53,7 +55,7 @@ def trained(lever: str, seed: int, arguments: argparse.Namespace) -> list[dict[s
         return RunDir(arguments.runs / f"{list(LEVERS).index(lever)}-{seed}")
 
     folder = run(lever, seed)
-    command = [sys.executable, "-m", "training", "fit"]
+    command = [sys.executable, "-m", "training", "fit", "--threads", "1"]
     if folder.checkpoint.is_file():
         command += ["--resume", str(folder.path)]
     else:
@@ -79,7 +81,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for lever in LEVERS:
-        logs = [trained(lever, seed, arguments) for seed in SEEDS]
+        with ThreadPoolExecutor(len(SEEDS)) as side_by_side:
+            logs = list(side_by_side.map(lambda seed, lever=lever: trained(lever, seed, arguments), SEEDS))
         row: dict[str, Any] = {"lever": lever, "changes": LEVERS[lever]}
         for name in MEASURED:
             best = [max(log, key=lambda epoch: epoch["valid_accuracy"])[name] for log in logs]
