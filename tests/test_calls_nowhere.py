@@ -27,10 +27,10 @@ from PIL import Image
 
 from testing.clips import write_clip
 from testing.compose import inspect, missing
+from testing.data_sets import draw_ferplus_tree
 from testing.live import until
 from testing.processes import ROOT, free_port, wait_until_ready
 from testing.weights import NARROW
-from tests.training.conftest import draw_ferplus_tree
 
 pytestmark = pytest.mark.slow
 

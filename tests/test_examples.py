@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from manet.labels import CLASS_ORDERS
 from manet.weights.registry import described_by
+from testing.data_sets import draw_face_api, draw_ferplus
 from testing.processes import manet_serve
 from testing.weights import NARROW
-from tests.training.conftest import draw_face_api, draw_ferplus
 from training.cli import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

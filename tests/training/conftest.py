@@ -1,38 +1,12 @@
-"""A small FER+ tree and a face embedding of random numbers, in their owners' layouts."""
+"""Fixtures: small data sets in their owners' layouts."""
 
-import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.datasets import ferplus
-from training.data.face_embedding import ARRAYS, BLOCKS, DIMENSIONS, MANIFEST
-
-COLUMNS = ("Usage", "Image name", *ferplus.VOTE_COLUMNS)
-FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
-
-
-def draw_ferplus(root: Path, rows: list[tuple[str, str, list[int]]]) -> Path:
-    """Write ``rows`` of (usage, name, ten votes) as a FER+ folder under ``root`` and return ``root``."""
-    base = root / "ferplus"
-    for folder in FOLDERS.values():
-        (base / folder).mkdir(parents=True)
-    with (base / "fer2013new.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([usage, name, *votes] for usage, name, votes in rows)
-    for usage, name, votes in rows:
-        if name:
-            # Each class has its own mean grey, so that a network has something to learn.
-            noise = np.random.default_rng(len(name) + sum(votes)).integers(0, 30, (48, 48))
-            grey = (noise + 25 * int(np.argmax(votes))).astype(np.uint8)
-            Image.fromarray(grey).save(base / FOLDERS[usage] / name)
-    return root
+from testing.data_sets import AFFECTNET_COLUMNS, draw_ferplus, draw_ferplus_tree, draw_image, write_table
 
 
 @pytest.fixture
@@ -47,55 +21,26 @@ def ferplus_tree(tmp_path: Path) -> Path:
     return draw_ferplus_tree(tmp_path)
 
 
-def draw_ferplus_tree(root: Path) -> Path:
-    """Write such a tree under ``root`` and return its folder."""
-    rows = []
-    for usage, count in (("Training", 12), ("PublicTest", 6)):
-        for i in range(count):
-            votes = [0] * 10
-            votes[(0, 1, 4)[i % 3]] = 8
-            votes[3] = 2
-            rows.append((usage, f"fer{usage[:2]}{i:05}.png", votes))
-    return draw_ferplus(root / "data", rows)
+@pytest.fixture
+def raf_db(tmp_path: Path) -> Path:
+    """Two training images and one test image, in the owners' list and folder."""
+    root = tmp_path / "RAF-DB"
+    lines = ["train_00001.jpg 5", "train_00002.jpg 1", "test_0001.jpg 7"]
+    for line in lines:
+        draw_image(root / f"basic/Image/aligned/{line.partition('.')[0]}_aligned.jpg", grey=40 * int(line[-1]))
+    (root / "basic/EmoLabel").mkdir()
+    (root / "basic/EmoLabel/list_patition_label.txt").write_text("\n".join(lines) + "\n")
+    return root
 
 
-def _layers() -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the network's arrays by name, in face-api's order of axes."""
-    found: dict[str, tuple[int, ...]] = {}
-
-    def convolution(name: str, side: int, channels: int, wanted: int) -> None:
-        found[f"{name}/conv/filters"] = (side, side, channels, wanted)
-        for array in ("conv/bias", "scale/weights", "scale/biases"):
-            found[f"{name}/{array}"] = (wanted,)
-
-    convolution("conv32_down", 7, 3, 32)
-    width = 32
-    for name in BLOCKS:
-        wide = int(name.removeprefix("conv").partition("_")[0])
-        convolution(f"{name}/conv1", 3, width, wide)
-        convolution(f"{name}/conv2", 3, wide, wide)
-        width = wide
-    found["fc"] = (width, DIMENSIONS)
-    return found
-
-
-def _entry(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return an array's line of the manifest: filters as bytes, all else as floats."""
-    stored = {"dtype": "uint8", "scale": 0.001, "min": -0.128}
-    return {"name": name, "shape": shape, "dtype": "float32"} | ({"quantization": stored} if "filters" in name else {})
-
-
-def draw_face_api(folder: Path) -> Path:
-    """Write a face embedding of random numbers as face-api does, and return its folder."""
-    random, parts = np.random.default_rng(0), []
-    for name, shape in _layers().items():
-        if "filters" in name:
-            parts.append(random.integers(0, 256, shape).astype(np.uint8).tobytes())
-        else:
-            ones = np.ones(shape, np.float32) if name.endswith("scale/weights") else random.normal(0, 0.1, shape)
-            parts.append(ones.astype(np.float32).tobytes())
-    folder.mkdir(exist_ok=True)
-    (folder / ARRAYS).write_bytes(b"".join(parts))
-    listed = [{"weights": [_entry(*layer) for layer in _layers().items()]}]
-    (folder / MANIFEST).write_text(json.dumps(listed))
-    return folder
+@pytest.fixture
+def affectnet_csv(tmp_path: Path) -> Path:
+    """Photographs of which one corner is the face: anger, contempt, and one that counts for nothing."""
+    rows = [[f"1/{i}.jpg", 4, 6, 10, 12, "", expression, 0, 0] for i, expression in enumerate((6, 7, 8))]
+    write_table(tmp_path / "training.csv", AFFECTNET_COLUMNS, rows)
+    for i in range(3):
+        photo = Image.new("RGB", (40, 40), "black")
+        photo.paste("white", (4, 6, 14, 18))
+        (tmp_path / "Manually_Annotated_Images/1").mkdir(parents=True, exist_ok=True)
+        photo.save(tmp_path / f"Manually_Annotated_Images/1/{i}.jpg", quality=95)
+    return tmp_path

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from testing.data_sets import draw_ferplus_tree
 from testing.weights import NARROW
-from tests.training.conftest import draw_ferplus_tree
 from training.distributed import World, init_distributed
 
 STEPS = 20

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from manet.labels import CLASS_ORDERS
 from manet.nn.model import MANet
 from manet.weights.checkpoint import save_weights
+from testing.data_sets import draw_face_api, draw_ferplus
 from testing.documents import README, Document, in_this_environment, run_command
 from testing.weights import NARROW
-from tests.training.conftest import draw_face_api, draw_ferplus
 from training import recipe as recipes
 from training.cli import app
 from training.run_dir import weights_header

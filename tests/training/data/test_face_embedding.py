@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.training.conftest import draw_face_api, draw_ferplus
+from testing.data_sets import draw_face_api, draw_ferplus
 from training.cli import app
 from training.data.datasets import load
 from training.data.face_clusters import TOP_SHARE, find_clusters
