@@ -25,7 +25,7 @@ from service.inference.batched_faces import BatchedFaceNetwork
 from service.processes.spec import Loaders
 from service.processes.supervisor import supervise
 from service.settings import Settings
-from testing.fakes import WEIGHTS, FakeBackend, FakeDetector
+from testing.fakes import RED_FACE, WEIGHTS, FakeBackend, FakeDetector
 from testing.live import until
 from testing.processes import ROOT, metric
 
@@ -171,6 +171,18 @@ class FrontEnds:
             return httpx.get(f"{self.address}/health/ready").status_code == 200
         except httpx.TransportError:
             return False
+
+    def post(self, data: bytes = RED_FACE, route: str = "/predict") -> httpx.Response | None:
+        """Upload an image on a connection of its own; return the answer, or None where the connection was lost."""
+        try:
+            return httpx.post(f"{self.address}{route}", files={"image": ("x", data)}, timeout=60)
+        except httpx.TransportError:
+            return None
+
+    def status(self, route: str = "/predict") -> int:
+        """Return the status of such an upload, or 0."""
+        answer = self.post(route=route)
+        return 0 if answer is None else answer.status_code
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -17,6 +17,7 @@ from manet.vision.preprocess import Preprocessing
 from training.data.datasets import Name
 from training.data.datasets.expression_set import LabelKind, Split
 from training.errors import TrainingError
+from training.files import read_text
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -222,7 +223,7 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
             fields are not valid: an unknown key, a missing one, a value out of range.
     """
     if name.endswith(".toml"):
-        text = _text(Path(name))
+        text = read_text(Path(name), RecipeError)
     elif name in names():
         text = files("training").joinpath("recipes", f"{name}.toml").read_text()
     else:
@@ -241,15 +242,6 @@ def load(name: str, changes: Sequence[str] = ()) -> Recipe:
 def validation_message(error: ValidationError) -> str:
     """Return what is wrong with a recipe's fields, on one line."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path} is missing") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8 text") from error
 
 
 def _merge(fields: dict[str, Any], changes: dict[str, Any]) -> None:

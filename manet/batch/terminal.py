@@ -19,6 +19,13 @@ def say(console: Console, line: str, style: str | None = None) -> None:
     console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def say_passed_over(console: Console, kinds: Counter[str]) -> None:
+    """Print how many files were passed over, by kind, the most frequent first; nothing where there were none."""
+    if kinds.total():
+        listed = ", ".join(f"{number:,} {printable(kind)}" for kind, number in kinds.most_common() if number)
+        say(console, f"passed over: {listed}")
+
+
 def shares(faces: Counter[str]) -> str:
     """Return how often each expression was answered, the most frequent first; nothing where there was no face."""
     return ", ".join(f"{expression} {number:,}" for expression, number in faces.most_common())

@@ -34,8 +34,8 @@ def walk(
     """Yield the files in the order in which they are named; in a folder by name, its own files before its folders.
 
     In a folder, what is hidden (its name begins with a dot) and what is no image by its name, in any case of letters,
-    is passed over; a file named by itself is always read. Links
-    are followed, but no folder is entered twice, so a loop of links ends. No more than one folder's names are held.
+    is passed over; a file named by itself is always read. Links are followed, but no folder is entered twice, so a
+    loop of links ends. No more than one folder's names are held.
 
     Args:
         paths: files and folders; a path that does not exist is yielded and fails where it is read.

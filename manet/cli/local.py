@@ -17,7 +17,7 @@ from manet.batch.pipeline import DetectionOptions, Failure, Outcome, answers
 from manet.batch.records import image_form, name_of
 from manet.batch.sheet import ContactSheet
 from manet.batch.sinks import JsonLines, Sink, check_table, table
-from manet.batch.terminal import TerminalTable, printable, say, shares
+from manet.batch.terminal import TerminalTable, printable, say, say_passed_over, shares
 from manet.batch.walk import Found, walk
 from manet.cpus import image_threads
 from manet.recognizer import FaceMode, Recognizer
@@ -150,9 +150,7 @@ def _report(tally: _Tally, console: Console, *, listed: bool, counted: bool) -> 
             say(console, f"{name}: {reason}", "red")
         if tally.failed > len(tally.failures):
             say(console, f"and {tally.failed - len(tally.failures):,} more could not be read", "red")
-    if tally.passed_over.total():
-        kinds = ", ".join(f"{number:,} {printable(kind)}" for kind, number in tally.passed_over.most_common() if number)
-        say(console, f"passed over: {kinds}")
+    say_passed_over(console, tally.passed_over)
     if not tally.images and not tally.failed:
         say(console, "no images there", "red")
     if counted:

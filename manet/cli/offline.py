@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from manet.backends.base import BackendName, Device, PrecisionName
+from manet.batch.terminal import say_passed_over
 from manet.recognizer import FaceMode
 from manet.weights.registry import resolve
 
@@ -65,6 +66,7 @@ def predict_on_ray(
 
         def report(progress: Progress) -> None:
             nonlocal images, unread, found
+            say_passed_over(console, progress.passed_over)
             bar.update(task, total=progress.parts, completed=progress.finished)
             if progress.last is not None:
                 images += progress.last.images

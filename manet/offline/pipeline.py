@@ -10,9 +10,10 @@ import pickle
 import shutil
 import socket
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,13 @@ class Progress:
         parts: of the plan.
         finished: of those, by this run or an earlier one.
         last: what was finished last; None before this run has finished any.
+        passed_over: files that the plan does not have, by kind; only in the first report of the run that made the plan.
     """
 
     parts: int
     finished: int
     last: FinishedPart | None
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 def predict_at_scale(
@@ -143,10 +146,11 @@ def predict_at_scale(
         else:
             cluster.enter_context(_connected(address))
             job = _settled(job, resources, loaders)
-        plan = planned(job, out)
+        passed_over = Counter[str]()
+        plan = planned(job, out, passed_over)
         missing = _missing(plan, out)
         finished = len(plan) - len(missing)
-        report(Progress(len(plan), finished, None))
+        report(Progress(len(plan), finished, None, passed_over))
         if missing:
             cluster.enter_context(_connected(address))
         for done in _answers(missing, out, resources, loaders):

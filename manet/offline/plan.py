@@ -7,6 +7,7 @@ images by the same number. Images that come into a folder later are not in it.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -138,8 +139,13 @@ class Plan:
         return TableRows(Path(os.fsdecode(row["table"])), row["group"], row["first"], row["row"], row["count"])
 
 
-def planned(job: Job, folder: Path) -> Plan:
+def planned(job: Job, folder: Path, passed_over: Counter[str] | None = None) -> Plan:
     """Return the plan of a job: the one in the folder, or a new one that is written there.
+
+    Args:
+        job: what is asked of which images.
+        folder: of the answers.
+        passed_over: counts by kind the files that a new plan does not have, see ``manet.batch.walk.walk``.
 
     Raises:
         OfflineRunError: if the folder holds the plan of another job, or there is no image at all.
@@ -147,7 +153,7 @@ def planned(job: Job, folder: Path) -> Plan:
         pyarrow.ArrowException: if a Parquet file is none, or has no such columns.
     """
     if not (folder / NAME).exists():
-        atomic_write(folder / NAME, lambda path: _write(job, folder, path))
+        atomic_write(folder / NAME, lambda path: _write(job, _parts(job, folder, passed_over), path))
     plan = Plan(folder)
     if plan.job != job:
         asked, found = asdict(job), asdict(plan.job)
@@ -156,13 +162,13 @@ def planned(job: Job, folder: Path) -> Plan:
     return plan
 
 
-def _write(job: Job, folder: Path, path: Path) -> None:
+def _write(job: Job, parts: Iterator[Part], path: Path) -> None:
     schema = _SCHEMA.with_metadata({_JOB: json.dumps(asdict(job))})
     written = 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for parts in _cut(_parts(job, folder), _GROUP):
-            writer.write_table(pyarrow.Table.from_pylist(list(map(_row, parts)), schema=schema))
-            written += len(parts)
+        for group in _cut(parts, _GROUP):
+            writer.write_table(pyarrow.Table.from_pylist(list(map(_row, group)), schema=schema))
+            written += len(group)
     if not written:
         raise OfflineRunError(f"no images there: {', '.join(job.sources)}")
 
@@ -174,12 +180,14 @@ def _row(part: Part) -> dict[str, object]:
     return {"table": os.fsencode(part.table), "count": part.count, **where}
 
 
-def _parts(job: Job, folder: Path) -> Iterator[Part]:
-    for table in _tables(job.sources, folder):
+def _parts(job: Job, folder: Path, passed_over: Counter[str] | None) -> Iterator[Part]:
+    sources = [Path(source) for source in job.sources]
+    for table in _tables(sources, folder):
         yield from _rows(table, job)
     images = walk(
-        [Path(source) for source in job.sources if not source.endswith(".parquet")],
-        leave_out=lambda path: path == folder,
+        [source for source in sources if not _is_table(source)],
+        leave_out=lambda path: path == folder or _is_table(path),
+        passed_over=passed_over,
     )
     for files in _cut(map(_readable, images), job.part_images):
         yield ImageFiles(tuple(files))
@@ -192,15 +200,20 @@ def _readable(found: Found) -> Path:
     return found.path
 
 
-def _tables(sources: Iterable[str], folder: Path) -> Iterator[Path]:
-    for source in map(Path, sources):
-        if source.suffix == ".parquet":
+def _tables(sources: Iterable[Path], folder: Path) -> Iterator[Path]:
+    for source in sources:
+        if _is_table(source):
             yield source
         elif source.is_dir():
-            for table in sorted(source.rglob("*.parquet")):
+            for table in sorted(filter(_is_table, source.rglob("*.parquet"))):
                 below = table.relative_to(source).parts
                 if folder not in table.parents and not any(name.startswith((".", "_")) for name in below):
                     yield table
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether it is a Parquet file by its name; Spark and Dask call a folder of them so, too."""
+    return path.suffix == ".parquet" and not path.is_dir()
 
 
 def _rows(table: Path, job: Job) -> Iterator[TableRows]:

@@ -42,6 +42,7 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (below / f"{number:02}.jpg").write_bytes(encode(portrait.resize((side, side)), "JPEG"))
     (folder / "broken.jpg").write_bytes((folder / "0" / "00.jpg").read_bytes()[:2000])
     (folder / "text.png").write_text("no image")
+    (folder / "notes.txt").write_text("no image")
     images = [encode(portrait.resize((side, side)), "JPEG") for side in (310, 320)]
     table = pyarrow.table({"image": [*images, None, b"no image"]})
     parquet.write_table(table, folder / "more.parquet", row_group_size=3)
@@ -84,6 +85,7 @@ def test_every_image_has_the_answer_of_one_process_whichever_process_is_killed(
     errors = {Path(row["file"]).name: row["error"] for row in rows if row["error"]}
     assert set(errors) == {"broken.jpg", "text.png", "more.parquet#2", "more.parquet#3"}
     assert errors["more.parquet#2"] == "the row holds no image"
+    assert "passed over: 1 .txt\n" in done.stderr
     assert "26 images in this run, 4 of them unreadable, 22 faces" in done.stderr
     for row in rows:
         if row["error"] is None and ".parquet" not in row["file"]:

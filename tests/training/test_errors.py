@@ -116,9 +116,13 @@ def test_a_text_that_is_not_utf_8(refused: Refused, folder: RunDir, option: str)
     text = folder.path.parent / "text.md"
     text.write_bytes("# Größe".encode("utf-16"))
 
-    line = refused("report", folder.path, "--out", folder.path.parent / "report", option, text)
+    command = ("report", folder.path, "--out", folder.path.parent / "report", option, text)
 
-    assert line.endswith("text.md is not UTF-8 text")
+    line = refused(*command)
+
+    assert line.endswith("text.md is not UTF-8 text; if it is UTF-16, save it as UTF-8")
+    text.unlink()
+    assert refused(*command).endswith("text.md is missing")
 
 
 def test_a_recipe_that_is_no_file_or_no_text(refused: Refused, tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ def test_a_recipe_that_is_no_file_or_no_text(refused: Refused, tmp_path: Path) -
     command = ("fit", own, "--data", tmp_path, "--out", tmp_path / "run")
     assert refused(*command).endswith("own.toml is missing")
     own.write_text("seed = 1", encoding="utf-16")
-    assert refused(*command).endswith("own.toml is not UTF-8 text")
+    assert refused(*command).endswith("own.toml is not UTF-8 text; if it is UTF-16, save it as UTF-8")
 
 
 def test_a_cut_off_file_of_weights(refused: Refused, ferplus_tree: Path, tmp_path: Path) -> None:

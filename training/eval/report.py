@@ -14,6 +14,7 @@ from manet.files import atomic_write
 from training.errors import TrainingError
 from training.eval.plots import draw_confusion
 from training.eval.published import PublishedRun, published_run
+from training.files import read_text
 from training.run_dir import RunDir
 
 BEGIN, END = "<!-- benchmarks: written by manet-train report -->", "<!-- end of benchmarks -->"
@@ -89,7 +90,7 @@ def report(runs: Sequence[RunDir], evaluations: Sequence[Path], appendices: Sequ
     atomic_write(out / "report.json", lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
     for found in content["evaluations"]:
         draw_confusion(np.array(found["confusion"]), list(found["per_class"]), out / _confusion_of(found))
-    parts = ["\n".join(_markdown(content)), *(_text(path).strip() for path in appendices)]
+    parts = ["\n".join(_markdown(content)), *(read_text(path, ReportError).strip() for path in appendices)]
     text = "\n\n".join(parts) + "\n"
     atomic_write(out / "report.md", lambda part: part.write_text(text))
     return out / "report.md"
@@ -101,7 +102,7 @@ def rewrite_table(readme: Path, reports: Path) -> None:
     Raises:
         ReportError: if the markers are missing.
     """
-    before, begin, rest = _text(readme).partition(BEGIN)
+    before, begin, rest = read_text(readme, ReportError).partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ReportError(f"{readme} lacks the line {BEGIN} or {END}")
@@ -132,17 +133,10 @@ def table(reports: Path) -> str:
     return "\n".join(lines)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ReportError(f"{path} is not UTF-8 text") from error
-
-
 def _evaluated(path: Path) -> dict[str, Any]:
     """Return a result of ``manet-train evaluate --json``."""
     try:
-        found = json.loads(_text(path))
+        found = json.loads(read_text(path, ReportError))
     except json.JSONDecodeError as error:
         raise ReportError(f"{path} is not JSON: {error}") from error
     missing = sorted(EVALUATION_KEYS - found.keys()) if isinstance(found, dict) else sorted(EVALUATION_KEYS)

@@ -1,6 +1,7 @@
 """Plan, attempt and part: what is asked of whom, without a cluster and with a network that tests can foretell."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,28 @@ def test_a_plan_stands_whatever_comes_into_the_folder_later(folder: Path, tmp_pa
     (folder / "0.jpg").write_bytes(RED_FACE)
 
     assert _parts(planned(_job(folder), tmp_path / "out")) == before
+
+
+def test_what_is_not_read_is_counted_when_the_plan_is_made(folder: Path, tmp_path: Path) -> None:
+    passed_over, again = Counter[str](), Counter[str]()
+
+    planned(_job(folder), tmp_path / "out", passed_over)
+    planned(_job(folder), tmp_path / "out", again)
+
+    assert +passed_over == {".txt": 1, "hidden": 1}
+    assert not again
+
+
+def test_a_folder_that_is_called_like_a_table_is_one_of_tables(tmp_path: Path) -> None:
+    names = ["part-0.parquet", "part-1.parquet"]
+    for name in names:
+        path = tmp_path / "in" / "faces.parquet" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pyarrow.table({"image": [RED_FACE]}), path)
+
+    for number, source in enumerate((tmp_path / "in", tmp_path / "in" / "faces.parquet")):
+        parts = _parts(planned(_job(source), tmp_path / f"out{number}"))
+        assert [part.table.name for part in parts if isinstance(part, TableRows)] == names
 
 
 def test_more_parts_than_one_group_of_the_plan_holds(tmp_path: Path) -> None:

@@ -21,14 +21,6 @@ from testing.processes import ROOT, listens, runs
 pytestmark = pytest.mark.slow
 
 
-def post(service: FrontEnds, route: str = "/predict") -> int:
-    """Upload one image on a connection of its own; return the status, or 0 where the connection was lost."""
-    try:
-        return httpx.post(f"{service.address}{route}", files={"image": ("x", RED_FACE)}, timeout=60).status_code
-    except httpx.TransportError:
-        return 0
-
-
 @pytest.fixture
 def clients() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(40) as pool:
@@ -38,7 +30,7 @@ def clients() -> Iterator[ThreadPoolExecutor]:
 def held(service: FrontEnds, clients: ThreadPoolExecutor, count: int) -> list[Future[int]]:
     """Return requests that are in flight, on both front ends."""
     service.touch(HOLD)
-    answers = [clients.submit(post, service) for _ in range(count)]
+    answers = [clients.submit(service.status) for _ in range(count)]
     service.wait_for("manet_images_in_flight", count)
     return answers
 
@@ -52,7 +44,7 @@ def test_a_killed_front_end_loses_its_own_connections_only_and_comes_back(
 ) -> None:
     name = 'manet_requests_total{route="/predict",status="200"}'
     with serving_with_front_ends(tmp_path, max_queued_faces=20, max_batch_size=2) as service:
-        assert [post(service) for _ in range(4)] == [200] * 4
+        assert [service.status() for _ in range(4)] == [200] * 4
         series, descriptors = _series(service), _descriptors(service)
         lost = 0
         for starts in (2, 3, 4):
@@ -68,7 +60,7 @@ def test_a_killed_front_end_loses_its_own_connections_only_and_comes_back(
         service.wait_for("manet_images_in_flight", 0)
         assert len(set(service.pids("front end 0"))) == 4
         assert len(service.pids("front end 1")) == len(service.pids("engine")) == 1
-        assert [post(service) for _ in range(40)] == [200] * 40, "its slots are free again"
+        assert [service.status() for _ in range(40)] == [200] * 40, "its slots are free again"
         assert service.metric(name) == 4 + 3 * 8 - lost + 40, "what it had counted is kept"
         assert _series(service) == series, "restarts add no series"
         until(lambda: _descriptors(service) == descriptors)
@@ -101,7 +93,7 @@ def test_a_killed_engine_is_503_at_once_and_200_again_from_a_new_process(
         service.remove(HOLD)
         service.remove(SLOW)
         until(service.ready, 60)
-        until(lambda: [post(service) for _ in range(4)] == [200] * 4, 60)
+        until(lambda: [service.status() for _ in range(4)] == [200] * 4, 60)
         assert len(set(service.pids("engine"))) == 2
         assert service.metric("manet_engine_rebuilds") == 1
         assert service.metric("manet_images_in_flight") == service.metric("manet_queue_depth") == 0
@@ -114,11 +106,11 @@ def test_a_network_that_hangs_is_503_and_200_again_from_a_new_process(
         answers = held(service, clients, 2)
         service.touch(SLOW)
         assert [answer.result() for answer in answers] == [503] * 2
-        assert [post(service) for _ in range(4)] == [503] * 4
+        assert [service.status() for _ in range(4)] == [503] * 4
         service.remove(HOLD)
         service.remove(SLOW)
         until(service.ready, 60)
-        until(lambda: post(service) == 200, 60)
+        until(lambda: service.status() == 200, 60)
         assert len(set(service.pids("engine"))) == 2
 
 
@@ -128,7 +120,7 @@ def test_a_process_whose_event_loop_hangs_is_killed_and_restarted(name: str, tmp
         os.kill(service.pids(name)[-1], signal.SIGSTOP)
         until(lambda: len(service.pids(name)) == 2, 60)
         until(lambda: name == "engine" or _ups(service, 1) == 2, 60)
-        until(lambda: [post(service) for _ in range(4)] == [200] * 4, 60)
+        until(lambda: [service.status() for _ in range(4)] == [200] * 4, 60)
         assert f"{name} (process {service.pids(name)[0]}) hangs and is killed" in service.text
 
 
@@ -136,12 +128,12 @@ def test_an_explainer_that_hangs_is_503_and_200_again_from_a_new_process(
     tmp_path: Path, clients: ThreadPoolExecutor
 ) -> None:
     with serving_with_front_ends(tmp_path, explain=True, engine_timeout=10, deadline=120) as service:
-        until(lambda: post(service, "/explain") == 200, 120)  # its process may be up a little later
+        until(lambda: service.status("/explain") == 200, 120)  # its process may be up a little later
         os.kill(service.pids("explainer")[-1], signal.SIGSTOP)
-        waiting = clients.submit(post, service, "/explain")
+        waiting = clients.submit(service.status, "/explain")
 
         assert waiting.result() == 503
-        until(lambda: post(service, "/explain") == 200, 120)
+        until(lambda: service.status("/explain") == 200, 120)
         assert f"explainer (process {service.pids('explainer')[0]}) hangs and is killed" in service.text
         assert [len(service.pids(name)) for name in ("explainer", "engine", "front end 0")] == [2, 1, 1]
 
@@ -155,7 +147,7 @@ def test_with_exit_a_lost_engine_ends_the_service_with_status_1(tmp_path: Path) 
 
 def test_a_killed_supervisor_leaves_no_process(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
     with serving_with_front_ends(tmp_path, explain=True) as service:
-        until(lambda: post(service, "/explain") == 200, 120)  # its process may be up a little later
+        until(lambda: service.status("/explain") == 200, 120)  # its process may be up a little later
         answers = held(service, clients, 4)
         pids = [service.pids(name)[-1] for name in ("engine", "explainer", "front end 0", "front end 1")]
         assert all(map(runs, pids))

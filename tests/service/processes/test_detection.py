@@ -42,14 +42,6 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def post(service: FrontEnds, data: bytes = RED_FACE) -> httpx.Response | None:
-    """Upload one image on a connection of its own; return None where the connection was lost."""
-    try:
-        return httpx.post(f"{service.address}/predict", files={"image": ("x", data)}, timeout=60)
-    except httpx.TransportError:
-        return None
-
-
 def statuses(answers: "list[Future[httpx.Response | None]]") -> list[int]:
     """Return the statuses of answers that were waited for, 0 where the connection was lost."""
     waited = [answer.result() for answer in answers]
@@ -57,7 +49,7 @@ def statuses(answers: "list[Future[httpx.Response | None]]") -> list[int]:
 
 
 def all_well(service: FrontEnds, count: int = 8) -> bool:
-    return [answer and answer.status_code for answer in (post(service) for _ in range(count))] == [200] * count
+    return [service.status() for _ in range(count)] == [200] * count
 
 
 @pytest.fixture
@@ -72,9 +64,9 @@ def held(
     """Return requests whose canvases are in the engine's process: the first in the network, the others behind it."""
     service.touch(HOLD_FACES)
     before = len(service.batches)
-    answers = [clients.submit(post, service)]
+    answers = [clients.submit(service.post)]
     until(lambda: len(service.batches) == before + 1)
-    answers += [clients.submit(post, service, data) for data in (*[RED_FACE] * (count - 1), *others)]
+    answers += [clients.submit(service.post, data) for data in (*[RED_FACE] * (count - 1), *others)]
     service.wait_for("manet_images_in_flight", count + len(others))
     return answers
 
@@ -105,7 +97,7 @@ def test_the_network_in_pytorch_finds_there_what_openvino_finds_in_a_front_end(
     [wanted] = RetinaFaceDetector(OpenVinoFaceNetwork(threads=1)).detect(portrait)
     photo = encode(Image.fromarray(portrait))
     with serving_with_front_ends(tmp_path, faces="torch", deadline=60) as service:
-        answers = [clients.submit(post, service, photo) for _ in range(4)]
+        answers = [clients.submit(service.post, photo) for _ in range(4)]
         for answer in answers:
             found = answer.result()
             assert found is not None
@@ -165,7 +157,7 @@ def test_a_network_that_hangs_or_fails_on_everything_is_replaced_with_its_proces
         assert len(set(service.pids("engine"))) == 2
 
         service.touch(BREAK_FACES)
-        broken = post(service)
+        broken = service.post()
         assert broken is not None
         assert broken.status_code in {500, 503}
         until(lambda: len(set(service.pids("engine"))) > 2, 60)
@@ -195,7 +187,7 @@ def test_images_whose_clients_have_left_are_not_searched(tmp_path: Path, clients
         for connection in leaving:
             connection.close()
         service.wait_for("manet_images_in_flight", 1)
-        answers.append(clients.submit(post, service))
+        answers.append(clients.submit(service.post))
         service.wait_for("manet_images_in_flight", 2)
         service.remove(HOLD_FACES)
 

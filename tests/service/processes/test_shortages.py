@@ -6,19 +6,12 @@ import resource
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service.processes import channel
 from service.processes.channel import Channel, pair
-from testing.fakes import RED_FACE
-from testing.front_ends import FrontEnds, serving_with_front_ends
+from testing.front_ends import serving_with_front_ends
 from testing.live import until
-
-
-def _statuses(service: FrontEnds, count: int) -> list[int]:
-    image = {"image": ("x", RED_FACE)}
-    return [httpx.post(f"{service.address}/predict", files=image, timeout=60).status_code for _ in range(count)]
 
 
 @pytest.mark.slow
@@ -30,7 +23,7 @@ def test_a_front_end_with_too_many_files_open_for_a_new_engine_is_restarted(tmp_
         os.kill(service.pids("engine")[-1], signal.SIGKILL)
 
         until(lambda: service.text.count("front end 0 is up") == 2, 60)
-        assert _statuses(service, 8) == [200] * 8
+        assert [service.status() for _ in range(8)] == [200] * 8
         assert "too many files are open" in service.text
 
 
@@ -39,7 +32,7 @@ def test_a_front_end_stops_when_the_supervisor_says_so_and_by_no_signal(tmp_path
     with serving_with_front_ends(tmp_path) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(service.pids("front end 0")[-1], number)
-            assert _statuses(service, 8) == [200] * 8
+            assert [service.status() for _ in range(8)] == [200] * 8
         assert len(service.pids("front end 0")) == 1
 
 

@@ -16,6 +16,7 @@ from manet.labels import Expression
 from manet.vision.images import ImageLimits, image_bytes, read_image
 from manet.vision.preprocess import Pixels
 from training.errors import TrainingError
+from training.files import read_text
 
 Split = Literal["train", "valid", "test"]
 LabelKind = Literal["majority", "distribution", "all_votes"]
@@ -24,8 +25,6 @@ Area = tuple[int, int, int, int]
 
 LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=80_000_000)
 """The largest image of a data set: as large as Pillow reads without a warning, since its owner chose it."""
-
-NOT_UTF8 = "is not UTF-8 text; if it is UTF-16, save it as UTF-8"
 
 
 class DatasetError(TrainingError):
@@ -107,7 +106,7 @@ class ExpressionSet:
         Raises:
             DatasetError: if the file is missing, or none of its images is in the set.
         """
-        lines = [line.replace(",", " ").split() for line in read_text(listed).splitlines()]
+        lines = [line.replace(",", " ").split() for line in read_text(listed, DatasetError).splitlines()]
         stems = {_stem(Path(words[0])) for words in lines if words}
         keep = [index for index, path in enumerate(self.paths) if _stem(path) in stems]
         if not keep:
@@ -217,20 +216,6 @@ def _missing_images(missing: Sequence[Path], paths: Sequence[Path], folder: Path
     first = [path.name for path in missing[:3]] + ["..."] * (len(missing) > 3)  # noqa: PLR2004
     listed = f": {', '.join(first)}" if first else ""
     return DatasetError(f"{folder} lacks {len(missing)} of {len(paths)} images{listed}")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a list, without a byte order mark.
-
-    Raises:
-        DatasetError: if the file is missing, or not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} {NOT_UTF8}") from error
 
 
 def no_such_split(name: str, split: Split, available: Sequence[Split]) -> DatasetError:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from manet.labels import expression_named
 from manet.vision.formats import ONE_OF_THE_FORMATS, SUFFIXES
-from training.data.datasets.expression_set import NOT_UTF8, DatasetError
+from training.data.datasets.expression_set import DatasetError
+from training.files import ENCODING, NOT_UTF8
 
 IMAGES = frozenset(SUFFIXES)
 """Suffixes of the images that are read: those of the service."""
@@ -47,7 +48,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
         DatasetError: if the file is missing, not UTF-8 or not CSV, or lacks a column, or a row lacks a field.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding=ENCODING) as file:
             reader = csv.DictReader(file)
             # Some copies of FER2013's table have a blank before each name or value.
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]

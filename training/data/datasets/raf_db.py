@@ -19,10 +19,10 @@ from training.data.datasets.expression_set import (
     join_remarks,
     no_such_split,
     one_hot,
-    read_text,
     require_any,
 )
 from training.data.datasets.layout import by_class, not_read_remark, require_root
+from training.files import read_text
 
 CLASSES = CLASS_ORDERS["raf_db"]
 LIST = "basic/EmoLabel/list_patition_label.txt"
@@ -73,7 +73,7 @@ def load(data: Path, split: Split, labels: LabelKind = "majority") -> Expression
 
 def _listed(root: Path, split: Split) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
-    for number, line in enumerate(read_text(root / LIST).splitlines(), start=1):
+    for number, line in enumerate(read_text(root / LIST, DatasetError).splitlines(), start=1):
         name, _, label = line.strip().partition(" ")
         if not name:
             continue
