@@ -1,15 +1,17 @@
-"""First batches: what the first batch of each size costs more than the ones after it, when the service is ready.
+"""First batches and canvases: what the first of each size costs more than those after it, when the service is ready.
 
     python bench/studies/first_batches.py --out bench/results/first_batches.json
 
-OpenVINO prepares itself for each size that it meets. The network is loaded and warmed up as at a start of the service,
-and sees then one batch of each of the sizes that it is given, as the first and again.
+OpenVINO prepares itself for each size that it meets. The networks are loaded and warmed up as at a start of the
+service, and see then one batch, or a canvas, of each of the sizes that they are given, as the first and again.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ import psutil
 
 from bench.machine import heading, quietness
 from manet.backends.openvino.backend import SIZES, OpenVINOBackend, network_of
+from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.backends.selection import Precision
+from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import get
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
@@ -26,6 +30,9 @@ THREADS = 2
 AGAIN = 5
 START = (1, SIZES[-1])
 """Sizes that the service asks for at its start."""
+
+CANVASES = ((544, 672), (416, 672), (672, 672), (672, 544), (672, 416))
+"""Height and width of the canvases of most photographs, as cameras take them; a start prepares for the first."""
 
 
 def measured(precision: Precision) -> dict[str, Any]:
@@ -35,22 +42,38 @@ def measured(precision: Precision) -> dict[str, Any]:
     network = network_of(weights, precision, threads=THREADS, store=None)
     backend = OpenVINOBackend(network, side=side, precision=precision, reason="requested")
 
-    def milliseconds(size: int) -> float:
-        began = time.perf_counter()
+    def infer(size: int) -> None:
         backend.infer(np.zeros((size, side, side, 3), np.uint8))
-        return 1e3 * (time.perf_counter() - began)
 
     backend.warmup(START)
     for size in START:
-        milliseconds(size)
-    rows = []
-    for size in [size * len(network.apart) for size in SIZES if size * len(network.apart) not in START]:
-        held, first = _resident_mib(), milliseconds(size)
-        taken = _resident_mib() - held
-        hot = statistics.median(milliseconds(size) for _ in range(AGAIN))
-        row = {"size": size, "first_ms": first, "again_ms": hot, "more_ms": first - hot, "memory_mib": taken}
-        rows.append({key: round(value, 1) for key, value in row.items()})
+        infer(size)
+    sizes = [size * len(network.apart) for size in SIZES if size * len(network.apart) not in START]
+    rows = [{"size": size, **_first_and_again(partial(infer, size))} for size in sizes]
     return {"precision": precision, "threads": THREADS, "side": side, "sizes": rows}
+
+
+def measured_canvases() -> dict[str, Any]:
+    """Return the same of the detector's network and its canvases."""
+    network = OpenVinoFaceNetwork(threads=1)
+    RetinaFaceDetector(network).warmup()
+    blank = [np.zeros((*shape, 3), np.uint8) for shape in CANVASES]
+    rows = [{"canvas": one.shape[:2], **_first_and_again(partial(network.candidates, one, 0.8))} for one in blank]
+    return {"precision": "float32", "threads": 1, "canvases": rows}
+
+
+def _first_and_again(infer: Callable[[], object]) -> dict[str, float]:
+    held, first = _resident_mib(), _milliseconds(infer)
+    taken = _resident_mib() - held
+    hot = statistics.median(_milliseconds(infer) for _ in range(AGAIN))
+    row = {"first_ms": first, "again_ms": hot, "more_ms": first - hot, "memory_mib": taken}
+    return {key: round(value, 1) for key, value in row.items()}
+
+
+def _milliseconds(infer: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    infer()
+    return 1e3 * (time.perf_counter() - began)
 
 
 def _resident_mib() -> float:
@@ -64,8 +87,9 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet = quietness()
     found = [measured(precision) for precision in PRECISIONS]
-    print(json.dumps(found))
-    arguments.out.write_text(json.dumps({**heading(), "machine_before": quiet, "found": found}, indent=2) + "\n")
+    result = {**heading(), "machine_before": quiet, "found": found, "detector": measured_canvases()}
+    print(json.dumps(result["found"] + [result["detector"]]))
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,9 +37,6 @@ _LEAST = 160
 LARGEST_CANVAS = 800 * 800
 """Pixels of a canvas, at most, of a detector with the usual sides."""
 
-_SHAPES = ((2, 3), (3, 4), (9, 16), (1, 1), (3, 2), (4, 3), (16, 9))
-"""Height to width of the images that most cameras take, which a warm-up prepares for."""
-
 _GROUND = 16
 """Pixels of ground on each side of the image, so that a face that fills it is seen whole. 80 at the first side gave the
 same answers in half as much time again (bench/results/canvas.json)."""
@@ -103,14 +100,15 @@ class RetinaFaceDetector:
         self._small_faces = small_faces
 
     def warmup(self) -> None:
-        """Search blank images of the usual shapes on every thread, so that the first real ones pay for no set-up."""
-        side = self._sides[0]
-        canvases = [_canvas(np.zeros((*shape, 3), np.uint8), side) for shape in _SHAPES]
+        """Search a blank image on every thread: the first one of a thread takes the most to set up.
+
+        Another shape takes 5 to 15 ms and 5 MB more the first time (``bench/results/first_batches.json``).
+        """
+        blank = _canvas(np.zeros((3, 4, 3), np.uint8), self._sides[0]).pixels
         look = partial(self._network.candidates, least=self._min_score)
         with ThreadPoolExecutor(self._network.threads) as pool:
-            for canvas in {canvas.pixels.shape: canvas.pixels for canvas in canvases}.values():
-                # As many at once as there are threads; each has buffers of its own.
-                list(pool.map(look, [canvas] * self._network.threads))
+            # As many at once as there are threads; each has buffers of its own.
+            list(pool.map(look, [blank] * self._network.threads))
 
     def detect(self, image: Pixels, *, small_faces: bool = False) -> list[DetectedFace]:
         """Return the faces of an image, the largest box first; an empty list when there is none.

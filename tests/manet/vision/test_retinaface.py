@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections import Counter
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -292,22 +292,23 @@ def test_small_faces_are_looked_for_when_that_is_said(portrait: Pixels) -> None:
     assert len(on.detect(small[::-1, ::-1].copy())) > 40, "and upside down"
 
 
-def test_a_warm_up_meets_the_usual_photographs_on_every_thread() -> None:
-    met: list[tuple[int, ...]] = []
+def test_a_warm_up_meets_a_usual_photograph_on_every_thread() -> None:
+    met: dict[int, list[tuple[int, ...]]] = {}
 
     class Counted(OpenVinoFaceNetwork):
         def candidates(self, canvas: Pixels, least: float) -> Candidates:
-            met.append(canvas.shape[:2])
+            both.wait(20)  # no thread takes both
+            met.setdefault(threading.get_ident(), []).append(canvas.shape[:2])
             return super().candidates(canvas, least)
 
-    detector = RetinaFaceDetector(Counted(threads=2))
-    detector.warmup()
-    warm = Counter(met)
-    for height, width in ((1280, 853), (3000, 4000), (1080, 1920), (720, 720)):
-        detector.detect(np.zeros((height, width, 3), np.uint8))
+    both = threading.Barrier(2)
+    RetinaFaceDetector(Counted(threads=2)).warmup()
+    both = threading.Barrier(1)
+    warm = list(met.values())
+    RetinaFaceDetector(Counted(threads=1)).detect(np.zeros((3000, 4000, 3), np.uint8))
 
-    assert set(warm.values()) == {2}
-    assert {shape for shape in met if max(shape) == 672} == set(warm)
+    assert warm == [warm[0]] * 2
+    assert warm[0][0] == met[threading.get_ident()][0]
 
 
 def test_the_runtime_sends_no_telemetry_and_keeps_no_files(tmp_path: Path) -> None:
