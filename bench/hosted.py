@@ -28,7 +28,7 @@ from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import resolve
 from service.app import create_app
 from service.clock import SystemClock
-from service.runtime import tune_runtime
+from service.runtime import tune_memory, tune_threads
 from service.server import server
 from service.settings import Settings
 
@@ -99,6 +99,7 @@ def main() -> None:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         report(threads=thread_seconds())
 
+    tune_threads()
     settings = Settings()
     weights = resolve(settings.weights)
     side = weights.preprocessing.input_size
@@ -117,7 +118,7 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, on_signal)
     recognizer = Recognizer(weights, KeptOpen(backend), RetinaFaceDetector(OpenVinoFaceNetwork()))
     app = create_app(settings, recognizer, SystemClock())
-    tune_runtime()
+    tune_memory()
     server(app, settings).run()
     if not asked.null:
         report(after=bare(backend.infer, side, asked.seconds))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from manet.errors import ManetError
+from service.runtime import tune_memory, tune_threads
 from service.settings import Settings
 
 
@@ -42,6 +43,7 @@ def _serve(settings: Settings) -> None:
     from service.inference.engine import load_network, load_recognizer  # noqa: PLC0415
     from service.observability.log_filters import silence_pillow_warnings  # noqa: PLC0415
 
+    tune_threads()
     silence_pillow_warnings()
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -49,12 +51,11 @@ def _serve(settings: Settings) -> None:
             # Meanwhile: the web framework takes as long to import as the network to compile.
             from service.app import create_app  # noqa: PLC0415
             from service.clock import SystemClock  # noqa: PLC0415
-            from service.runtime import tune_runtime  # noqa: PLC0415
             from service.server import run, server  # noqa: PLC0415
         app = create_app(settings, recognizer.result(), SystemClock(), reload=partial(load_network, settings))
     except (ManetError, ValueError, OSError) as error:
         _refuse(str(error))
-    tune_runtime()
+    tune_memory()
     run(server(app, settings))
 
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import limits
 from pydantic import (
     BeforeValidator,
     Field,
@@ -28,9 +27,11 @@ from manet.backends.base import BackendName, Device, PrecisionName
 from manet.cpus import available_cpus
 from manet.recognizer import MAX_FACES
 from manet.vision.retinaface import SmallFaces
-from service.middleware.request_line import PREFIX
 
 MEBIBYTE = 1024 * 1024
+
+PREFIX = r"(/[A-Za-z0-9._~-]+)*"
+"""A path without a slash at its end; empty is none."""
 
 T = TypeVar("T")
 
@@ -186,6 +187,8 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_rate(cls, value: str | None) -> str | None:
         if value is not None:
+            import limits  # noqa: PLC0415 - a start waits for what this module imports
+
             limits.parse(value)
         return value
 

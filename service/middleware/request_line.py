@@ -7,8 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-PREFIX = r"(/[A-Za-z0-9._~-]+)*"
-"""A path without a slash at its end; empty is none."""
+from service.settings import PREFIX
 
 _DOCUMENTS = ("/docs", "/openapi.json")
 """Paths whose answers name other paths of the service."""

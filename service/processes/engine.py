@@ -21,7 +21,7 @@ from service.processes.detection import DetectionServer
 from service.processes.memory import BUCKETS, ENGINE_BEATS, SharedMemory
 from service.processes.metrics import shared_metrics
 from service.processes.spec import ENGINE, READY, Spec, receive
-from service.runtime import tune_runtime
+from service.runtime import tune_memory
 
 _log = logging.getLogger("manet.engine")
 
@@ -179,7 +179,7 @@ async def _run(spec: Spec, backend: Backend, faces: BatchedFaceNetwork | None, c
     control.send(READY + json.dumps(facts).encode())
     control.setblocking(False)
     loop.add_reader(control, take)
-    tune_runtime()
+    tune_memory()
     while not lost() and not (ending.is_set() and not served.connected):
         memory.beats[ENGINE_BEATS] += 1
         served.publish()

@@ -27,7 +27,7 @@ from service.processes.remote import RemoteScheduler
 from service.processes.remote_faces import RemoteFaceNetwork
 from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, READY, RemoteBackend, Spec, receive
 from service.processes.usage import ClientHash, SharedDetection, SharedPlaces, SharedUsage, SharedWindow
-from service.runtime import tune_runtime
+from service.runtime import tune_memory
 from service.server import Server, server
 from service.server import run as serve
 
@@ -243,5 +243,5 @@ def run(spec: Spec, control: socket.socket, number: int) -> None:
         detection=detection,
     )
     serving = server(app, settings, make)
-    tune_runtime()
+    tune_memory()
     serve(serving)

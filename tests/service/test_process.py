@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.runtime import SWITCH
 from testing.fakes import RED_FACE
 from testing.live import until
 from testing.processes import ROOT, listens, serving
@@ -81,6 +82,29 @@ def test_the_service_is_imported_without_torch() -> None:
     program = "import sys, service.app, service.__main__; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_the_network_is_loaded_before_the_framework_is_imported_and_threads_take_turns_often() -> None:
+    program = """if True:
+        import sys
+        from service import __main__ as main
+        from manet.errors import ManetError
+
+        sys.argv = ["manet-serve"]
+        early = sorted({"fastapi", "uvicorn", "limits"} & set(sys.modules))
+        from service.inference import engine
+
+        def load(settings):
+            print(early, sys.getswitchinterval())
+            raise ManetError("enough")
+
+        engine.load_recognizer = load
+        main.main()
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (2, "manet-serve: enough\n")
+    assert done.stdout == f"[] {SWITCH}\n"
 
 
 @pytest.mark.parametrize(
