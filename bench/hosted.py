@@ -45,8 +45,9 @@ class NullBackend:
     def __init__(self, classes: int) -> None:
         self._classes = classes
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
         """Do nothing."""
+        return batch_sizes
 
     def infer(self, images: Pixels) -> Logits:
         """Return zeros, float32 (N, classes)."""

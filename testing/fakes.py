@@ -45,11 +45,12 @@ class FakeBackend:
         self.poison: int | None = None
         self._seconds = seconds
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
         for size in batch_sizes:
             self.infer(np.zeros((size, SIDE, SIDE, 3), np.uint8))
         self.batches.clear()
         self.entered.clear()
+        return batch_sizes
 
     def infer(self, images: Pixels) -> Logits:
         if images.any():  # blank batches are the scheduler's own

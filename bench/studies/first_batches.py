@@ -28,9 +28,6 @@ from manet.weights.registry import get
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 THREADS = 2
 AGAIN = 5
-START = (1, SIZES[-1])
-"""Sizes that the service asks for at its start."""
-
 CANVASES = ((544, 672), (416, 672), (672, 672), (672, 544), (672, 416))
 """Height and width of the canvases of most photographs, as cameras take them; a start prepares for the first."""
 
@@ -45,10 +42,8 @@ def measured(precision: Precision) -> dict[str, Any]:
     def infer(size: int) -> None:
         backend.infer(np.zeros((size, side, side, 3), np.uint8))
 
-    backend.warmup(START)
-    for size in START:
-        infer(size)
-    sizes = [size * len(network.apart) for size in SIZES if size * len(network.apart) not in START]
+    warm = backend.warmup((1, SIZES[-1]))
+    sizes = [size * len(network.apart) for size in SIZES if size * len(network.apart) not in warm]
     rows = [{"size": size, **_first_and_again(partial(infer, size))} for size in sizes]
     return {"precision": precision, "threads": THREADS, "side": side, "sizes": rows}
 

@@ -5,7 +5,7 @@ Backends differ in speed, not in meaning: whatever runs behind the protocol take
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -41,8 +41,8 @@ class Backend(Protocol):
     def reason(self) -> str:
         """Why this backend runs, and in this number format, in one line for people."""
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run blank batches, so that the first real one of each size pays for little or no set-up.
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
+        """Run blank batches, so that the first real one of each size pays for little or no set-up; return their sizes.
 
         Raises:
             ValueError: if a size is below one.
@@ -101,15 +101,17 @@ class BaseBackend(ABC, Generic[Network]):
         """The number format that the network runs in."""
         return self._precision
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run blank batches of these sizes, or of those that prepare for them.
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
+        """Run blank batches of these sizes, or of those that prepare for them; return the sizes that ran.
 
         Raises:
             ValueError: if a size is below one.
             RuntimeError: if the backend was closed, or fails.
         """
-        for size in self._warmed(self._open, batch_sizes):
+        sizes = self._warmed(self._open, batch_sizes)
+        for size in sizes:
             self.infer(np.zeros((size, self._side, self._side, 3), dtype=np.uint8))
+        return sizes
 
     def infer(self, images: Pixels) -> Logits:
         """Return the fused logits of a batch, float32 (N, classes).
@@ -135,7 +137,7 @@ class BaseBackend(ABC, Generic[Network]):
             raise RuntimeError("the backend was closed")
         return self._network
 
-    def _warmed(self, _network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:
+    def _warmed(self, _network: Network, batch_sizes: Sequence[int]) -> Sequence[int]:
         """Return the sizes of the blank batches."""
         return batch_sizes
 

@@ -11,7 +11,7 @@ Source: CUDA C++ Best Practices Guide, "Asynchronous and Overlapping Transfers w
 semantics", "CUDA Graphs".
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +91,7 @@ class CudaBackend(BaseBackend[FusedClassifier]):
         self._captured.clear()
         torch.cuda.empty_cache()
 
-    def _warmed(self, _network: FusedClassifier, batch_sizes: Sequence[int]) -> Iterable[int]:
+    def _warmed(self, _network: FusedClassifier, batch_sizes: Sequence[int]) -> Sequence[int]:
         """Return all sizes up to the largest one requested, the largest first: the others' graphs share its memory."""
         if min(batch_sizes) < 1:
             return batch_sizes  # refused, each with its own words

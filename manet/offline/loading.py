@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from typing import NoReturn
 
 from manet.backends.base import Device, Logits
 from manet.backends.factory import choice_for, load_backend
@@ -40,7 +41,7 @@ class _Elsewhere:
 
     name = precision = device = reason = "elsewhere"
 
-    def warmup(self, batch_sizes: object) -> None:
+    def warmup(self, batch_sizes: object) -> NoReturn:
         raise AssertionError("the network is in another process")
 
     def infer(self, images: Pixels) -> Logits:

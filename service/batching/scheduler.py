@@ -252,7 +252,7 @@ class Scheduler:
     # -- its life
 
     async def start(self) -> None:
-        """Warm the engine up, see a batch of each size come back, and begin to take items.
+        """Warm the engine up, see blank batches come back, and begin to take items.
 
         Raises:
             Exception: whatever the engine raises; then nothing was begun.

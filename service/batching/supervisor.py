@@ -57,8 +57,8 @@ def out_of_memory(error: BaseException) -> bool:
 class Engine(Protocol):
     """What the scheduler drives; a ``manet.backends.base.Backend`` is one. It is called from a single thread."""
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size."""
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
+        """Run blank batches that prepare for these sizes; return the sizes that ran."""
 
     def infer(self, images: Pixels) -> Logits:
         """Return the logits, (N, C), of a batch, (N, S, S, 3)."""
@@ -128,14 +128,14 @@ class EngineSupervisor:
         return len(self._abandoned)
 
     async def start(self) -> None:
-        """Warm the first engine up and see a batch of each size come back.
+        """Warm the first engine up, and see and time a batch of each size that is warm then.
 
         Raises:
             Exception: whatever the engine raises.
         """
-        await self._thread.run(partial(self._present().warmup, self._sizes))
-        for size in self._sizes:
-            await self._ask(self._blank[:size])
+        sizes = await self._thread.run(partial(self._present().warmup, self._sizes))
+        for blank in self._blanks(sizes):
+            await self._ask(blank)
 
     async def infer(self, pixels: Pixels) -> Logits:
         """Return the logits, (N, C), of a batch of requests, (N, S, S, 3).
@@ -198,13 +198,16 @@ class EngineSupervisor:
         """Return another engine that was seen to answer blank batches; runs in that engine's thread."""
         engine = rebuild()
         try:
-            engine.warmup(self._sizes)
-            for size in self._sizes:
-                engine.infer(self._blank[:size])
+            for blank in self._blanks(engine.warmup(self._sizes)):
+                engine.infer(blank)
         except BaseException:
             engine.close()
             raise
         return engine
+
+    def _blanks(self, sizes: Sequence[int]) -> list[Pixels]:
+        """Return a blank batch of each of these sizes, the least first, none above the largest that is asked for."""
+        return [self._blank[:size] for size in sorted({min(size, len(self._blank)) for size in sizes})]
 
     def _next_attempt(self, lost: str) -> Callable[[], Engine]:
         """Return what makes another engine, as long as the bounds allow."""

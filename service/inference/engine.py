@@ -34,9 +34,9 @@ class NetworkEngine:
         self._backend = backend
         self._classes = classes
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        """Run one blank batch of each size."""
-        self._backend.warmup(batch_sizes)
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
+        """Run blank batches that prepare for these sizes; return the sizes that ran."""
+        return self._backend.warmup(batch_sizes)
 
     def infer(self, images: Pixels) -> Logits:
         """Return the logits, (N, classes), of a batch, (N, S, S, 3).

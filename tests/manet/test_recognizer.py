@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class Brightness:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
+    def warmup(self, batch_sizes: Sequence[int]) -> NoReturn:
         raise AssertionError("no one requested this")
 
     def infer(self, images: Pixels) -> Logits:

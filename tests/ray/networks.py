@@ -63,8 +63,8 @@ class MortalBackend:
         self.name, self.precision, self.device = backend.name, backend.precision, backend.device
         self.reason = backend.reason
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
-        self._backend.warmup(batch_sizes)
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
+        return self._backend.warmup(batch_sizes)
 
     def infer(self, images: Pixels) -> Logits:
         self._death.comes()

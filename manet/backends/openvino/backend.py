@@ -1,6 +1,6 @@
 """OpenVINOBackend: the network in OpenVINO, on a CPU."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ class OpenVINOBackend(BaseBackend[Network]):
     name = "openvino"
     device = "cpu"
 
-    def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Iterable[int]:
+    def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Sequence[int]:
         """Return the least batch of each compiled network: its first one, of any size, takes 100 to 200 ms more.
 
         Any other size takes 15 to 70 ms more the first time, less than the blank batch would that prepares for it.

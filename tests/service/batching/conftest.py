@@ -77,6 +77,7 @@ class FakeEngine:
         self.dead = False
         self.error: BaseException | None = None
         self.warmed: list[int] = []
+        self.warm: list[int] = []  # what it says that it ran, where that is not what it was asked for
         self.closed = 0
         self.seconds: Callable[[int], float] = lambda size: 0.0
         self._clock = clock
@@ -87,8 +88,9 @@ class FakeEngine:
 
     # -- what the scheduler calls, in its thread
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
         self.warmed = list(batch_sizes)
+        return self.warm or batch_sizes
 
     def infer(self, images: Pixels) -> Logits:
         assert images.dtype == np.uint8

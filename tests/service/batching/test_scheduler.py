@@ -610,7 +610,7 @@ async def test_the_observer_is_notified_of_waits_batches_and_failures(rig: Rig) 
 # -- its life
 
 
-async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_size_come_back(make_rig: MakeRig) -> None:
+async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_warm_size_come_back(make_rig: MakeRig) -> None:
     rig = await make_rig(started=False)
     before = rig.scheduler.alive
 
@@ -620,6 +620,18 @@ async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_size_come_b
     assert rig.engine.batches == [BLANK, BLANK * 4]
     assert (before, rig.scheduler.alive) == (False, True)
     assert rig.observer.batches == []
+
+
+@pytest.mark.parametrize(("warm", "asked"), [([1], [BLANK]), ([16, 2, 1], [BLANK, BLANK * 2, BLANK * 4])])
+async def test_of_an_engine_that_warms_other_sizes_these_are_asked_for(
+    make_rig: MakeRig, warm: list[int], asked: list[list[int]]
+) -> None:
+    rig = await make_rig(started=False)
+    rig.engine.warm = warm
+
+    await rig.scheduler.start()
+
+    assert (rig.engine.warmed, rig.engine.batches) == ([1, 4], asked)
 
 
 async def test_an_engine_for_single_items_is_warmed_up_once(make_rig: MakeRig) -> None:

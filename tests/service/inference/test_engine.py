@@ -31,8 +31,9 @@ class FakeBackend:
         self.warmed: list[int] = []
         self.closed = 0
 
-    def warmup(self, batch_sizes: Sequence[int]) -> None:
+    def warmup(self, batch_sizes: Sequence[int]) -> Sequence[int]:
         self.warmed += batch_sizes
+        return batch_sizes
 
     def infer(self, images: Pixels) -> Logits:
         self.asked.append(images)
@@ -105,7 +106,7 @@ def test_where_the_network_runs_on_a_device_a_single_process_finds_faces_there(m
     warm = len(looked)
     [found] = recognizer.find(skimage.data.astronaut()).faces
 
-    assert warm > 1
+    assert warm == 1
     assert len(looked) == warm + 1
     assert found.face is not None
     assert 170 < found.face.box.x < 185
