@@ -151,11 +151,13 @@ def test_a_killed_service_comes_back(running: Project, photo: bytes) -> None:
 
 
 def test_large_images_at_once_do_not_end_it(running: Project) -> None:
-    found = attacked(running, largest_image())
+    image = largest_image()
+    first, second = attacked(running, image), attacked(running, image)
 
-    assert not found["killed"]
-    assert set(found["answers"]) <= {"200", "429", "504"}
-    assert found["after_mb"]["resident"] < 1.15 * found["before_mb"]["resident"]
+    for found in (first, second):
+        assert not found["killed"]
+        assert set(found["answers"]) <= {"200", "429", "504"}
+    assert second["after_mb"]["resident"] < 1.05 * first["after_mb"]["resident"], "what the first left is all there is"
 
 
 def test_a_stop_under_load_answers_all_that_was_admitted(running: Project, photo: bytes) -> None:
