@@ -100,17 +100,20 @@ def draw_face_api(folder: Path) -> Path:
 
 
 def draw_image(path: Path, grey: int = 100, size: tuple[int, int] = (20, 24)) -> None:
+    """Write an image of one grey, 0..255, of (width, height) pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (grey, grey, grey)).save(path)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
 
 
 def draw_fer2013(path: Path) -> None:
+    """Write a fer2013.csv of two training images and one for validation into a folder."""
     pixels = [" ".join([str(20 * i)] * 48 * 48) for i in range(3)]
     rows = [[3, pixels[0], "Training"], [6, pixels[1], "PublicTest"], [0, pixels[2], "Training"]]
     write_table(path / "fer2013.csv", ("emotion", "pixels", "Usage"), rows)

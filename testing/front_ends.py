@@ -172,17 +172,16 @@ class FrontEnds:
         except httpx.TransportError:
             return False
 
-    def post(self, data: bytes = RED_FACE, route: str = "/predict") -> httpx.Response | None:
-        """Upload an image on a connection of its own; return the answer, or None where the connection was lost."""
-        try:
-            return httpx.post(f"{self.address}{route}", files={"image": ("x", data)}, timeout=60)
-        except httpx.TransportError:
-            return None
+    def post(self, data: bytes = RED_FACE, route: str = "/predict") -> httpx.Response:
+        """Upload an image on a connection of its own."""
+        return httpx.post(f"{self.address}{route}", files={"image": ("x", data)}, timeout=60)
 
     def status(self, route: str = "/predict") -> int:
-        """Return the status of such an upload, or 0."""
-        answer = self.post(route=route)
-        return 0 if answer is None else answer.status_code
+        """Return the status of such an upload, or 0 where the connection was lost."""
+        try:
+            return self.post(route=route).status_code
+        except httpx.TransportError:
+            return 0
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

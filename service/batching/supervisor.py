@@ -206,7 +206,7 @@ class EngineSupervisor:
         return engine
 
     def _blanks(self, sizes: Sequence[int]) -> list[Pixels]:
-        """Return a blank batch of each of these sizes, the least first, none above the largest that is asked for."""
+        """Return a blank batch of each of these sizes, the least first, none above the largest batch."""
         return [self._blank[:size] for size in sorted({min(size, len(self._blank)) for size in sizes})]
 
     def _next_attempt(self, lost: str) -> Callable[[], Engine]:

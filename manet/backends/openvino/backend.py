@@ -113,7 +113,7 @@ class OpenVINOBackend(BaseBackend[Network]):
     def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Sequence[int]:
         """Return the least batch of each compiled network: its first one, of any size, takes 100 to 200 ms more.
 
-        Any other size takes 15 to 70 ms more the first time, less than the blank batch would that prepares for it.
+        Any other size takes 14 to 52 ms more the first time, less than the blank batch would that prepares for it.
         """
         return sorted({min(batch_sizes), len(network.apart)})
 

@@ -64,6 +64,20 @@ async def breathe() -> None:
         await asyncio.sleep(0)
 
 
+async def settled(condition: Callable[[], bool]) -> None:
+    """Let the loop run until the condition holds; what the engine's thread hands over takes a moment."""
+    async with asyncio.timeout(10.0):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def fails(task: asyncio.Task[list[int]], error: type[BaseException]) -> bool:
+    """Hold that a task ends with this error; return True, for an assertion."""
+    with pytest.raises(error):
+        await task
+    return True
+
+
 class FakeEngine:
     """An engine that tells its batches by a mark in their pixels; 0 is a blank.
 
@@ -77,7 +91,7 @@ class FakeEngine:
         self.dead = False
         self.error: BaseException | None = None
         self.warmed: list[int] = []
-        self.warm: list[int] = []  # what it says that it ran, where that is not what it was asked for
+        self.warm: list[int] = []  # the sizes that it says it ran, where those are not the requested ones
         self.closed = 0
         self.seconds: Callable[[int], float] = lambda size: 0.0
         self._clock = clock

@@ -3,33 +3,22 @@
 import asyncio
 import logging
 import math
-import threading
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from manet.backends.base import Logits
 from service.batching.errors import (
-    BatchingError,
     DeadlinePassedError,
     EngineUnavailableError,
     ItemFailedError,
     QueueFullError,
 )
-from service.batching.supervisor import EngineSupervisor
-from tests.service.batching.conftest import MakeRig, Rig, breathe
+from tests.service.batching.conftest import MakeRig, Rig, fails, settled
 
 pytestmark = pytest.mark.anyio
 
 BLANK = [0]
 SIDE = 2
-
-
-async def _fails(task: asyncio.Task[list[int]], error: type[BaseException]) -> bool:
-    with pytest.raises(error):
-        await task
-    return True
 
 
 # -- batches: work-conserving, in order, one prepared ahead
@@ -78,7 +67,7 @@ async def test_exactly_one_batch_is_prepared_ahead(make_rig: MakeRig) -> None:
     images += [await rig.submit(mark) for mark in (2, 3, 4, 5, 6)]  # two prepared, three in the queue
     assert rig.scheduler.depth == 5
 
-    assert await _fails(await rig.submit(7), QueueFullError)
+    assert await fails(await rig.submit(7), QueueFullError)
 
     assert rig.scheduler.depth == 5
     rig.engine.let_go()
@@ -95,7 +84,7 @@ async def test_the_next_batch_is_prepared_as_soon_as_the_last_one_starts(make_ri
 
     images.append(await rig.submit(5))  # in the place of the one that is prepared now
 
-    assert await _fails(await rig.submit(6), QueueFullError)
+    assert await fails(await rig.submit(6), QueueFullError)
     rig.engine.let_go()
     assert list(await asyncio.gather(*images)) == [[1], [2], [3], [4], [5]]
 
@@ -131,7 +120,7 @@ async def test_a_group_that_does_not_fit_leaves_no_trace(make_rig: MakeRig) -> N
     rig.engine.hold()
     images = [await rig.submit(mark) for mark in (1, 2, 3)]  # running, prepared, queued
 
-    assert await _fails(await rig.submit(4, 5), QueueFullError)
+    assert await fails(await rig.submit(4, 5), QueueFullError)
 
     images.append(await rig.submit(6))
     rig.engine.let_go()
@@ -229,14 +218,14 @@ async def test_an_item_that_expires_while_it_waits_never_reaches_the_engine(rig:
     rig.engine.let_go()
 
     assert list(await asyncio.gather(running, kept, last)) == [[1], [4, 5], [7]]
-    assert await _fails(prepared, DeadlinePassedError)
-    assert await _fails(queued, DeadlinePassedError)
+    assert await fails(prepared, DeadlinePassedError)
+    assert await fails(queued, DeadlinePassedError)
     assert {mark for batch in rig.engine.batches for mark in batch} == {1, 4, 5, 7}
     assert len(rig.engine.batches) == 2, "the places of the expired were not filled from the queue"
 
 
 async def test_an_item_that_is_late_already_is_refused_at_once(rig: Rig) -> None:
-    assert await _fails(await rig.submit(1, within=0.0), DeadlinePassedError)
+    assert await fails(await rig.submit(1, within=0.0), DeadlinePassedError)
 
     assert rig.engine.batches == []
     assert rig.scheduler.idle
@@ -272,7 +261,7 @@ async def test_a_batch_that_failed_does_not_count_in_the_expected_time(make_rig:
     await rig.start()
     rig.engine.poison = {1}
     rig.engine.seconds = lambda size: 60.0
-    await _fails(await rig.submit(1), ItemFailedError)
+    await fails(await rig.submit(1), ItemFailedError)
 
     assert rig.scheduler.expected_wait() == 1.0
 
@@ -308,7 +297,7 @@ async def test_a_cancelled_image_leaves_the_queue_and_the_prepared_batch(rig: Ri
     leaver = await rig.submit(2, 3, 4, 5, 6)  # four prepared, one in the queue
     stayer = await rig.submit(7)
     leaver.cancel()
-    assert await _fails(leaver, asyncio.CancelledError)
+    assert await fails(leaver, asyncio.CancelledError)
     assert rig.scheduler.depth == 1
 
     rig.engine.let_go()
@@ -324,7 +313,7 @@ async def test_the_places_of_a_cancelled_image_are_filled_from_the_queue(rig: Ri
     leaver = await rig.submit(2, 3)
     stayers = [await rig.submit(4, 5), await rig.submit(6, 7)]
     leaver.cancel()
-    await _fails(leaver, asyncio.CancelledError)
+    await fails(leaver, asyncio.CancelledError)
 
     rig.engine.let_go()
 
@@ -339,9 +328,9 @@ async def test_the_places_of_a_cancelled_image_can_be_taken_at_once(make_rig: Ma
     await rig.engine.entered()
     leaver = await rig.submit(2, 3)
     images.append(await rig.submit(4, 5))
-    assert await _fails(await rig.submit(6, 7), QueueFullError)
+    assert await fails(await rig.submit(6, 7), QueueFullError)
     leaver.cancel()
-    await _fails(leaver, asyncio.CancelledError)
+    await fails(leaver, asyncio.CancelledError)
 
     images.append(await rig.submit(6, 7))
 
@@ -359,7 +348,7 @@ async def test_cancelling_in_a_running_batch_hurts_no_one_else(rig: Rig) -> None
     assert await rig.engine.entered() == [2, 3, 4]
     for leaver in images[:2]:
         leaver.cancel()
-        await _fails(leaver, asyncio.CancelledError)
+        await fails(leaver, asyncio.CancelledError)
 
     rig.engine.let_go()
 
@@ -377,11 +366,11 @@ async def test_cancelling_in_a_batch_that_then_fails_hurts_no_one_else(rig: Rig)
     rig.engine.release()
     assert await rig.engine.entered() == [3, 2, 4]
     leaver.cancel()
-    await _fails(leaver, asyncio.CancelledError)
+    await fails(leaver, asyncio.CancelledError)
     rig.engine.let_go()
 
     assert list(await asyncio.gather(opener, innocent)) == [[1], [4]]
-    assert await _fails(poisoned, ItemFailedError)
+    assert await fails(poisoned, ItemFailedError)
     assert rig.scheduler.alive
 
 
@@ -390,7 +379,7 @@ async def test_every_image_of_a_running_batch_can_be_cancelled(rig: Rig) -> None
     images = [await rig.submit(1)]
     await rig.engine.entered()
     images[0].cancel()
-    await _fails(images[0], asyncio.CancelledError)
+    await fails(images[0], asyncio.CancelledError)
     rig.engine.let_go()
 
     assert await (await rig.submit(2)) == [2]
@@ -408,7 +397,7 @@ async def test_a_poisoned_item_fails_alone(rig: Rig, poisoned: int) -> None:
 
     for mark, image in images.items():
         if mark == poisoned:
-            assert await _fails(image, ItemFailedError)
+            assert await fails(image, ItemFailedError)
         else:
             assert await image == [mark]
     assert rig.scheduler.alive
@@ -433,7 +422,7 @@ async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig: Rig) 
     other = await rig.submit(7)
     rig.engine.let_go()
 
-    assert await _fails(image, ItemFailedError)
+    assert await fails(image, ItemFailedError)
     assert await other == [7]
     assert not {5, 6} & {mark for batch in rig.engine.batches[2:] for mark in batch}
     assert rig.scheduler.depth == 0
@@ -442,7 +431,7 @@ async def test_a_failure_takes_the_rest_of_its_image_out_of_the_queue(rig: Rig) 
 async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_that_answers(rig: Rig) -> None:
     rig.engine.poison = set(range(1, 9))
     for mark in range(1, 9):
-        assert await _fails(await rig.submit(mark), ItemFailedError)
+        assert await fails(await rig.submit(mark), ItemFailedError)
         assert rig.scheduler.alive
 
     assert rig.engine.batches[:4] == [[1], [2], BLANK, [3]], "two failures in succession call for a blank batch"
@@ -453,7 +442,7 @@ async def test_any_number_of_poisoned_items_does_not_mark_an_engine_unhealthy_th
 async def test_whatever_the_engine_raises_is_a_failure_and_not_the_end(rig: Rig, error: Exception) -> None:
     rig.engine.error = error
     image = await rig.submit(1)
-    assert await _fails(image, ItemFailedError)
+    assert await fails(image, ItemFailedError)
 
     rig.engine.error = None
     assert await (await rig.submit(2)) == [2]
@@ -465,7 +454,7 @@ async def test_a_batch_with_too_few_answers_does_not_end_the_scheduler_unnoticed
     infer = rig.engine.infer
     monkeypatch.setattr(rig.engine, "infer", lambda images: infer(images)[:-1])
 
-    assert await _fails(await rig.submit(1), EngineUnavailableError)
+    assert await fails(await rig.submit(1), EngineUnavailableError)
     assert not rig.scheduler.alive
 
 
@@ -482,7 +471,7 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_marked_unhealthy(
     rig.engine.let_go()
 
     for image in images:
-        assert await _fails(image, EngineUnavailableError)
+        assert await fails(image, EngineUnavailableError)
     assert rig.engine.batches == [[1, 2, 3, 4], [1, 2], BLANK], "no one else was tried on an engine that is broken"
     assert len(rig.observer.waits) == 4, "what waited was not refused at once, but went on towards the engine"
     assert rig.health.broken
@@ -495,10 +484,10 @@ async def test_an_engine_that_fails_on_a_blank_batch_is_marked_unhealthy(
 async def test_an_unhealthy_engine_takes_nothing(make_rig: MakeRig) -> None:
     rig = await make_rig(rebuild=False)
     rig.engine.dead = True
-    await _fails(await rig.submit(1, 2), EngineUnavailableError)
+    await fails(await rig.submit(1, 2), EngineUnavailableError)
     rig.engine.forget()
 
-    assert await _fails(await rig.submit(3), EngineUnavailableError)
+    assert await fails(await rig.submit(3), EngineUnavailableError)
     assert rig.scheduler.depth == 0
     assert rig.engine.batches == []
     assert len(rig.observer.waits) == 2, "it was taken in, and refused only on its way to the engine"
@@ -517,8 +506,8 @@ async def test_what_is_handed_in_while_the_engine_is_on_trial_shares_its_verdict
     assert rig.scheduler.depth == 1
     rig.engine.let_go()
 
-    assert await _fails(accused, EngineUnavailableError)
-    assert await _fails(bystander, EngineUnavailableError)
+    assert await fails(accused, EngineUnavailableError)
+    assert await fails(bystander, EngineUnavailableError)
     assert [3] not in rig.engine.batches
 
 
@@ -529,7 +518,7 @@ async def test_an_idle_engine_that_fails_is_detected_before_the_next_request(mak
 
     await rig.clock.advance(5.0)
     assert await rig.engine.entered() == BLANK
-    await _settled(lambda: not rig.scheduler.alive)
+    await settled(lambda: not rig.scheduler.alive)
 
     assert rig.health.broken
 
@@ -541,7 +530,7 @@ async def test_a_quiet_engine_is_asked_for_a_blank_batch(rig: Rig) -> None:
     for _ in range(12):  # a minute, twice the timeout
         await rig.clock.advance(5.0)
         assert await rig.engine.entered() == BLANK
-        await _settled(lambda: rig.scheduler.idle)
+        await settled(lambda: rig.scheduler.idle)
         assert rig.scheduler.alive
 
     assert (rig.observer.batches, rig.observer.waits) == ([], []), "blank batches are no one's work"
@@ -581,7 +570,7 @@ async def test_what_waits_for_an_engine_that_hangs_stays_bounded(make_rig: MakeR
 
     assert rig.scheduler.depth == 2 + 3
     assert [image.done() for image in images] == [False] * 6 + [True] * 14
-    assert all([await _fails(image, QueueFullError) for image in images[6:]])
+    assert all([await fails(image, QueueFullError) for image in images[6:]])
 
 
 # -- what the observer is told
@@ -598,177 +587,10 @@ async def test_the_observer_is_notified_of_waits_batches_and_failures(rig: Rig) 
     poisoned = await rig.submit(3)
     leaver = await rig.submit(4)
     leaver.cancel()
-    await _fails(leaver, asyncio.CancelledError)
+    await fails(leaver, asyncio.CancelledError)
     rig.engine.let_go()
     await asyncio.wait([first, second, poisoned])
 
     assert rig.observer.waits == [0.0, 0.75, 0.5]
     assert rig.observer.batches == [(1, 0.75), (1, 0.5)]
     assert rig.observer.failures == 2, "the pair, then the poisoned one"
-
-
-# -- its life
-
-
-async def test_starting_warms_the_engine_up_and_sees_a_batch_of_each_warm_size_come_back(make_rig: MakeRig) -> None:
-    rig = await make_rig(started=False)
-    before = rig.scheduler.alive
-
-    await rig.scheduler.start()
-
-    assert rig.engine.warmed == [1, 4]
-    assert rig.engine.batches == [BLANK, BLANK * 4]
-    assert (before, rig.scheduler.alive) == (False, True)
-    assert rig.observer.batches == []
-
-
-@pytest.mark.parametrize(("warm", "asked"), [([1], [BLANK]), ([16, 2, 1], [BLANK, BLANK * 2, BLANK * 4])])
-async def test_of_an_engine_that_warms_other_sizes_these_are_asked_for(
-    make_rig: MakeRig, warm: list[int], asked: list[list[int]]
-) -> None:
-    rig = await make_rig(started=False)
-    rig.engine.warm = warm
-
-    await rig.scheduler.start()
-
-    assert (rig.engine.warmed, rig.engine.batches) == ([1, 4], asked)
-
-
-async def test_an_engine_for_single_items_is_warmed_up_once(make_rig: MakeRig) -> None:
-    rig = await make_rig(started=False, max_batch_size=1)
-    await rig.scheduler.start()
-
-    assert (rig.engine.warmed, rig.engine.batches) == ([1], [BLANK])
-
-
-async def test_nothing_is_taken_before_the_start(make_rig: MakeRig) -> None:
-    rig = await make_rig(started=False)
-
-    assert await _fails(await rig.submit(1), EngineUnavailableError)
-    assert rig.scheduler.depth == 0
-
-
-@pytest.mark.parametrize("where", ["warmup", "infer"])
-async def test_an_engine_that_fails_at_the_start_begins_nothing(
-    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    rig = await make_rig(started=False)
-
-    def fail(_: object) -> Logits:
-        raise RuntimeError("no such device")
-
-    monkeypatch.setattr(rig.engine, where, fail)
-    with pytest.raises(RuntimeError, match="no such device"):
-        await rig.scheduler.start()
-
-    assert not rig.scheduler.alive
-    assert await _fails(await rig.submit(1), EngineUnavailableError)
-
-
-async def test_what_was_accepted_is_answered_before_it_is_idle_and_can_be_stopped(rig: Rig) -> None:
-    rig.engine.hold()
-    images = [await rig.submit(mark) for mark in range(1, 8)]
-    assert not rig.scheduler.idle
-    rig.engine.let_go()
-    await _settled(lambda: rig.scheduler.idle)
-
-    await rig.stop()
-
-    assert await asyncio.gather(*images) == [[mark] for mark in range(1, 8)]
-    assert rig.engine.closed == 1
-    assert await _fails(await rig.submit(9), EngineUnavailableError)
-    assert not rig.scheduler.alive
-
-
-async def test_stopping_refuses_what_waits_and_what_runs(make_rig: MakeRig) -> None:
-    rig = await make_rig(max_batch_size=2)
-    rig.engine.hold()
-    images = [await rig.submit(mark) for mark in range(1, 6)]  # one running, two prepared, two in the queue
-    await rig.engine.entered()
-    stopping = asyncio.create_task(rig.stop())
-
-    for image in images:
-        assert await _fails(image, EngineUnavailableError)
-    assert not stopping.done(), "the engine is still at work and cannot be closed"
-    assert await _fails(await rig.submit(9), EngineUnavailableError)
-    rig.engine.let_go()
-    await stopping
-
-    assert rig.engine.closed == 1
-    assert rig.engine.batches == [[1]]
-    assert rig.scheduler.depth == 0
-
-
-async def test_stopping_does_not_wait_for_an_engine_that_hangs(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.engine.hold()
-    image = await rig.submit(1)
-    await rig.engine.entered()
-
-    stopping = asyncio.create_task(rig.stop())
-    await breathe()
-    for _half in range(2):
-        assert not stopping.done()
-        await rig.clock.advance(EngineSupervisor.CLOSING / 2)
-    await stopping
-
-    assert await _fails(image, EngineUnavailableError)
-    assert rig.engine.closed == 0
-    assert "did not return" in caplog.text
-
-
-async def test_an_engine_that_fails_to_close_does_not_leave_its_thread_behind(
-    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    rig = await make_rig()
-    threads: list[threading.Thread] = []
-
-    def fail() -> None:
-        threads.append(threading.current_thread())
-        raise RuntimeError("busy")
-
-    monkeypatch.setattr(rig.engine, "close", fail)
-    await rig.stop()
-
-    assert "the engine failed to close" in caplog.text
-    threads[0].join(5.0)
-    assert not threads[0].is_alive()
-
-
-async def test_a_scheduler_that_was_never_started_can_be_stopped(make_rig: MakeRig) -> None:
-    rig = await make_rig(started=False)
-    await rig.stop()
-
-    assert rig.engine.closed == 1
-
-
-@pytest.mark.parametrize("call", ["waited", "completed"])
-async def test_the_death_of_its_own_task_is_noticed_and_leaves_no_one_waiting(
-    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
-) -> None:
-    rig = await make_rig(max_batch_size=2)
-
-    def fail(*_: object) -> None:
-        raise SystemError("a bug")
-
-    rig.engine.hold()
-    images = [await rig.submit(mark) for mark in range(1, 6)]
-    await rig.engine.entered()
-    monkeypatch.setattr(rig.observer, call, fail)
-    rig.engine.let_go()
-
-    results = await asyncio.gather(*images, return_exceptions=True)
-
-    assert all(isinstance(result, BatchingError) or result == [1] for result in results), results
-    assert isinstance(results[-1], EngineUnavailableError)
-    assert not rig.scheduler.alive
-    assert rig.scheduler.dead
-    assert rig.scheduler.depth == 0
-    assert await _fails(await rig.submit(9), EngineUnavailableError)
-    assert "the scheduler died" in caplog.text
-
-
-async def _settled(condition: Callable[[], bool]) -> None:
-    """Let the loop run until the condition holds; what the engine's thread hands over takes a moment."""
-    async with asyncio.timeout(10.0):
-        while not condition():
-            await asyncio.sleep(0.001)

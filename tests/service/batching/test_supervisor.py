@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -10,7 +9,7 @@ import pytest
 
 from service.batching.errors import EngineUnavailableError
 from service.batching.supervisor import EngineSupervisor, Recovery, out_of_memory
-from tests.service.batching.conftest import FakeEngine, MakeRig, Rig
+from tests.service.batching.conftest import FakeEngine, MakeRig, Rig, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -23,13 +22,6 @@ class OutOfMemoryError(RuntimeError):
 
 
 NO_MEMORY = [MemoryError(), OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")]
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    """Let the loop run until the condition holds; what the engine's thread hands over takes a moment."""
-    async with asyncio.timeout(10.0):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def _pauses(rig: Rig, seconds: float) -> bool:

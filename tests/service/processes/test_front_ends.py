@@ -30,11 +30,6 @@ TWO_FACES = encode(paint((255, 0, 0), (0, 255, 0)))
 POISONED = encode(paint((200, 0, 0)))
 
 
-def post(service: FrontEnds, data: bytes = RED_FACE) -> httpx.Response:
-    """Upload one image on a connection of its own."""
-    return httpx.post(f"{service.address}/predict", files={"image": ("x", data)}, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontEnds]:
     """A service with small bounds that no test kills."""
@@ -82,9 +77,9 @@ def test_answers_are_byte_for_byte_those_of_a_single_process(service: FrontEnds)
 
 def test_a_poisoned_image_fails_alone(service: FrontEnds, clients: ThreadPoolExecutor) -> None:
     service.touch(HOLD)
-    first = clients.submit(post, service)
+    first = clients.submit(service.post)
     service.wait_for("manet_images_in_flight", 1)
-    others = [clients.submit(post, service, POISONED if k == 1 else RED_FACE) for k in range(4)]
+    others = [clients.submit(service.post, POISONED if k == 1 else RED_FACE) for k in range(4)]
     service.wait_for("manet_queue_depth", 4)
     service.touch(POISON)
     service.remove(HOLD)
@@ -102,11 +97,11 @@ def test_no_more_images_are_admitted_than_the_bound_over_all_front_ends(
 
     def full() -> bool:
         if service.metric("manet_images_in_flight") < 8:  # two front ends may refuse each other the last place
-            sent.append(clients.submit(post, service))
+            sent.append(clients.submit(service.post))
         return service.metric("manet_images_in_flight") == 8
 
     until(full, 60)
-    refused = Counter(post(service).status_code for _ in range(12))
+    refused = Counter(service.post().status_code for _ in range(12))
     service.remove(HOLD)
     answers = Counter(answer.result().status_code for answer in sent)
 
@@ -136,10 +131,10 @@ def _sockets(pid: int) -> int:
 
 def test_metrics_are_of_the_whole_service_whichever_front_end_is_asked(service: FrontEnds) -> None:
     name = 'manet_requests_total{route="/predict",status="200"}'
-    post(service)
+    service.post()
     before = service.metric(name)
     for _ in range(5):
-        assert post(service).json()["faces"][0]["expression"] == RED
+        assert service.post().json()["faces"][0]["expression"] == RED
 
     assert {service.metric(name) for _ in range(4)} == {before + 5}
     assert {service.metric("manet_batch_size_count") for _ in range(2)} == {service.metric("manet_batch_size_count")}
@@ -193,7 +188,7 @@ def test_explanations_are_made_in_one_process_which_is_restarted(tmp_path: Path)
         assert {answer.status_code for answer in answers} <= {200, 503}
         assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
         assert len(service.pids("explainer")) == 2
-        assert post(service).status_code == 200
+        assert service.post().status_code == 200
         assert service.stop() == 0
 
 
@@ -216,9 +211,9 @@ def test_only_front_ends_load_the_web_framework_and_a_single_process_nothing_of_
 def test_queued_faces_are_bounded_over_all_front_ends(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
     with serving_with_front_ends(tmp_path, max_queued_faces=4, max_batch_size=1) as service:
         service.touch(HOLD)
-        first = clients.submit(post, service)
+        first = clients.submit(service.post)
         service.wait_for("manet_queue_seconds_count", 1)  # it is in the network
-        answers = [clients.submit(post, service) for _ in range(15)]
+        answers = [clients.submit(service.post) for _ in range(15)]
         until(lambda: sum(answer.done() for answer in answers) == 10)  # one is prepared, four wait
         service.remove(HOLD)
 
@@ -230,7 +225,7 @@ def test_bytes_in_memory_are_bounded_over_all_front_ends(tmp_path: Path, clients
     size = len(RED_FACE) + 1000  # of an upload, at most
     with serving_with_front_ends(tmp_path, max_bytes_in_flight=4 * size) as service:
         service.touch(HOLD)
-        answers = [clients.submit(post, service) for _ in range(40)]
+        answers = [clients.submit(service.post) for _ in range(40)]
         until(lambda: sum(answer.done() for answer in answers) > 10)
         assert service.metric("manet_upload_bytes") <= 4 * size
         service.remove(HOLD)
@@ -243,9 +238,9 @@ def test_bytes_in_memory_are_bounded_over_all_front_ends(tmp_path: Path, clients
 def test_a_deadline_that_passes_in_the_queue_is_504(tmp_path: Path, clients: ThreadPoolExecutor) -> None:
     with serving_with_front_ends(tmp_path, deadline=0.5, max_batch_size=1) as service:
         service.touch(HOLD)
-        first = clients.submit(post, service)
+        first = clients.submit(service.post)
         service.wait_for("manet_queue_seconds_count", 1)
-        late = [clients.submit(post, service) for _ in range(3)]
+        late = [clients.submit(service.post) for _ in range(3)]
         until(lambda: service.metric("manet_queue_depth") + sum(answer.done() for answer in late) == 3)
         time.sleep(0.6)
         service.remove(HOLD)
@@ -260,7 +255,7 @@ def test_cancelled_requests_leave_the_queue_and_give_back_their_slots(
 ) -> None:
     with serving_with_front_ends(tmp_path, max_queued_faces=4, max_batch_size=1) as service:  # six slots each
         service.touch(HOLD)
-        first = clients.submit(post, service)
+        first = clients.submit(service.post)
         service.wait_for("manet_queue_seconds_count", 1)
         for _ in range(10):
             for leaving in [_leaving(service) for _ in range(2)]:
@@ -271,7 +266,7 @@ def test_cancelled_requests_leave_the_queue_and_give_back_their_slots(
 
         assert first.result().status_code == 200
         assert service.metric("manet_batch_size_count") == 1
-        assert [post(service).status_code for _ in range(12)] == [200] * 12
+        assert [service.post().status_code for _ in range(12)] == [200] * 12
 
 
 def _leaving(service: FrontEnds) -> socket.socket:
