@@ -14,6 +14,9 @@ Infer = Callable[[Pixels], Logits]
 SIZES = (1, 2, 4, 8, 16, 32)
 """The batch sizes that are measured where none are requested."""
 
+WARM = 2.0
+"""Seconds of the largest batches before anything is measured: a backend may compile in the background."""
+
 
 def noise(count: int, side: int) -> Pixels:
     """Return network inputs of noise, always the same, (count, side, side, 3)."""
@@ -29,6 +32,7 @@ def bare(infer: Infer, side: int, seconds: float, sizes: Sequence[int] = SIZES) 
         seconds: for which each size is run.
         sizes: of the batches.
     """
+    repeated(partial(infer, noise(max(sizes), side)), max(sizes), WARM)
     found = {}
     for size in sizes:
         batch = noise(size, side)

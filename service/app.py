@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import limits
 import numpy as np
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -163,6 +162,8 @@ def _surround(app: FastAPI, settings: Settings, clock: Clock, state: ServiceStat
         LoadSheddingMiddleware, admission=state.admission, paths=("/predict", "/predict/batch", "/explain")
     )
     if settings.rate_limit is not None or settings.max_client_requests is not None:
+        import limits  # noqa: PLC0415 - as in OwnWindow
+
         rate = None if settings.rate_limit is None else limits.parse(settings.rate_limit)
         limiter = RateLimiter(
             rate=rate,

@@ -38,6 +38,7 @@ def ways(weights: Weights, threads: int) -> Mapping[str, Infer]:
         graph = graph_of(weights, precision, store=None)
         for name, apart in {"shared": False, "apart": True}.items():
             network = compiled(graph, side=side, precision=precision, threads=threads, apart=apart)
+            network.prepare()
             found[f"openvino {precision}, {name}"] = network.infer
     torch_precisions: tuple[PrecisionName, ...] = ("float32", "bf16")
     for torch_precision in torch_precisions:

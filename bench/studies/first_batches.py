@@ -3,7 +3,8 @@
     python bench/studies/first_batches.py --out bench/results/first_batches.json
 
 OpenVINO prepares itself for each size that it meets. The networks are loaded and warmed up as at a start of the
-service, and see then one batch, or a canvas, of each of the sizes that they are given, as the first and again.
+service, and see then one batch, or a canvas, of each of the sizes that they are given, as the first and again. Where
+another network is compiled when many images first come, their batches follow each other until it answers.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import numpy as np
 import psutil
 
 from bench.machine import heading, quietness
-from manet.backends.openvino.backend import SIZES, OpenVINOBackend, network_of
+from manet.backends.openvino.backend import SIZES, Network, OpenVINOBackend, network_of
 from manet.backends.openvino.face_network import OpenVinoFaceNetwork
 from manet.backends.selection import Precision
 from manet.vision.retinaface import RetinaFaceDetector
@@ -43,9 +45,28 @@ def measured(precision: Precision) -> dict[str, Any]:
         backend.infer(np.zeros((size, side, side, 3), np.uint8))
 
     warm = backend.warmup((1, SIZES[-1]))
-    sizes = [size * len(network.apart) for size in SIZES if size * len(network.apart) not in warm]
+    many = _until_prepared(network, partial(infer, SIZES[-1])) if precision == "int8" else None
+    parts = THREADS if many else 1
+    sizes = [size * parts for size in SIZES if size * parts not in warm]
     rows = [{"size": size, **_first_and_again(partial(infer, size))} for size in sizes]
-    return {"precision": precision, "threads": THREADS, "side": side, "sizes": rows}
+    return {"precision": precision, "threads": THREADS, "side": side, "sizes": rows, "many": many}
+
+
+def _until_prepared(network: Network, infer: Callable[[], object]) -> dict[str, Any]:
+    """Return what batches of many images take until the network for many has been compiled, and after that."""
+    held, began = _resident_mib(), time.perf_counter()
+    meanwhile = [_milliseconds(infer)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(network.prepare)
+        while not waiting.done():
+            meanwhile.append(_milliseconds(infer))
+    seconds = time.perf_counter() - began
+    after = [_milliseconds(infer) for _ in range(AGAIN)]
+    found = {"seconds": round(seconds, 2), "memory_mib": round(_resident_mib() - held, 1)}
+    return found | {
+        "meanwhile_ms": [round(took, 1) for took in meanwhile],
+        "after_ms": [round(took, 1) for took in after],
+    }
 
 
 def measured_canvases() -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Levers: what each choice of the recipe `ferplus` gives by itself, on a narrow network, with several seeds.
+"""Levers: what each choice of the recipe `ferplus` gives by itself, with several seeds.
 
     python bench/studies/levers.py --data DIR --duplicates CSV --runs runs/levers --out bench/results/levers.json
+    python bench/studies/levers.py --stem stem.safetensors ... --out bench/results/levers_full_width.json
 
-Each lever is one change of the same base, ``levers.toml``. All runs have the same length and are evaluated on FER+
-Valid (majority protocol). The network has a sixteenth of the shipped one's operations and begins with random weights,
-so that the table fits a processor: it says which way a lever moves, not how far the shipped network would go. The seeds
+Each lever is one change of the same base, ``levers.toml``. All runs of a table have the same length and are evaluated
+on FER+ Valid (majority protocol). The network has a sixteenth of the shipped one's operations and begins with random
+weights, so that the table fits a processor: it says which way a lever moves, not how far the shipped network would go.
+With ``--stem`` it is the full network in bf16, which begins with random weights or with the face-age stem. The seeds
 run side by side with a thread each: two cores train 1.6 times the images of one run with two threads. A call continues
 where the one before it stopped.
 """
@@ -45,14 +47,24 @@ LEVERS: Mapping[str, Sequence[str]] = MappingProxyType(
 )
 """Changes of the base by what they are called."""
 
+STEM = "face-age stem"
+FULL_WIDTH = (
+    *("width=64", "precision='bf16'", "epochs=3", "epoch_sizes=[48, 48, 48]"),
+    "schedule.cycles=[{epochs = 3, max_lr = 0.1, warmup = 0.2}]",
+)
+FULL_WIDTH_LEVERS: Mapping[str, Sequence[str]] = MappingProxyType({"base": FULL_WIDTH, STEM: FULL_WIDTH})
+"""What ``bench/studies/face_age_stem.py`` writes fits a network of full width only."""
+
 MEASURED = ("valid_accuracy", "valid_macro_recall")
 
 
-def trained(lever: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, float]]:
+def trained(
+    levers: Mapping[str, Sequence[str]], lever: str, seed: int, arguments: argparse.Namespace
+) -> list[dict[str, float]]:
     """Return the rows of a run's log, one for each epoch; a run that was stopped is continued."""
 
     def run(lever: str, seed: int) -> RunDir:
-        return RunDir(arguments.runs / f"{list(LEVERS).index(lever)}-{seed}")
+        return RunDir(arguments.runs / f"{list(levers).index(lever)}-{seed}")
 
     folder = run(lever, seed)
     command = [sys.executable, "-m", "training", "fit", "--threads", "1"]
@@ -60,9 +72,11 @@ def trained(lever: str, seed: int, arguments: argparse.Namespace) -> list[dict[s
         command += ["--resume", str(folder.path)]
     else:
         given = ["--data", arguments.data, "--duplicates", arguments.duplicates, "--out", str(folder.path)]
-        command += [str(BASE), *given, *_each("--set", *LEVERS[lever], f"seed={seed}")]
+        command += [str(BASE), *given, *_each("--set", *levers[lever], f"seed={seed}")]
         if lever == TEACHER:
             command += _each("--teacher", *(str(run("base", other).weights("best")) for other in SEEDS))
+        if lever == STEM:
+            command += ["--init", str(arguments.stem)]
     subprocess.run(command, check=True)
     return folder.rows()
 
@@ -78,12 +92,14 @@ def main() -> None:
         parser.add_argument(name, required=True)
     for name in ("--runs", "--out"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--stem", type=Path, help="backbone of bench/studies/face_age_stem.py: the full-width table")
     arguments = parser.parse_args()
+    levers = LEVERS if arguments.stem is None else FULL_WIDTH_LEVERS
     rows: list[dict[str, Any]] = []
-    for lever in LEVERS:
+    for lever in levers:
         with ThreadPoolExecutor(len(SEEDS)) as side_by_side:
-            logs = list(side_by_side.map(lambda seed, lever=lever: trained(lever, seed, arguments), SEEDS))
-        row: dict[str, Any] = {"lever": lever, "changes": LEVERS[lever]}
+            logs = list(side_by_side.map(lambda seed, lever=lever: trained(levers, lever, seed, arguments), SEEDS))
+        row: dict[str, Any] = {"lever": lever, "changes": levers[lever]}
         for name in MEASURED:
             best = [max(log, key=lambda epoch: epoch["valid_accuracy"])[name] for log in logs]
             row[name] = {"best": best, "last": [log[-1][name] for log in logs]}

@@ -23,9 +23,9 @@ from bench.server import ROOT, spawned, wait_ready
 TURNS = 7
 
 
-def start(checkout: Path, log: Path) -> dict[str, float]:
+def start(checkout: Path, precision: str, log: Path) -> dict[str, float]:
     """Start the service of a checkout until it is ready, and return what that took."""
-    program = ours(sizes.DEFAULT)
+    program = ours(sizes.DEFAULT, precision=precision)
     own = {**program.environment, "PYTHONPATH": str(checkout)}
     program = replace(program, command=("-P", *program.command), environment=own)  # -P: not from the working folder
     began = time.perf_counter()
@@ -40,16 +40,22 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="another checkout")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bf16 or int8")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     before = arguments.before.resolve()
     revision = subprocess.run(["git", "-C", before, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    result = {**heading(), "before": revision.stdout.strip(), "machine_before": quietness()}
+    result = {
+        **heading(),
+        "precision": arguments.precision,
+        "before": revision.stdout.strip(),
+        "machine_before": quietness(),
+    }
     each: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(TURNS):
             for name, checkout in (("before", before), ("now", ROOT)):
-                each[name].append(start(checkout, Path(folder, "log")))
+                each[name].append(start(checkout, arguments.precision, Path(folder, "log")))
     medians = {
         name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in each.items()
     }

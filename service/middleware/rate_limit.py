@@ -6,11 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from limits import RateLimitItem
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
@@ -18,6 +15,9 @@ from service.errors import RETRY_SECONDS, RateLimitedError
 from service.keys import OWNER
 from service.middleware.api_keys import CLIENT, is_open
 from service.places import OwnPlaces, Places
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 FRAME_LIMITER = "manet.frame_limiter"
 """Where the scope of a websocket holds what each of its frames goes through."""
@@ -40,7 +40,11 @@ class OwnWindow:
         rate: requests in a time.
     """
 
-    def __init__(self, rate: RateLimitItem) -> None:
+    def __init__(self, rate: "RateLimitItem") -> None:
+        # Not above: a start waits for it, and most services set no limit.
+        from limits.storage import MemoryStorage  # noqa: PLC0415
+        from limits.strategies import SlidingWindowCounterRateLimiter  # noqa: PLC0415
+
         self._rate = rate
         self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
 
@@ -65,7 +69,7 @@ class RateLimiter:
     def __init__(
         self,
         *,
-        rate: RateLimitItem | None,
+        rate: "RateLimitItem | None",
         at_once: int | None,
         window: RateWindow | None = None,
         places: Places | None = None,

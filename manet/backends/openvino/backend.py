@@ -1,9 +1,8 @@
 """OpenVINOBackend: the network in OpenVINO, on a CPU."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -69,39 +68,66 @@ class Request:
         return found
 
 
-@dataclass(frozen=True, slots=True)
 class Network:
-    """The network, compiled for a few images at once and for many.
+    """The network, compiled for a few images at once and, when they first come, for many.
 
     Threads that share an image wait for each other at the end of every layer, and all of them wait whenever something
     else takes a processor from one. Threads that have images of their own do not: in int8 two answer 1.15 to 1.25 times
     as many, from the second image on, in float32 and bf16 as many (``bench/results/engines.json``).
 
-    Attributes:
+    The network for many is compiled in the background, and until it is ready the other one answers. A start need not
+    wait for it, and a process that is given single images only does without (``bench/results/first_batches.json``).
+
+    Args:
         shared: all threads work on it.
-        apart: each is one thread's own, up to 32 of them. Where there is but one, that is ``shared``.
+        apart: returns one for each thread, which are its own. None: ``shared`` answers all.
+        threads: how many ``apart`` returns.
     """
 
-    shared: Request
-    apart: Sequence[Request]
+    def __init__(self, shared: Request, apart: Callable[[], Sequence[Request]] | None, threads: int) -> None:
+        self._shared = shared
+        self._load = apart
+        self._threads = threads
+        self._apart: Future[Sequence[Request]] | None = None
 
-    @property
-    def most(self) -> int:
-        """Images that it answers at once."""
-        return SIZES[-1] * len(self.apart)
-
-    def infer(self, images: Pixels) -> Logits:
-        """Return the logits, (N, classes), of 1 to ``most`` images, (N, S, S, 3).
+    def prepare(self) -> None:
+        """Be ready for many images, too.
 
         Raises:
             RuntimeError: if OpenVINO fails.
         """
-        requests = self.apart if len(images) >= len(self.apart) else [self.shared]
-        with ExitStack() as running:
-            for request, part in zip(requests, np.array_split(images, len(requests)), strict=True):
-                request.start(part)
-                running.callback(request.wait)  # for all, also if one fails: none may run on into the next batch
-        return np.concatenate([request.logits for request in requests])
+        if (coming := self._coming()) is not None:
+            coming.result()
+
+    def infer(self, images: Pixels) -> Logits:
+        """Return the logits, (N, classes), of images (N, S, S, 3).
+
+        Raises:
+            RuntimeError: if OpenVINO fails.
+        """
+        requests = self._requests(len(images))
+        most = SIZES[-1] * len(requests)
+        return np.concatenate([_infer(requests, images[k : k + most]) for k in range(0, len(images), most)])
+
+    def _requests(self, count: int) -> Sequence[Request]:
+        coming = self._coming() if count >= self._threads else None
+        return coming.result() if coming is not None and coming.done() else [self._shared]
+
+    def _coming(self) -> "Future[Sequence[Request]] | None":
+        """Return the requests for many images, which are being made from the first call on."""
+        if self._load is not None:
+            self._apart = ThreadPoolExecutor(1).submit(self._load)
+            self._load = None  # which holds the graph, 50 MB
+        return self._apart
+
+
+def _infer(requests: Sequence[Request], images: Pixels) -> Logits:
+    """Return the logits of as many images as the requests take at once."""
+    with ExitStack() as running:
+        for request, part in zip(requests, np.array_split(images, len(requests)), strict=True):
+            request.start(part)
+            running.callback(request.wait)  # for all, also if one fails: none may run on into the next batch
+    return np.concatenate([request.logits for request in requests])
 
 
 class OpenVINOBackend(BaseBackend[Network]):
@@ -110,16 +136,15 @@ class OpenVINOBackend(BaseBackend[Network]):
     name = "openvino"
     device = "cpu"
 
-    def _warmed(self, network: Network, batch_sizes: Sequence[int]) -> Sequence[int]:
-        """Return the least batch of each compiled network: its first one, of any size, takes 100 to 200 ms more.
+    def _warmed(self, _network: Network, batch_sizes: Sequence[int]) -> Sequence[int]:
+        """Return the least batch: a network's first one, of any size, takes 100 to 200 ms more.
 
         Any other size takes 14 to 52 ms more the first time, less than the blank batch would that prepares for it.
         """
-        return sorted({min(batch_sizes), len(network.apart)})
+        return [min(batch_sizes)]
 
     def _logits(self, network: Network, images: Pixels) -> Logits:
-        most = network.most
-        return np.concatenate([network.infer(images[k : k + most]) for k in range(0, len(images), most)])
+        return network.infer(images)
 
 
 def padded(count: int) -> int:
@@ -179,6 +204,9 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
         precision: the number format of what is not in int8 already.
         threads: of the CPU, at least 1.
         apart: whether each is to have images of its own where there are enough.
+
+    Raises:
+        RuntimeError: if OpenVINO fails.
     """
     options = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -189,10 +217,11 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
     def in_streams(count: int) -> openvino.CompiledModel:
         return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(count)})
 
-    most = min(threads, SIZES[-1]) if apart else 1
-    counts = sorted({1, most})
-    with ThreadPoolExecutor() as pool:  # each keeps one processor busy for a second
-        networks = list(pool.map(in_streams, counts))
-    shared = Request(networks[0], side)
-    own = [shared] if len(networks) == 1 else [Request(networks[1], side) for _ in range(most)]
-    return Network(shared, own)
+    def many() -> Sequence[Request]:
+        network = in_streams(most)
+        requests = [Request(network, side) for _ in range(most)]
+        _infer(requests, np.zeros((most, side, side, 3), dtype=np.uint8))  # the first batch prepares the weights
+        return requests
+
+    most = min(threads, SIZES[-1])
+    return Network(Request(in_streams(1), side), many if apart and most > 1 else None, most)

@@ -12,8 +12,23 @@ import pytest
 from manet.backends.factory import load_backend
 from manet.backends.openvino import runtime
 from manet.backends.openvino.backend import Network, OpenVINOBackend, Request, compiled, graph_of, network_of, padded
+from manet.backends.openvino.runtime import core
 from manet.weights.registry import get, resolve
 from testing.weights import noise, save_own
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams of each network that is compiled from now on."""
+    found: list[str] = []
+    compile_model = openvino.Core.compile_model
+
+    def counted(self: openvino.Core, model: openvino.Model, device: str, options: dict[str, str]) -> object:
+        found.append(options["NUM_STREAMS"])
+        return compile_model(self, model, device, options)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", counted)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +125,18 @@ class _Watched:
 def _apart(path: Path, threads: int, met: list[int]) -> tuple[OpenVINOBackend, list[_Watched]]:
     """Return an engine whose threads have images of their own, as they do in int8, and its requests, watched."""
     graph = graph_of(resolve(str(path)), "float32", store=None)
-    network = compiled(graph, side=48, precision="float32", threads=threads, apart=True)
-    apart = [_Watched(request, met) for request in network.apart]
-    shared = apart[0] if len(apart) == 1 else _Watched(network.shared, met)
-    watched = Network(shared, apart)  # type: ignore[arg-type]
-    return OpenVINOBackend(watched, side=48, precision="float32", reason="requested"), [shared, *apart]
+    shared, *apart = (_Watched(request, met) for request in _requests(graph, threads))
+    network = Network(shared, (lambda: apart) if apart else None, threads)  # type: ignore[arg-type,return-value]
+    network.prepare()
+    return OpenVINOBackend(network, side=48, precision="float32", reason="requested"), [shared, *apart]
+
+
+def _requests(graph: openvino.Model, threads: int) -> list[Request]:
+    """Return a request of all threads, and one for each thread where there are several."""
+    return [
+        Request(core().compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": threads}), 48)
+        for _ in range(threads + 1 if threads > 1 else 1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -160,54 +182,55 @@ def test_a_part_that_fails_leaves_none_running(own_file: Path) -> None:
     np.testing.assert_array_equal(engine.infer(noise(6)), wanted)
 
 
-def test_threads_have_images_of_their_own_in_int8_only(own_file: Path) -> None:
-    whole = network_of(resolve(str(own_file)), "float32", threads=3, store=None)
-    rounded = network_of(get("ferplus"), "int8", threads=3, store=None)
+def test_threads_have_images_of_their_own_in_int8_only(own_file: Path, compilations: list[str]) -> None:
+    network_of(resolve(str(own_file)), "float32", threads=3, store=None).prepare()
+    assert compilations == ["1"]
 
-    assert list(whole.apart) == [whole.shared]
-    assert len(rounded.apart) == 3
+    network_of(get("ferplus"), "int8", threads=3, store=None).prepare()
+    assert compilations == ["1", "1", "3"]
+
+
+def test_what_answers_many_images_is_compiled_when_they_first_come(compilations: list[str]) -> None:
+    side = get("ferplus").preprocessing.input_size
+    network = network_of(get("ferplus"), "int8", threads=2, store=None)
+    backend = OpenVINOBackend(network, side=side, precision="int8", reason="requested")
+    images = np.random.default_rng(0).integers(0, 256, (70, side, side, 3), dtype=np.uint8)
+
+    assert backend.warmup((1, 2, 4)) == [1]
+    ones = np.concatenate([backend.infer(images[place : place + 1]) for place in range(3)])
+    assert compilations == ["1"]
+
+    first = backend.infer(images)  # by what answers single images
+    network.prepare()
+    second = backend.infer(images)
+    assert compilations == ["1", "2"]
+
+    np.testing.assert_allclose(first, second, atol=1e-4)
+    np.testing.assert_allclose(ones, second[:3], atol=1e-4)
+
+
+def test_a_failed_compilation_for_many_images_fails_their_batches(own_file: Path) -> None:
+    def fails() -> list[Request]:
+        raise RuntimeError("out of memory")
+
+    [request] = _requests(graph_of(resolve(str(own_file)), "float32", store=None), 1)
+    network = Network(request, fails, 2)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        network.prepare()
+
+    assert network.infer(noise(1)).shape == (1, 8)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        network.infer(noise(2))
 
 
 def test_a_part_runs_in_the_next_size() -> None:
     assert [padded(count) for count in (1, 5, 9, 17, 32)] == [1, 6, 12, 24, 32]
 
 
-class _Noting:
-    """A request that answers blanks, and notes for which compiled network it stands and in which size it would run."""
-
-    def __init__(self, network: str, met: list[tuple[str, int]]) -> None:
-        self._network = network
-        self._met = met
-        self.logits = np.zeros((0, 8), np.float32)
-
-    def start(self, images: np.ndarray) -> None:
-        self._met.append((self._network, padded(len(images))))
-        self.logits = np.zeros((len(images), 8), np.float32)
-
-    def wait(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 32])
-def test_a_warm_up_runs_the_least_batch_of_each_compiled_network(threads: int) -> None:
-    met: list[tuple[str, int]] = []
-    shared = _Noting("shared", met)
-    apart = [shared] if threads == 1 else [_Noting("apart", met) for _ in range(threads)]
-    engine = OpenVINOBackend(
-        Network(shared, apart),  # type: ignore[arg-type]
-        side=48,
-        precision="int8",
-        reason="requested",
-    )
-
-    engine.warmup([1, 32])
-
-    assert met == [("shared", 1)] + [("apart", 1)] * (threads if threads > 1 else 0)
-
-
 def test_more_threads_than_the_largest_size_answer_every_batch(own_file: Path) -> None:
     graph = graph_of(resolve(str(own_file)), "float32", store=None)
     network = compiled(graph, side=48, precision="float32", threads=40, apart=True)
+    network.prepare()
 
     assert network.infer(noise(36)).shape == (36, 8)
 
