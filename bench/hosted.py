@@ -28,7 +28,7 @@ from manet.vision.retinaface import RetinaFaceDetector
 from manet.weights.registry import resolve
 from service.app import create_app
 from service.clock import SystemClock
-from service.runtime import tune_memory, tune_start
+from service.runtime import tune_memory, tune_threads
 from service.server import server
 from service.settings import Settings
 
@@ -100,7 +100,7 @@ def main() -> None:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         report(threads=thread_seconds())
 
-    tune_start()
+    tune_threads()
     settings = Settings()
     weights = resolve(settings.weights)
     side = weights.preprocessing.input_size

@@ -106,7 +106,8 @@ GOALS = (
     ),
     Goal("resident memory under load", "memory", lambda r: r["largest_mb"], 700, le, " MB"),
     Goal("memory growth after the first minute", "memory", lambda r: r["growth_after_the_first_minute"], 0.03, le),
-    Goal("start to ready, cache warm", "start", lambda r: r["median_seconds"], 3, le, " s"),
+    Goal("start to ready", "start", lambda r: r["median_seconds"], 2, le, " s"),
+    Goal("resident memory when ready", "start", lambda r: r["resident_mb"], 450, le, " MB"),
 )
 
 

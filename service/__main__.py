@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from manet.errors import ManetError
-from service.runtime import tune_memory, tune_start
+from service.runtime import tune_memory, tune_threads
 from service.settings import Settings
 
 
@@ -43,7 +43,7 @@ def _serve(settings: Settings) -> None:
     from service.inference.engine import load_network, load_recognizer  # noqa: PLC0415
     from service.observability.log_filters import silence_pillow_warnings  # noqa: PLC0415
 
-    tune_start()
+    tune_threads()
     silence_pillow_warnings()
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -17,15 +17,13 @@ _M_MMAP_THRESHOLD = -3
 """Its number in glibc's ``malloc.h``."""
 
 
-def tune_start() -> None:
-    """Let threads take turns often, and collect no garbage yet; for the first step of a process."""
+def tune_threads() -> None:
+    """Let threads take turns often; for the first step of a process."""
     sys.setswitchinterval(SWITCH)
-    gc.disable()  # what is imported stays; the collector would look through it a hundred times
 
 
 def tune_memory() -> None:
     """Make the process ready to serve, when all that lasts as long as it does was made."""
-    gc.enable()
     gc.collect()
     gc.freeze()  # the collector need not look through all that again and again
     if sys.platform == "linux":

@@ -98,7 +98,7 @@ def test_a_prototype_on_a_gpu(side: int) -> None:
     assert f"| {side} | {ways['graphs float16']:,.0f} | {ways['product float16']:,.0f} |" in PAGE.text
 
 
-@pytest.mark.parametrize("name", ["valid", "valid_int8"])
+@pytest.mark.parametrize("name", ["valid", "valid_bf16", "valid_int8"])
 def test_the_accuracy_of_a_number_format(name: str) -> None:
     result = json.loads((ROOT / f"training/reports/ferplus/{name}.json").read_text())
     [row] = [line for line in PAGE.text.splitlines() if f"/{name}.json)" in line]

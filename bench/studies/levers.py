@@ -52,7 +52,7 @@ FULL_WIDTH = (
     *("width=64", "precision='bf16'", "epochs=3", "epoch_sizes=[48, 48, 48]"),
     "schedule.cycles=[{epochs = 3, max_lr = 0.1, warmup = 0.2}]",
 )
-FULL_WIDTH_LEVERS: Mapping[str, Sequence[str]] = MappingProxyType({"base": FULL_WIDTH, STEM: FULL_WIDTH})
+FULL_WIDTH_LEVERS: Mapping[str, Sequence[str]] = MappingProxyType({"random weights": FULL_WIDTH, STEM: FULL_WIDTH})
 """What ``bench/studies/face_age_stem.py`` writes fits a network of full width only."""
 
 MEASURED = ("valid_accuracy", "valid_macro_recall")

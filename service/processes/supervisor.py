@@ -26,7 +26,7 @@ from service.processes.children import Child, Pauses, end_after_parent
 from service.processes.listener import Listener, bind
 from service.processes.memory import ENGINE_BEATS, EXPLAINER_BEATS, Layout, SharedMemory
 from service.processes.spec import CONNECTION, ENGINE, EXPLAINER, MOST_SOCKETS, Loaders, Spec
-from service.runtime import tune_start
+from service.runtime import tune_threads
 from service.settings import Settings
 
 _log = logging.getLogger("manet.supervisor")
@@ -60,7 +60,7 @@ def be(module: str, spec: Spec, control: socket.socket, *number: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.config.dictConfig(logging_config(spec.settings.log_level, spec.settings.access_log))
     end_after_parent(spec.settings.shutdown_timeout + CLOSING)
-    tune_start()
+    tune_threads()
     import_module(f"service.processes.{module}").run(spec, control, *number)
 
 
