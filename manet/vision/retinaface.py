@@ -102,7 +102,7 @@ class RetinaFaceDetector:
     def warmup(self) -> None:
         """Search a blank image on every thread: the first one of a thread takes the most to set up.
 
-        Another shape takes 20 to 60 ms more the first time, and 5 MB (``bench/results/first_batches.json``).
+        Another shape takes 14 to 32 ms more the first time, and up to 22 MB (``bench/results/first_batches.json``).
         """
         blank = _canvas(np.zeros((3, 4, 3), np.uint8), self._sides[0]).pixels
         look = partial(self._network.candidates, least=self._min_score)

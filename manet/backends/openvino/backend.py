@@ -137,9 +137,9 @@ class OpenVINOBackend(BaseBackend[Network]):
     device = "cpu"
 
     def _warmed(self, _network: Network, batch_sizes: Sequence[int]) -> Sequence[int]:
-        """Return the least batch: a network's first one, of any size, takes 100 to 200 ms more.
+        """Return the least batch: a network's first one, of any size, takes 50 to 200 ms more.
 
-        Any other size takes 14 to 52 ms more the first time, less than the blank batch would that prepares for it.
+        Any other size takes 3 to 24 ms more the first time, less than the blank batch would that prepares for it.
         """
         return [min(batch_sizes)]
 
