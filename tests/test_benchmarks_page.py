@@ -25,11 +25,9 @@ def test_the_tables_are_those_that_the_benchmark_wrote() -> None:
 def test_the_rows_were_measured_at_the_commit_and_on_the_machine_that_it_names() -> None:
     rows = [found for found in (_result(path.stem) for path in RESULTS.glob("*.json")) if "row" in found]
 
-    assert {found["commit"][:7] for found in rows} == {"1a826db"}
-    assert "commit `1a826db`, on 2 cores of an Intel Xeon" in PAGE.text
-    assert {(found["machine"]["cores"], found["machine"]["processor"][:14]) for found in rows} == {
-        (2, "Intel(R) Xeon(")
-    }
+    assert {found["commit"][:7] for found in rows} == {"0efaf09"}
+    assert "commit `0efaf09`, on 2 cores of an AMD EPYC" in PAGE.text
+    assert {(found["machine"]["cores"], found["machine"]["processor"]) for found in rows} == {(2, "AMD EPYC")}
 
 
 @pytest.mark.parametrize("name", ["engines", "stream", "soak", "soak_10_minutes", "explain", "front_ends"])
