@@ -213,6 +213,7 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
         "INFERENCE_NUM_THREADS": str(threads),
         "ENABLE_CPU_PINNING": "NO",  # a thread that is tied to a processor waits for whatever else runs there
     }
+    most = min(threads, SIZES[-1])
 
     def in_streams(count: int) -> openvino.CompiledModel:
         return core().compile_model(graph, "CPU", options | {"NUM_STREAMS": str(count)})
@@ -223,5 +224,4 @@ def compiled(graph: openvino.Model, *, side: int, precision: Precision, threads:
         _infer(requests, np.zeros((most, side, side, 3), dtype=np.uint8))  # the first batch prepares the weights
         return requests
 
-    most = min(threads, SIZES[-1])
     return Network(Request(in_streams(1), side), many if apart and most > 1 else None, most)
