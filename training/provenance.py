@@ -20,14 +20,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def commit() -> str | None:
-    """Return the commit that this code was checked out at, marked where the tree differs.
+def commit(folder: Path = Path(__file__).parent) -> str | None:
+    """Return the commit that a folder, by default this code's, was checked out at, marked where the tree differs.
 
     None outside a checkout, and on a machine without git.
     """
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except FileNotFoundError:
         return None
     return done.stdout.strip() or None

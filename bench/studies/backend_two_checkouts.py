@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.machine import heading, quietness
 from bench.server import ROOT
+from training.provenance import commit
 
 TURNS = 5
 SIZES = (1, 32)
@@ -65,8 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     before = arguments.before.resolve()
-    revision = subprocess.run(["git", "-C", before, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    result = {**heading(), "before": revision.stdout.strip(), "machine_before": quietness()}
+    result = {**heading(), "before": commit(before), "machine_before": quietness()}
     rows = []
     for precision in PRECISIONS:
         each: dict[str, list[dict[str, float]]] = {"before": [], "now": []}

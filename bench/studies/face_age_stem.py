@@ -105,8 +105,7 @@ def with_statistics(model: MANet, inputs: Tensor) -> None:
     hooks = [
         module.register_forward_hook(measured)
         for name, module in model.named_modules()
-        if name.startswith(PRE_EXTRACTOR) or name == "bn1"
-        if isinstance(module, nn.BatchNorm2d)
+        if f"{name}.".startswith(PRE_EXTRACTOR) and isinstance(module, nn.BatchNorm2d)
     ]
     model.pre_extract(inputs)
     for hook in hooks:
@@ -122,6 +121,7 @@ def main() -> None:
     spec = Preprocessing(input_size=48, colour="grey")
     samples = Samples(load("ferplus", arguments.data, "train"), spec)
     images = torch.stack([samples[Draw(index)][0] for index in range(IMAGES)])
+    torch.manual_seed(0)  # of the block that adds nothing at first
     model = MANet().eval()
     with_stem(model, constants(arguments.network), spec)
     inputs = Normalise(spec)(images).expand(-1, 3, -1, -1)  # (N, 3, 48, 48)

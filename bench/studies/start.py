@@ -9,7 +9,6 @@ and resident memory are those of the process at that moment.
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -19,6 +18,7 @@ from bench import sizes
 from bench.machine import heading, quietness
 from bench.programs import ours
 from bench.server import ROOT, spawned, wait_ready
+from training.provenance import commit
 
 TURNS = 7
 
@@ -44,11 +44,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     before = arguments.before.resolve()
-    revision = subprocess.run(["git", "-C", before, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     result = {
         **heading(),
         "precision": arguments.precision,
-        "before": revision.stdout.strip(),
+        "before": commit(before),
         "machine_before": quietness(),
     }
     each: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
